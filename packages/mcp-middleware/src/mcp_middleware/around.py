@@ -1,0 +1,102 @@
+"""Put a middleware around a function, so that nobody who reads the function's signature can tell.
+
+The function may be a tool of any SDK, a method, or nothing to do with MCP.  The middleware sees a ``Call`` with the method
+``tools/call``, the function's name and its arguments by name; ``self``, ``cls`` and an injected ``Context`` are not among them.
+A sync function runs in a worker thread, and its wrapper is async.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+from anyio import to_thread
+
+from ._seam import arguments, preserve_signature
+from .context import Call
+
+__all__ = ["around"]
+
+_UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+
+
+def around(
+    middleware: Callable[[Any, Any], Awaitable[Any]], fn: Any, *, method: str = "tools/call", name: str | None = None
+) -> Any:
+    """Return an async function that calls *fn* through *middleware*, with *fn*'s name, signature and docstring.
+
+    Raises TypeError for a class, an async generator function or anything else that cannot be awaited as a whole.
+    """
+    if isinstance(fn, (classmethod, staticmethod)):
+        return type(fn)(around(middleware, fn.__func__, method=method, name=name))
+    if not callable(fn) or inspect.isclass(fn):
+        raise TypeError(f"around needs a function, got {fn!r}; decorate a method of the class, or its factory")
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise TypeError(f"{_name_of(fn)}() is a generator: its items come after the call; decorate what consumes them")
+    shape = _Shape(fn)
+    invoke = fn if _is_async(fn) else functools.partial(_in_thread, fn)
+    label = name or _name_of(fn)
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        given = shape.visible(args, kwargs)
+
+        async def terminal(ctx: Any) -> Any:
+            current = arguments(ctx)
+            if current is given:
+                return await invoke(*args, **kwargs)
+            receiver, named = shape.rewritten(args, kwargs, current)
+            return await invoke(*receiver, **named)
+
+        return await middleware(Call(method, {"name": label, "arguments": given}), terminal)
+
+    return preserve_signature(wrapper, fn)
+
+
+class _Shape:
+    """How the arguments of one function are named, and which of them are not the caller's."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        parameters = list(inspect.signature(fn).parameters.values())
+        hints = {p.name: p.annotation for p in parameters}
+        resolved = getattr(preserve_signature(lambda: None, fn), "__annotations__", {})
+        self._name = _name_of(fn)
+        self._positional = [p.name for p in parameters if p.kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        self._receivers = int(bool(parameters) and parameters[0].name in ("self", "cls"))
+        self._injected = {name for name, hint in {**hints, **resolved}.items() if _is_context(hint)}
+        self._by_name = all(p.kind not in _UNNAMED for p in parameters[self._receivers :])
+
+    def visible(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        named = {**dict(zip(self._positional, args)), **kwargs}
+        hidden = {*self._positional[: self._receivers], *self._injected}
+        return {name: value for name, value in named.items() if name not in hidden}
+
+    def rewritten(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], current: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self._by_name:
+            raise TypeError(f"a middleware has rewritten the arguments of {self._name}(), which takes some without a name")
+        given = {**dict(zip(self._positional, args)), **kwargs}
+        injected = {name: value for name, value in given.items() if name in self._injected}
+        return args[: self._receivers], {**injected, **current}
+
+
+async def _in_thread(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    result = await to_thread.run_sync(functools.partial(fn, *args, **kwargs))
+    return await cast("Awaitable[Any]", result) if inspect.isawaitable(result) else result
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004  # the method itself is wanted
+
+
+def _is_context(hint: object) -> bool:
+    """Say whether an SDK injects this parameter: its Context class, alone, subscripted or as a string."""
+    cls = getattr(hint, "__origin__", hint)
+    module = getattr(cls, "__module__", "")
+    return getattr(cls, "__name__", "") == "Context" and module.split(".")[0] in ("mcp", "fastmcp")
+
+
+def _name_of(fn: Any) -> str:
+    return str(getattr(fn, "__name__", None) or _name_of(getattr(fn, "func", None) or type(fn)))

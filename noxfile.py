@@ -21,6 +21,8 @@ import nox
 PACKAGES = sorted(folder.parent.name for folder in Path("packages").glob("*/pyproject.toml"))
 MODULES = {package: package.replace("-", "_") for package in PACKAGES}
 TESTS = {package: f"tests/{package.removeprefix('mcp-')}" for package in PACKAGES}
+NEEDS_AN_SDK = {"docs", "examples", "seams", "typing"}  # folders of tests that other sessions than `tests` run
+SUITE = sorted({path.parent.as_posix() for path in Path("tests").glob("*/test_*.py")} - {f"tests/{n}" for n in NEEDS_AN_SDK})
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 COVERED = "3.11"
@@ -32,7 +34,7 @@ SDKS = {
     "fastmcp3": ["fastmcp>=3,<4"],
     "fastmcp2": ["fastmcp>=2.14,<3"],
 }
-WHEELS = Path(".nox/wheels")
+WHEELS = Path(".nox/built")
 ANYIO_NEEDS = {"anyio", "exceptiongroup", "idna", "sniffio", "typing_extensions"}
 WHEEL_LIMIT = 40_000  # bytes; a library that does one thing is small
 
@@ -58,6 +60,17 @@ def build(session: nox.Session, source: Path, out: Path, *options: str) -> None:
     session.run("uv", "build", "--quiet", "--all-packages", *options, "--out-dir", str(out), str(source), env=epoch)
 
 
+def stage(session: nox.Session, package: str) -> Path:
+    """Lay the tests of *package*, and what they lean on, into a fresh folder and return it."""
+    project = Path(session.create_tmp(), package)
+    shutil.rmtree(project, ignore_errors=True)
+    for part in ["tests/support", TESTS[package]]:
+        shutil.copytree(part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ["pyproject.toml", "tests/conftest.py"]:
+        shutil.copy(part, project / part)
+    return project
+
+
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Build the wheels that the other sessions install."""
@@ -75,14 +88,13 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The packages' own tests; on one Python the examples among them must reach every branch by themselves."""
     install(session, "--group", "test")
-    suite = session.posargs or ["tests/support", "tests/monorepo", *TESTS.values()]
-    if session.python == COVERED and not session.posargs:
-        source = ",".join(MODULES.values())
-        session.run("coverage", "run", f"--source={source}", "-m", "pytest", "-m", "not hypothesis", *suite)
-        session.run("coverage", "report")
-        session.run("pytest", "-m", "hypothesis", *suite)
-    else:
-        session.run("pytest", *suite)
+    if session.python != COVERED or session.posargs:
+        session.run("pytest", *(session.posargs or SUITE))
+        return
+    source = ",".join(MODULES.values())
+    session.run("coverage", "run", f"--source={source}", "-m", "pytest", "-m", "not hypothesis", *SUITE)
+    session.run("coverage", "report")
+    session.run("pytest", "-m", "hypothesis", *SUITE)
 
 
 @nox.session(requires=["wheels"])
@@ -97,10 +109,8 @@ def seams(session: nox.Session, sdk: str) -> None:
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def alone(session: nox.Session, package: str) -> None:
     """One package in an empty environment: it brings nothing but anyio, at its lowest version on the lowest Python."""
-    lowest = ["--resolution=lowest-direct"] if session.python == PYTHONS[0] else []
-    install(session, *lowest, packages=[package])
-    names = "import importlib.metadata as m; print(*{d.name.lower().replace('-', '_') for d in m.distributions()})"
-    installed = set(str(session.run("python", "-c", names, silent=True)).split())
+    install(session, "--resolution=" + ("lowest" if session.python == PYTHONS[0] else "highest"), packages=[package])
+    installed = {path.name.split("-")[0] for path in Path(session.virtualenv.location).rglob("*.dist-info")}
     if strangers := installed - ANYIO_NEEDS - {MODULES[package]}:
         session.error(f"{package} brings {', '.join(sorted(strangers))}")
     session.run("python", "-I", "-W", "error", "-c", f"from {MODULES[package]} import *")
@@ -111,12 +121,7 @@ def vendored(session: nox.Session) -> None:
     """Each package's tests against a copy of its folder inside another project, made by tools/vendor.py."""
     session.install("--group", "test", "anyio>=4.4,<5")
     for package, folder in TESTS.items():
-        project = Path(session.create_tmp(), package)
-        shutil.rmtree(project, ignore_errors=True)
-        for part in ["pyproject.toml", "tests/conftest.py", "tests/support", folder]:
-            copy = shutil.copytree if Path(part).is_dir() else shutil.copy
-            (project / part).parent.mkdir(parents=True, exist_ok=True)
-            copy(part, project / part)
+        project = stage(session, package)
         session.run("python", "tools/vendor.py", package, str(project / "app/vendor/borrowed"))
         for test in (project / "tests").rglob("*.py"):
             test.write_text(re.sub(rf"\b{MODULES[package]}\b", "app.vendor.borrowed", test.read_text("utf-8")), "utf-8")
@@ -184,12 +189,14 @@ def bench(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or map(str, sorted(Path("benchmarks").glob("bench_*.py")))))
 
 
-@nox.session
+@nox.session(python=COVERED)
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def mutants(session: nox.Session, package: str) -> None:
     """Break one package in every small way; each break that no test sees needs its reason in survivors.toml."""
     session.install("--group", "mutants", "anyio>=4.4,<5")
-    session.run("python", "tools/mutants.py", package, TESTS[package], session.create_tmp())
+    project = stage(session, package)
+    shutil.copytree(f"packages/{package}/src", project / "src")
+    session.run("python", "tools/mutants.py", str(project), f"{TESTS[package]}/survivors.toml")
 
 
 @nox.session(venv_backend="none")

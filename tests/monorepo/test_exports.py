@@ -1,0 +1,80 @@
+"""What a package offers is what it lists, documents and installs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+from collections.abc import Iterator
+from importlib import metadata
+
+import pytest
+
+from tests.monorepo.checkout import MODULES, PACKAGES
+
+every_package = pytest.mark.parametrize("package", PACKAGES)
+
+
+def undocumented(name: str, thing: object) -> Iterator[str]:
+    """Yield the name of *thing*, and of its own public members, where a docstring is missing."""
+    if inspect.isclass(thing):
+        for member, value in vars(thing).items():
+            if not member.startswith("_") and isinstance(value, (property, classmethod, staticmethod)):
+                yield from undocumented(f"{name}.{member}", getattr(value, "fget", None) or value.__func__)
+            elif not member.startswith("_") and inspect.isfunction(value):
+                yield from undocumented(f"{name}.{member}", value)
+    is_generated = inspect.isclass(thing) and (thing.__doc__ or "").startswith(f"{thing.__name__}(")  # by dataclass
+    if (inspect.isclass(thing) or inspect.isroutine(thing)) and (is_generated or not vars(thing).get("__doc__", thing.__doc__)):
+        yield name
+
+
+@every_package
+def test_all_is_exact(package: str) -> None:
+    """A name that is bound but not listed, or listed but not bound, is a mistake."""
+    module = importlib.import_module(MODULES[package])
+    bound = {name for name, value in vars(module).items() if name[0] != "_" and not inspect.ismodule(value)}
+    assert set(module.__all__) == bound - {"annotations"}
+
+
+@every_package
+def test_public_objects_are_documented(package: str) -> None:
+    """Signature and docstring are all that a user sees in an editor."""
+    module = importlib.import_module(MODULES[package])
+    assert [fault for name in module.__all__ for fault in undocumented(name, getattr(module, name))] == []
+
+
+@every_package
+def test_version_has_one_source(package: str) -> None:
+    """The module knows its version without metadata, because a vendored copy has none; the wheel must agree."""
+    assert metadata.version(package) == importlib.import_module(MODULES[package]).__version__
+
+
+@every_package
+def test_wheel_is_typed(package: str) -> None:
+    """Without py.typed in the wheel no type checker looks at the annotations."""
+    assert f"{MODULES[package]}/py.typed" in map(str, metadata.files(package) or [])
+
+
+def test_no_path_is_shipped_twice() -> None:
+    """Installers overwrite a file that two packages ship, and uninstalling one then breaks the other."""
+    shipped = list(itertools.chain(*({str(path) for path in metadata.files(package) or []} for package in PACKAGES)))
+    assert len(shipped) == len(set(shipped)) > 0
+
+
+def test_undocumented_sees_what_is_missing() -> None:
+    """The check itself: classes, methods, properties and functions without a docstring are found."""
+
+    class Sound:
+        """Documented."""
+
+        def method(self) -> None:
+            """Documented."""
+
+    class Faulty:
+        def method(self) -> None: ...
+
+        @property
+        def value(self) -> None: ...
+
+    assert list(undocumented("Sound", Sound)) == []
+    assert list(undocumented("Faulty", Faulty)) == ["Faulty.method", "Faulty.value", "Faulty"]

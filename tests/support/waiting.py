@@ -1,0 +1,73 @@
+"""What both virtual clocks share: when to stop waiting, and what to say then.
+
+Time may jump only while nothing outside the event loop can wake a task. While a worker thread runs or a socket is
+watched, waiting is real: ``RealWait`` hands out short slices of it, and the virtual clock stands still until an event
+arrives or the next timer is due on a real watch too. Waiting for nothing is bounded twice: ``PATIENCE`` real seconds
+without an event, and ``MAX_JUMPS`` jumps a run (a task that sleeps for ever in a loop keeps any clock moving).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import CodeType, FrameType
+
+__all__ = ["MAX_JUMPS", "PATIENCE", "Deadlock", "RealWait", "report", "suspended_at"]
+
+MAX_JUMPS = 1_000_000  # a simulated day of one-second heartbeats is 86 400
+PATIENCE = 60.0  # seconds: a subprocess on a loaded machine may need several to answer
+SLICE = 0.02  # seconds: a thread may end without waking the loop, so look again this often
+LIBRARIES = frozenset({"anyio", "asyncio", "trio", "outcome"})
+
+
+class Deadlock(Exception):
+    """Nothing can ever wake the test, or time runs away from it; the message lists the blocked tasks."""
+
+
+class RealWait:
+    """Slices of real waiting for one due time after the other."""
+
+    def __init__(self) -> None:
+        self._due = self._since = self._quiet_since = 0.0
+
+    def slice(self, due: float, remaining: float, *, progressed: bool) -> float:
+        """How long to wait for real now, in seconds: 0 when *due*, *remaining* virtual seconds away, has come.
+
+        *progressed* says that something happened since the last call. Raises Deadlock after PATIENCE without that.
+        """
+        now = time.monotonic()
+        if due != self._due:
+            self._due, self._since = due, now
+        if progressed:
+            self._quiet_since = now
+        left = remaining - (now - self._since)
+        if left > 0 and now - self._quiet_since > PATIENCE:
+            raise Deadlock(f"waited {PATIENCE:g} real seconds for a thread or a socket, and none came")
+        return min(max(left, 0), SLICE)
+
+
+def report(reason: str, tasks: Iterable[tuple[str, object]]) -> Deadlock:
+    """A Deadlock that says *reason* and where each of the (name, coroutine) pairs in *tasks* waits."""
+    lines = [f"  {name} waits at {suspended_at(coro)}" for name, coro in tasks]
+    return Deadlock("\n".join([reason, *lines]))
+
+
+def suspended_at(coro: object) -> str:
+    """Where *coro* is suspended, as ``file:line in function``: its innermost frame outside the async libraries."""
+    spots = _spots(coro)
+    own = [spot for spot in spots if not LIBRARIES & set(Path(spot[0].co_filename).parts)]
+    if not spots:
+        return "an unknown place"
+    code, line = (own or spots)[-1]
+    return f"{code.co_filename}:{line} in {code.co_name}"
+
+
+def _spots(coro: object) -> list[tuple[CodeType, int]]:
+    found = []
+    while coro is not None:
+        frame = next((getattr(coro, name) for name in ("cr_frame", "gi_frame", "ag_frame") if hasattr(coro, name)), None)
+        if isinstance(frame, FrameType):
+            found.append((frame.f_code, frame.f_lineno))
+        coro = next((getattr(coro, name) for name in ("cr_await", "gi_yieldfrom", "ag_await") if hasattr(coro, name)), None)
+    return found

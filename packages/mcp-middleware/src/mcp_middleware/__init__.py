@@ -1,4 +1,4 @@
-"""Write a cross-cutting concern once as async (ctx, call_next) and put it in front of any MCP server, client or function."""
+"""Write a cross-cutting concern once, and put it in front of any MCP server, client or function."""
 
 from __future__ import annotations
 

@@ -1,18 +1,17 @@
 """What every MCP seam has in common, read without importing any SDK.
 
-The official SDK (1.x and 2.x) and FastMCP (2, 3 and 4) hand a middleware different objects.  All of them have ``.method``;
-the rest lies in different places, in wire spelling or in Python spelling, as a mapping or as a model.  Two shapes cover them:
+The official SDK (1.x, 2.x) and FastMCP (2, 3, 4) hand a middleware different objects, in wire or in Python spelling:
 
     ctx.params  ── a mapping, a model or None            official SDK, and the ``Call`` of mcp-middleware
     ctx.message ── a model, a raw mapping or None        FastMCP, whose HTTP request hides in ``ctx.fastmcp_context``
 
-Rules of this file, each a property in ``tests/middleware``:
+Rules of this file, each tested in ``tests/middleware``:
 
 1. An accessor never raises, whatever a peer sent: it answers None, an empty value or False.
 2. Identity comes from the verified token of *this* request, never from anything that the caller can write.
 3. Nothing here imports an SDK; what an SDK must supply is looked up in ``sys.modules``.
 
-The file is the same, byte for byte, in every package: none depends on another, and a copy can never clash with its twin.
+The file is the same, byte for byte, in every package: none depends on another, and no copy can clash with its twin.
 """
 
 from __future__ import annotations
@@ -38,14 +37,13 @@ C = TypeVar("C", bound=CallContext)
 R = TypeVar("R")
 W = TypeVar("W", bound=Callable[..., Any])
 
-CallNext = Callable[[C], Awaitable[R]]
-"""The rest of the chain: may be awaited not at all, once, or many times, concurrently too."""
+CallNext = Callable[[C], Awaitable[R]]  # the rest of the chain, which may be awaited never, once or many times
 
 
 class Middleware(Protocol):
     """An object that fits every seam; the parameters must have exactly these names."""
 
-    async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R: ...
+    async def __call__(self, ctx: C, call_next: CallNext[C, R]) -> R: ...
 
 
 class Principal(NamedTuple):
@@ -58,14 +56,14 @@ class Principal(NamedTuple):
 
 
 def target(ctx: object) -> str | None:
-    """Return the name of the tool or prompt, or the URI of the resource (of a completion: what its ``ref`` names)."""
+    """Return the name of the tool or prompt, or the URI of the resource; of a completion, what its ``ref`` names."""
     params = _params(ctx)
     for source in (params, _get(params, "ref")):
         for field in ("name", "uri"):
             value = _get(source, field)
             if isinstance(value, str):
                 return value
-            if hasattr(value, "unicode_string"):  # pydantic's AnyUrl, in the 1.x models
+            if _get(value, "unicode_string"):  # pydantic's AnyUrl, in the 1.x models
                 return str(value)
     return None
 
@@ -81,12 +79,9 @@ def with_arguments(ctx: C, arguments: Mapping[str, Any]) -> C:
 
     Raises TypeError when *ctx* is not a dataclass, as every context of an SDK and ``Call`` is.
     """
-    field = "params" if hasattr(ctx, "params") else "message"
+    field, changed = "params" if hasattr(ctx, "params") else "message", {"arguments": dict(arguments)}
     old = getattr(ctx, field, None)
-    if hasattr(old, "model_copy"):
-        new = old.model_copy(update={"arguments": dict(arguments)})
-    else:
-        new = {**(old if isinstance(old, Mapping) else {}), "arguments": dict(arguments)}
+    new = old.model_copy(update=changed) if hasattr(old, "model_copy") else {**(old or {}), **changed}
     return typing.cast("C", dataclasses.replace(typing.cast("Any", ctx), **{field: new}))
 
 
@@ -110,8 +105,8 @@ def session_id(ctx: object) -> str | None:
 def principal(ctx: object) -> Principal | None:
     """Return who the verified token of this request says is calling; None without one.
 
-    The HTTP request is asked and, where there is one, it alone: in stateful sessions of the 1.x SDK the contextvar of
-    the token still holds the one that opened the session.  ``_meta.client_id`` and ``clientInfo`` are never read: the caller wrote them.
+    The HTTP request is asked and, where there is one, it alone: in stateful sessions of the 1.x SDK the contextvar
+    still holds the token that opened the session.  ``_meta.client_id`` and ``clientInfo`` are the caller's own words.
     """
     own = _get(ctx, "principal")
     if isinstance(own, Principal):
@@ -167,9 +162,9 @@ Outcome = Literal["ok", "tool_error", "input_required", "rejected", "protocol_er
 def outcome(value: object) -> Outcome:
     """Classify what ``call_next`` returned or raised.
 
-    ``tool_error`` is a result marked ``isError`` or any exception of the handler's own; ``rejected`` an error made by
-    ``refuse``; ``protocol_error`` another error of the SDK or a malformed request; ``cancelled`` every BaseException
-    that is no Exception: neither success nor failure.  FastMCP's ToolError counts as what caused it.
+    ``tool_error`` is a result marked ``isError`` or an exception of the handler's own, ``rejected`` an error made by
+    ``refuse``, ``protocol_error`` another error of the SDK or a malformed request, ``cancelled`` any BaseException that
+    is no Exception: neither success nor failure.  FastMCP's ToolError counts as what caused it.
     """
     if isinstance(value, BaseException):
         return _failure(value)
@@ -185,7 +180,7 @@ def outcome(value: object) -> Outcome:
     return "input_required" if kind == "input_required" else "tool_error" if failed is True else "ok"
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  # the field's word, like Cancelled
     """A refusal in a program that has loaded no MCP SDK; with one, ``refuse`` makes the SDK's own error instead."""
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
@@ -201,7 +196,7 @@ def refuse(code: int, message: str, data: Any = None) -> Exception:
     Any class but the SDK's own loses code and data, and on connections before 2026-07-28 its text leaks to the client.
     Raises ValueError for a code from -32768 to -32000, which JSON-RPC 2.0 and MCP reserve.
     """
-    if isinstance(code, bool) or not isinstance(code, int) or -32768 <= code <= -32000:
+    if isinstance(code, bool) or not isinstance(code, int) or code in _RESERVED_CODES:
         raise ValueError(f"refuse needs an int code outside -32768..-32000, which are reserved, got {code!r}")
     sdk = sys.modules.get("mcp.shared.exceptions")
     if hasattr(sdk, "MCPError"):
@@ -221,18 +216,18 @@ def as_fastmcp(middleware: Callable[[Any, Any], Awaitable[Any]]) -> Any:
     """
     base: Any = importlib.import_module("fastmcp.server.middleware").Middleware
 
-    async def __call__(_self: object, context: Any, call_next: Any) -> Any:
+    async def run(_self: object, context: Any, call_next: Any) -> Any:
         return await middleware(context, call_next)
 
-    return type("FastMCPAdapter", (base,), {"__call__": __call__, "__doc__": middleware.__doc__})()
+    return type("FastMCPAdapter", (base,), {"__call__": run, "__doc__": middleware.__doc__})()
 
 
 # --- preserve_signature: the same lines in every module that decorates
 def preserve_signature(wrapper: W, fn: Callable[..., Any]) -> W:
     """Make *wrapper* look like *fn* to every framework that reads signatures, and return it.
 
-    The annotations are resolved here, in the module that knows the names, and ``__wrapped__`` is removed: FastMCP looks
-    through it and finds an unbound ``self``; the SDK cannot resolve postponed annotations in a foreign module.
+    The annotations are resolved, since no SDK can do that in a foreign module, and ``__wrapped__`` is removed, since
+    FastMCP looks through it and finds an unbound ``self``.
     """
     functools.update_wrapper(wrapper, fn)
     del wrapper.__wrapped__  # type: ignore[attr-defined]  # update_wrapper has just set it
@@ -243,7 +238,8 @@ def preserve_signature(wrapper: W, fn: Callable[..., Any]) -> W:
         hints = dict(getattr(fn, "__annotations__", {}))
     parameters = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()]
     returns = hints.get("return", signature.return_annotation)
-    wrapper.__signature__ = signature.replace(parameters=parameters, return_annotation=returns)  # type: ignore[attr-defined]  # what inspect reads
+    shown = signature.replace(parameters=parameters, return_annotation=returns)
+    wrapper.__signature__ = shown  # type: ignore[attr-defined]  # what inspect reads
     wrapper.__annotations__ = hints
     return wrapper
 
@@ -251,14 +247,13 @@ def preserve_signature(wrapper: W, fn: Callable[..., Any]) -> W:
 # --- end preserve_signature
 
 _CONTINUATION_FIELDS = ("inputResponses", "requestState", "input_responses", "request_state")
+_RESERVED_CODES = range(-32768, -31999)
 _TIMEOUT_CODES = (-32001, 408)  # what the 2.x and the 1.x client raise when a request takes too long
 
 
 def _get(source: object, name: str) -> Any:
-    if isinstance(source, dict):
-        return source.get(name)
     try:
-        return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+        return source.get(name) if isinstance(source, (dict, Mapping)) else getattr(source, name, None)
     except Exception:  # noqa: BLE001  # a property of a foreign object; FastMCP's raise outside a request
         return None
 
@@ -280,7 +275,9 @@ def _sdk_context(ctx: object) -> object:
 
 def _http_request(ctx: object) -> Any:
     request = _get(_sdk_context(ctx), "request")
-    if request is None and hasattr(ctx, "fastmcp_context"):  # FastMCP up to 3 has no request context during initialize
+    if (
+        request is None and _get(ctx, "fastmcp_context") is not None
+    ):  # FastMCP up to 3 has no request context during initialize
         http = sys.modules.get("fastmcp.server.http")
         request = http._current_http_request.get(None) if http else None  # noqa: SLF001  # there is no public way
     return request

@@ -1,8 +1,8 @@
 """Put a middleware around a function, so that nobody who reads the function's signature can tell.
 
-The function may be a tool of any SDK, a method, or nothing to do with MCP.  The middleware sees a ``Call`` with the method
-``tools/call``, the function's name and its arguments by name; ``self``, ``cls`` and an injected ``Context`` are not among them.
-A sync function runs in a worker thread, and its wrapper is async.
+The function may be a tool of any SDK, a method, or nothing to do with MCP.  The middleware sees a ``Call`` with the
+method ``tools/call``, the function's name and its arguments by name; ``self``, ``cls`` and an injected ``Context`` are
+not among them. A sync function runs in a worker thread, and its wrapper is async.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from anyio import to_thread
 
@@ -58,17 +58,15 @@ class _Shape:
     """How the arguments of one function are named, and which of them are not the caller's."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        parameters = list(inspect.signature(fn).parameters.values())
-        hints = {p.name: p.annotation for p in parameters}
-        resolved = getattr(preserve_signature(lambda: None, fn), "__annotations__", {})
+        parameters = list(inspect.signature(preserve_signature(lambda: None, fn)).parameters.values())
         self._name = _name_of(fn)
         self._positional = [p.name for p in parameters if p.kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
         self._receivers = int(bool(parameters) and parameters[0].name in ("self", "cls"))
-        self._injected = {name for name, hint in {**hints, **resolved}.items() if _is_context(hint)}
+        self._injected = {p.name for p in parameters if _is_context(p.annotation)}
         self._by_name = all(p.kind not in _UNNAMED for p in parameters[self._receivers :])
 
     def visible(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        named = {**dict(zip(self._positional, args)), **kwargs}
+        named = {**dict(zip(self._positional, args, strict=False)), **kwargs}
         hidden = {*self._positional[: self._receivers], *self._injected}
         return {name: value for name, value in named.items() if name not in hidden}
 
@@ -76,15 +74,18 @@ class _Shape:
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], current: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self._by_name:
-            raise TypeError(f"a middleware has rewritten the arguments of {self._name}(), which takes some without a name")
-        given = {**dict(zip(self._positional, args)), **kwargs}
+            raise TypeError(
+                f"a middleware has rewritten the arguments of {self._name}(), which takes some without a name"
+            )
+        given = {**dict(zip(self._positional, args, strict=False)), **kwargs}
         injected = {name: value for name, value in given.items() if name in self._injected}
         return args[: self._receivers], {**injected, **current}
 
 
 async def _in_thread(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    result = await to_thread.run_sync(functools.partial(fn, *args, **kwargs))
-    return await cast("Awaitable[Any]", result) if inspect.isawaitable(result) else result
+    # In a tuple, because trio refuses a function whose result is itself to be awaited, as a lambda's may be.
+    (result,) = await to_thread.run_sync(lambda: (fn(*args, **kwargs),))
+    return await result if inspect.isawaitable(result) else result
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:

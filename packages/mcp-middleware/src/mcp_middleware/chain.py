@@ -2,34 +2,36 @@
 
     Chain(a, b)     ctx ──▶ a ──▶ b ──▶ call_next        what each returns or raises comes back the same way
 
-Both SDKs compose their chain anew for every message, one ``partial`` a layer.  Here the row is composed once, into *steps*: a
-step takes ``(terminal, ctx)`` and calls its middleware with the next step bound to the same terminal.  Binding a step to its
-first argument is what a bound method is, the cheapest object Python can make that remembers something:
+Both SDKs compose their chain anew for every message, one ``partial`` a layer.  Here the row is composed once, into
+*steps*: a step takes ``(terminal, ctx)`` and calls its middleware with the next step bound to the same terminal.
+Binding a step to its first argument is what a bound method is, the cheapest object Python can make that remembers
+something:
 
     step_a(terminal, ctx)  =  a(ctx, MethodType(step_b, terminal))
     step_b(terminal, ctx)  =  b(ctx, terminal)
 
-So 20 layers cost about as much as a row of ``partial``s that was composed beforehand for one fixed handler, and half of what
-composing at each message costs (``nox -s bench -- middleware``).
+So 20 layers cost about as much as a row of ``partial``s that was composed beforehand for one fixed handler, and half
+of what composing at each message costs (``nox -s bench -- middleware``).
 
 Invariants, each a property in ``tests/middleware``:
 
 1. A chain runs its middleware in the order given, each around all that follow.
-2. It keeps nothing between calls: ``call_next`` may be awaited never, once or many times, in turn or at once, and each time runs
+2. It keeps nothing between calls: ``call_next`` may be awaited never, once or many times, in turn or at once, and each
+time runs
    exactly the layers further in.  (The usual shared index skips layers the second time.)
 3. A chain is a middleware, and a chain in a chain runs as if its layers stood there.
 4. What the terminal returns or raises arrives unchanged, the same object.
 
-Rejected: a mutable lane per call, composed beforehand and taken from a free list, 20 % cheaper, because a middleware that still
-holds ``call_next`` after its call (a background refresh) would reach another caller's handler; a context variable for the
-terminal, because a worker task does not inherit it.
+Rejected: a mutable lane per call, composed beforehand and taken from a free list, 20 % cheaper, because a middleware
+that still holds ``call_next`` after its call (a background refresh) would reach another caller's handler; a context
+variable for the terminal, because a worker task does not inherit it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from types import MethodType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from ._seam import CallContext, as_fastmcp
 from .around import around
@@ -38,17 +40,14 @@ from .checked import AnyMiddleware, checked
 from .client import wrap_dispatcher, wrap_session
 from .order import warn_of_wrong_order
 
-if TYPE_CHECKING:
-    from typing_extensions import ParamSpec, TypeAlias
-
-    P = ParamSpec("P")
-    _Step: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
-
 __all__ = ["Chain"]
 
 C = TypeVar("C", bound=CallContext)
 R = TypeVar("R")
 T = TypeVar("T")
+P = ParamSpec("P")
+
+_Step: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 
 
 class Chain:
@@ -67,12 +66,13 @@ class Chain:
         self.layers: tuple[AnyMiddleware, ...] = tuple(layers)
         self._first: _Step = _compose(self.layers)
 
-    async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
-        """Run *ctx* through every layer, then *call_next*."""
-        return await self._first(call_next, ctx)
+    def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Coroutine[Any, Any, R]:
+        """Run *ctx* through every layer, then *call_next*; to be awaited."""
+        # Not an async function: that would be one more frame for every call, as dear as a layer.
+        return self._first(call_next, ctx)
 
     def bind(self, handler: Callable[[C], Awaitable[R]]) -> Callable[[C], Awaitable[R]]:
-        """Compose the chain once with one fixed *handler*: cheaper by a third, where all calls end in the same place."""
+        """Compose the chain with one fixed *handler*: cheaper by a third, where all calls end in the same place."""
         bound: Callable[[Any], Awaitable[Any]] = handler
         for layer in reversed(self.layers):
             bound = _link(layer, bound)
@@ -123,26 +123,26 @@ def _compose(layers: tuple[AnyMiddleware, ...]) -> _Step:
     return step
 
 
-def _terminate(terminal: Callable[[Any], Awaitable[Any]], ctx: Any) -> Awaitable[Any]:
-    return terminal(ctx)
+async def _terminate(terminal: Callable[[Any], Awaitable[Any]], ctx: Any) -> Any:
+    return await terminal(ctx)
 
 
-def _last_step(layer: AnyMiddleware) -> _Step:
-    def step(terminal: Any, ctx: Any) -> Awaitable[Any]:
+def _last_step(layer: Any) -> _Step:
+    def step(terminal: Any, ctx: Any) -> Any:
         return layer(ctx, terminal)
 
     return step
 
 
-def _step(layer: AnyMiddleware, following: _Step) -> _Step:
-    def step(terminal: Any, ctx: Any) -> Awaitable[Any]:
+def _step(layer: Any, following: _Step) -> _Step:
+    def step(terminal: Any, ctx: Any) -> Any:
         return layer(ctx, MethodType(following, terminal))
 
     return step
 
 
-def _link(layer: AnyMiddleware, following: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-    def link(ctx: Any) -> Awaitable[Any]:
+def _link(layer: Any, following: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    def link(ctx: Any) -> Any:
         return layer(ctx, following)
 
     return link

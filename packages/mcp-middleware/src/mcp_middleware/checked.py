@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeAlias
+from typing import Any, TypeAlias
 
 __all__ = ["AnyMiddleware", "checked"]
 
@@ -22,13 +19,22 @@ def checked(middleware: AnyMiddleware) -> AnyMiddleware:
         raise TypeError(f"{label} is a class; a chain takes an instance: {label}(...)")
     if not callable(middleware):
         raise TypeError(f"{label} is not callable; a middleware is an async function of (ctx, call_next)")
-    if not (inspect.iscoroutinefunction(middleware) or inspect.iscoroutinefunction(type(middleware).__call__)):
+    signature = inspect.signature(middleware)
+    if not _is_async(middleware, signature):
         raise TypeError(f"{label} is not async; did you forget 'async def'?")
-    parameters = list(inspect.signature(middleware).parameters.values())
-    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(positional) < 2 or len(required) > 2 or any(p.kind is p.KEYWORD_ONLY for p in required):
-        raise TypeError(f"{label} must take (ctx, call_next), but takes {inspect.signature(middleware)}")
-    if positional[1] != "call_next":
-        raise TypeError(f"{label}: the second parameter must be called call_next, not {positional[1]}: some SDKs pass it by name")
+    try:
+        second = list(signature.bind(None, None).arguments)[1]
+    except (TypeError, IndexError):
+        raise TypeError(f"{label} must take (ctx, call_next), but takes {signature}") from None
+    if second != "call_next":
+        raise TypeError(
+            f"{label}: some SDKs pass the second parameter as call_next=..., so it cannot be called {second}"
+        )
     return middleware
+
+
+def _is_async(middleware: Callable[..., Any], signature: inspect.Signature) -> bool:
+    """Accept a plain function too that says in its annotation that what it returns is to be awaited."""
+    if inspect.iscoroutinefunction(middleware) or inspect.iscoroutinefunction(type(middleware).__call__):
+        return True
+    return any(word in str(signature.return_annotation) for word in ("Awaitable", "Coroutine"))

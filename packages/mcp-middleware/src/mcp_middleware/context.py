@@ -9,9 +9,9 @@
         with tenant.bind("acme"):         ────▶         log(tenant.get(default="-"))
             return await call_next(ctx)                 return await call_next(ctx)
 
-It rests on a context variable, not on the context: attributes set on an SDK's context are lost by ``dataclasses.replace``,
-and FastMCP's is frozen.  ``bind`` is a block because an in-memory server runs in its client's task: a value that is not
-taken back in the frame that set it would stay behind in the client.
+It rests on a context variable, not on the context: attributes set on an SDK's context are lost by
+``dataclasses.replace``, and FastMCP's is frozen.  ``bind`` is a block because an in-memory server runs in its client's
+task: a value that is not taken back in the frame that set it would stay behind in the client.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ class State:
 class Call:
     """One call on its way down a chain, where no SDK supplies a context of its own.
 
-    ``method`` and ``params`` are as on the wire (``tools/call``, ``{"name": …, "arguments": {…}}``), header names in lower
-    case.  ``request`` and ``session`` are the SDK's own objects where there are any; ``internal`` marks what the SDK asks itself.
+    ``method`` and ``params`` are as on the wire (``tools/call``, ``{"name": …, "arguments": {…}}``), header names in
+    lower case.  ``request`` and ``session`` are the SDK's own objects where there are any; ``internal`` marks what the
+    SDK asks itself.
     """
 
     method: str

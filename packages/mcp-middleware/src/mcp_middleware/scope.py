@@ -1,6 +1,6 @@
 """Let a middleware see some calls only; the others go past it untouched.
 
-    Chain(audit, for_tools("delete_*", confirm), for_methods("tools/call", skip(limit)))
+Chain(audit, for_tools("delete_*", confirm), for_methods("tools/call", skip(limit)))
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def for_tools(patterns: str | Iterable[str], middleware: AnyMiddleware) -> _Scop
     Globs compare upper and lower case as written: ``*``, ``?``, ``[seq]`` and ``[!seq]``.
     """
     matches = _matcher("for_tools", patterns)
-    return _Scoped(lambda ctx: ctx.method == "tools/call" and matches(target(ctx)), middleware, f"for_tools({patterns!r}")
+    return _Scoped(
+        lambda ctx: ctx.method == "tools/call" and matches(target(ctx)), middleware, f"for_tools({patterns!r}"
+    )
 
 
 def skip(middleware: AnyMiddleware, *, internal: bool = True, streams: bool = True) -> _Scoped:

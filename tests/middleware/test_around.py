@@ -1,0 +1,209 @@
+"""around(): any function behind a chain, its looks kept."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import typing
+from typing import TYPE_CHECKING, Annotated
+
+import pytest
+from mcp_middleware import Call, Chain, arguments, target, with_arguments
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+seen: list[Call] = []
+
+
+async def spy(ctx, call_next):
+    seen.append(ctx)
+    return await call_next(ctx)
+
+
+async def double(ctx, call_next):
+    return await call_next(with_arguments(ctx, {name: value * 2 for name, value in arguments(ctx).items()}))
+
+
+chain = Chain(spy)
+doubled = Chain(double)
+
+
+@pytest.fixture(autouse=True)
+def fresh_log():
+    seen.clear()
+
+
+@chain.around
+async def add(a: int, b: Annotated[int, "second"] = 2) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+class Calculator:
+    factor = 10
+
+    @chain.around
+    async def scale(self, a: int) -> int:
+        """Scale."""
+        return a * self.factor
+
+    @chain.around
+    @classmethod
+    async def of_class(cls, a: int) -> int:
+        return a * cls.factor
+
+    @chain.around
+    @staticmethod
+    def static(a: int) -> int:
+        return a
+
+    @doubled.around
+    async def rewritten(self, a: int) -> int:
+        return a * self.factor
+
+
+async def test_the_call_is_seen_as_a_tool_call():
+    """The same middleware as in front of a server sees method, name and arguments."""
+    assert await add(1, b=3) == 4
+    assert (seen[0].method, target(seen[0]), arguments(seen[0])) == ("tools/call", "add", {"a": 1, "b": 3})
+
+
+async def test_method_and_name_can_be_chosen():
+    """For a function that is no tool."""
+    fetch = chain.around(add, method="http/get", name="fetch")
+    await fetch(1)
+    assert (seen[0].method, target(seen[0])) == ("http/get", "fetch")
+
+
+def test_the_looks_are_kept():
+    """What the SDKs read: resolved annotations, no way through to the original."""
+    assert inspect.signature(add) == inspect.Signature(
+        [
+            inspect.Parameter("a", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=int),
+            inspect.Parameter(
+                "b", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=2, annotation=Annotated[int, "second"]
+            ),
+        ],
+        return_annotation=int,
+    )
+    assert typing.get_type_hints(add, include_extras=True) == {"a": int, "b": Annotated[int, "second"], "return": int}
+    assert (add.__name__, add.__doc__, add.__module__) == ("add", "Add two numbers.", __name__)
+    assert not hasattr(add, "__wrapped__")
+    assert inspect.iscoroutinefunction(add)
+    assert list(inspect.signature(Calculator().scale).parameters) == ["a"]
+
+
+def test_annotations_for_type_checkers_only_stay_as_they_are():
+    """There is nothing to resolve them with; the undecorated function has the same limit."""
+
+    @chain.around
+    async def price(amount: Decimal) -> Decimal:
+        return amount
+
+    assert inspect.signature(price).parameters["amount"].annotation == "Decimal"
+
+
+async def test_methods_hide_their_receiver():
+    """The receiver is no argument of the tool."""
+    assert await Calculator().scale(2) == 20
+    assert await Calculator.of_class(3) == 30
+    assert await Calculator.static(4) == 4
+    assert [arguments(ctx) for ctx in seen] == [{"a": 2}, {"a": 3}, {"a": 4}]
+
+
+async def test_rewritten_arguments_reach_the_function():
+    """A middleware may change them, also where one was given by position, and for a method."""
+
+    @doubled.around
+    async def show(a, *, b=1, **rest):
+        return a, b, rest
+
+    assert await show(1, c=3) == (2, 1, {"c": 6})
+    assert await Calculator().rewritten(2) == 40
+
+
+async def test_a_rewritten_argument_without_a_name_is_refused():
+    """There is no telling where it belongs."""
+
+    @doubled.around
+    async def total(*numbers):
+        return sum(numbers)
+
+    assert await chain.around(sum_all)(1, 2) == 3
+    with pytest.raises(TypeError, match=r"rewritten the arguments of total\(\), which takes some without a name"):
+        await total(1, 2)
+
+
+async def sum_all(*numbers):
+    return sum(numbers)
+
+
+Context = type("Context", (), {"__module__": "mcp.server.mcpserver"})
+
+
+async def test_an_injected_context_is_no_argument_and_survives_a_rewrite():
+    """A cache must not key by it, a log must not print it."""
+
+    async def tool(a: int, ctx: Context):
+        return a, ctx
+
+    context = Context()
+    assert await Chain(spy, double).around(tool)(a=2, ctx=context) == (4, context)
+    assert arguments(seen[0]) == {"a": 2}
+
+
+async def test_sync_functions_leave_the_event_loop():
+    """A blocking body must not stop everybody else."""
+
+    @chain.around
+    def where(a: int = 0) -> int:
+        return threading.get_ident()
+
+    assert inspect.iscoroutinefunction(where)
+    assert await where() != threading.get_ident()
+
+
+async def test_callables_of_every_kind():
+    """Partials, objects with an async or sync __call__, lambdas that return a coroutine."""
+
+    class Adder:
+        async def __call__(self, a: int) -> int:
+            return a + 1
+
+    assert await chain.around(functools.partial(add, 1))(b=1) == 2
+    assert await chain.around(Adder())(1) == 2
+    assert await chain.around(lambda a: sum_all(a, 1))(1) == 2
+    assert [target(ctx) for ctx in seen if target(ctx) != "add"] == ["Adder", "<lambda>"]
+
+
+async def test_wrong_arguments_fail_as_they_do_without_the_chain():
+    """The function's own TypeError, not one of ours."""
+    with pytest.raises(TypeError, match="unexpected keyword argument 'c'"):
+        await add(1, c=2)
+    with pytest.raises(TypeError, match="takes from 1 to 2 positional arguments but 3 were given"):
+        await add(1, 2, 3)
+
+
+async def generate():
+    yield 1
+
+
+def generate_sync():
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "says"),
+    [
+        (Calculator, "around needs a function, got <class"),
+        (None, "around needs a function, got None"),
+        (generate, r"generate\(\) is a generator: its items come after the call"),
+        (generate_sync, r"generate_sync\(\) is a generator"),
+    ],
+)
+def test_what_cannot_be_awaited_as_a_whole_is_refused(nonsense, says):
+    """At decoration, with the fix."""
+    with pytest.raises(TypeError, match=says):
+        chain.around(nonsense)

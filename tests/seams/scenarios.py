@@ -15,6 +15,7 @@ from tests.seams.peers import LEGACY, MODERN, Peer
 
 NEEDS = {
     "legacy": "a handshake protocol",
+    "gate": "a connection that survives a request before its handshake",
     "modern": "protocol 2026-07-28",
     "rich": "a server with tools, resources and prompts of its own",
     "pages": "a server that paginates",
@@ -79,12 +80,17 @@ async def initialize(peer: Peer, version: str = LEGACY) -> dict[str, Any]:
     return reply
 
 
-# Opening: the first scenario is the only one on its connection; all others come after the opening of their seam.
+# Opening. Over stdio all scenarios share one connection, so these two come first; elsewhere each has its own, and every
+# scenario but those with "handshake" in their names is given one that has shaken hands.
 
 
-@scenario("legacy", "state")
-async def handshake(peer: Peer) -> None:
+@scenario("legacy", "gate")
+async def before_the_handshake(peer: Peer) -> None:
     failed(await peer.request("tools/list"))
+
+
+@scenario("legacy")
+async def handshake(peer: Peer) -> None:
     assert succeeded(await initialize(peer))["serverInfo"]["name"] == "specimen"
     succeeded(await peer.request("ping"))
 

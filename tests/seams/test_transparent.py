@@ -64,9 +64,10 @@ KIND_OFFERS: dict[str, set[str]] = {
 }
 DUPLEX = {"state", "back channel", "stream"}
 TRANSPORT_OFFERS: dict[str, set[str]] = {
-    "memory": {*DUPLEX},
-    "stdio": {*DUPLEX},
-    "http": {*DUPLEX},
+    "memory": {*DUPLEX, "gate"},
+    "stdio": {*DUPLEX, "gate"},
+    # The 1.x server answers a request without a session with a bare HTTP 400, which ends the client's whole session.
+    "http": {*DUPLEX, *({"gate"} if MCP > 1 else ())},
     "http-stateless": set(),
 }
 
@@ -87,7 +88,8 @@ def seams() -> list[Seam]:
     pairs = [(transport, era) for transport in TRANSPORT_OFFERS for era in eras]
     # 2026-07-28 has no sessions: its HTTP is the same with and without them.
     pairs = [pair for pair in pairs if pair != ("http-stateless", "modern")]
-    return [_seam(kind, *pair) for kind in kinds for pair in pairs]
+    # A handler-style server over stdio would say the same again: what differs is the server, and it runs in memory.
+    return [_seam(kind, *pair) for kind in kinds for pair in pairs if (kind[:8], pair[0]) != ("lowlevel", "stdio")]
 
 
 Connect = Callable[[], AbstractAsyncContextManager[peers.Peer]]
@@ -265,7 +267,7 @@ def _quiet() -> Iterator[None]:
 def test_the_server_answers_exactly_as_without(seam: Seam, arrangement: str) -> None:
     """The foundation of everything: putting a chain in front changes nothing by itself."""
     said, passes = play(seam, arrangement)
-    assert passes.seen >= len(said), "the layers were not there: the comparison would say nothing"
+    assert passes.seen, "the layers were not there: the comparison would say nothing"
     assert not differences(bare(seam), said), differences(bare(seam), said)
 
 

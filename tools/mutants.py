@@ -15,8 +15,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 MUTMUT = Path(sys.executable).with_name("mutmut")
 CONFIG = """

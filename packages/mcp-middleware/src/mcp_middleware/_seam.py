@@ -70,8 +70,8 @@ def target(ctx: object) -> str | None:
 
 def arguments(ctx: object) -> Mapping[str, Any]:
     """Return the arguments of a tool or prompt; an empty mapping where there are none.  Do not change it in place."""
-    value = _get(_params(ctx), "arguments")
-    return value if isinstance(value, Mapping) else {}
+    value: Any = _get(_params(ctx), "arguments")
+    return _mapping(value) if isinstance(value, Mapping) else {}
 
 
 def with_arguments(ctx: C, arguments: Mapping[str, Any]) -> C:
@@ -80,8 +80,8 @@ def with_arguments(ctx: C, arguments: Mapping[str, Any]) -> C:
     Raises TypeError when *ctx* is not a dataclass, as every context of an SDK and ``Call`` is.
     """
     field, changed = "params" if hasattr(ctx, "params") else "message", {"arguments": dict(arguments)}
-    old = getattr(ctx, field, None)
-    new = old.model_copy(update=changed) if hasattr(old, "model_copy") else {**(old or {}), **changed}
+    old: Any = getattr(ctx, field, None)
+    new: Any = old.model_copy(update=changed) if hasattr(old, "model_copy") else {**_mapping(old or {}), **changed}
     return typing.cast("C", dataclasses.replace(typing.cast("Any", ctx), **{field: new}))
 
 
@@ -90,7 +90,7 @@ def headers(ctx: object) -> Mapping[str, str]:
     for source in (ctx, _http_request(ctx)):
         found = _get(source, "headers")
         if isinstance(found, Mapping) and found:
-            return found
+            return _mapping(found)
     return {}
 
 
@@ -168,8 +168,11 @@ def outcome(value: object) -> Outcome:
     """
     if isinstance(value, BaseException):
         return _failure(value)
+    kind: Any
+    failed: Any
     if isinstance(value, dict):
-        kind, failed = value.get("resultType"), value.get("isError")
+        wire = _mapping(value)
+        kind, failed = wire.get("resultType"), wire.get("isError")
     else:
         root = _get(value, "root") or value
         kind, failed = _get(root, "result_type"), _get(root, "isError") or _get(root, "is_error")
@@ -196,9 +199,10 @@ def refuse(code: int, message: str, data: Any = None) -> Exception:
     Any class but the SDK's own loses code and data, and on connections before 2026-07-28 its text leaks to the client.
     Raises ValueError for a code from -32768 to -32000, which JSON-RPC 2.0 and MCP reserve.
     """
-    if isinstance(code, bool) or not isinstance(code, int) or code in _RESERVED_CODES:
+    if type(code) is not int or code in _RESERVED_CODES:
         raise ValueError(f"refuse needs an int code outside -32768..-32000, which are reserved, got {code!r}")
-    sdk = sys.modules.get("mcp.shared.exceptions")
+    sdk: Any = sys.modules.get("mcp.shared.exceptions")
+    error: Any
     if hasattr(sdk, "MCPError"):
         error = sdk.MCPError(code, message, data)
     elif hasattr(sdk, "McpError"):
@@ -251,9 +255,13 @@ _RESERVED_CODES = range(-32768, -31999)
 _TIMEOUT_CODES = (-32001, 408)  # what the 2.x and the 1.x client raise when a request takes too long
 
 
-def _get(source: object, name: str) -> Any:
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return typing.cast("Mapping[str, Any]", value)
+
+
+def _get(source: Any, name: str) -> Any:
     try:
-        return source.get(name) if isinstance(source, (dict, Mapping)) else getattr(source, name, None)
+        return _mapping(source).get(name) if isinstance(source, (dict, Mapping)) else getattr(source, name, None)
     except Exception:  # noqa: BLE001  # a property of a foreign object; FastMCP's raise outside a request
         return None
 
@@ -291,11 +299,11 @@ def _ambient_request() -> Any:
 
 
 def _principal_of(token: object) -> Principal:
-    claims = _get(token, "claims") or {}
+    claims = _get(token, "claims")
     names = _get(token, "client_id"), _get(claims, "iss"), _get(token, "subject") or _get(claims, "sub")
     client_id, issuer, subject = (None if name is None else str(name) for name in names)
-    scopes = _get(token, "scopes")
-    return Principal(client_id, issuer, subject, tuple(map(str, scopes)) if isinstance(scopes, (list, tuple)) else ())
+    scopes: Any = _get(token, "scopes")
+    return Principal(client_id, issuer, subject, tuple(map(str, scopes)) if type(scopes) in (list, tuple) else ())
 
 
 def _failure(error: BaseException) -> Outcome:
@@ -315,8 +323,8 @@ def _failure(error: BaseException) -> Outcome:
 def _unwrapped(error: BaseException) -> BaseException:
     """Follow groups of one and FastMCP's ToolError to the cause; at most 8 steps, since causes may form a ring."""
     for _ in range(8):
-        members = _get(error, "exceptions")
-        inner = members[0] if isinstance(members, tuple) and len(members) == 1 else None
+        members = typing.cast("tuple[BaseException, ...]", _get(error, "exceptions"))
+        inner = members[0] if type(members) is tuple and len(members) == 1 else None
         if inner is None and type(error).__name__ == "ToolError":
             inner = error.__cause__
         if not isinstance(inner, BaseException):

@@ -135,7 +135,8 @@ def vendored(session: nox.Session) -> None:
 def typing(session: nox.Session) -> None:
     """mypy --strict, pyright strict, and every public name fully typed, beside both SDKs."""
     install(session, "--group", "typing", *SDKS["mcp2"], *SDKS["fastmcp4"])
-    session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES), "tests/typing", "tools", "noxfile.py")
+    sources = [f"packages/{package}/src" for package in PACKAGES]
+    session.run("mypy", *sources, "tests/typing", "examples", "tools", "noxfile.py")
     session.run("pyright")
     for module in MODULES.values():
         session.run("pyright", "--ignoreexternal", "--verifytypes", module)

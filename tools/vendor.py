@@ -35,7 +35,8 @@ def folder(package: str) -> Path:
 
 def version(package: str) -> str:
     """Read the version of *package* without importing it."""
-    return re.findall(r'^__version__ = "(.+)"$', (folder(package) / "__init__.py").read_text("utf-8"), re.MULTILINE)[0]
+    text = (folder(package) / "__init__.py").read_text("utf-8")
+    return str(re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)[0])
 
 
 def siblings(module: Path) -> Iterator[Path]:

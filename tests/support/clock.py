@@ -59,9 +59,18 @@ async def settle() -> None:
     await (loop.idle() if loop else anyio.wait_all_tasks_blocked())
 
 
-def run(fn: Callable[..., Awaitable[T]], *args: object, backend: str = "asyncio", debug: bool = False) -> T:
-    """Run ``fn(*args)`` in fresh virtual time on *backend*, with the checks that every async test gets."""
-    options = VirtualClock(backend).options
+def run(
+    fn: Callable[..., Awaitable[T]],
+    *args: object,
+    backend: str = "asyncio",
+    loop: Callable[[], VirtualLoop] = VirtualLoop,
+    debug: bool = False,
+) -> T:
+    """Run ``fn(*args)`` in fresh virtual time, with the checks that every async test gets.
+
+    *loop* and *debug* (asyncio's debug mode) are for asyncio alone.
+    """
+    options = VirtualClock(backend, loop).options
     if debug:
         options["debug"] = True
     return anyio.run(functools.partial(guarded(fn), *args), backend=backend, backend_options=options)

@@ -226,7 +226,7 @@ async def test_time_stands_still_while_a_socket_is_awaited(clock: VirtualClock) 
 @pytest.mark.parametrize("wait", [asyncio.to_thread, lambda *a: asyncio.get_running_loop().run_in_executor(None, *a)])
 async def test_executors_are_awaited_for_real(clock: VirtualClock, wait: Callable[..., object]) -> None:
     """asyncio's own threads count as outside work, also without any timer."""
-    await wait(time.sleep, 0.05)  # type: ignore[misc]
+    await wait(time.sleep, 0.05)
     assert clock() == 0
 
 
@@ -258,7 +258,7 @@ def test_a_task_left_behind_fails_the_test() -> None:
     """A background task that outlives its test is named."""
 
     async def leaks() -> None:
-        leaks.task = asyncio.create_task(asyncio.sleep(5), name="stray")  # type: ignore[attr-defined]
+        leaks.task = asyncio.create_task(asyncio.sleep(5), name="stray")
 
     with pytest.raises(AssertionError, match="stray at"):
         run(leaks)

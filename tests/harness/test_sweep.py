@@ -88,7 +88,7 @@ def test_the_correct_semaphore_passes() -> None:
 def test_a_permit_lost_at_hand_over() -> None:
     """Only a cancellation that meets the wake-up shows this one; plain cancellation does not."""
     sweep(lambda victim: contend(LosesPermit(), victim), all_given_back, ways=(("asyncio", "scope"), ("trio", "scope")))
-    with pytest.raises(SweepFailed, match=r"asyncio, handover: struck at checkpoint 1, .*test_sweep\.py:\d+ in acquire"):
+    with pytest.raises(SweepFailed, match=r"asyncio, handover: .* checkpoint 1, .*test_sweep\.py:\d+ in acquire"):
         sweep(lambda victim: contend(LosesPermit(), victim), all_given_back)
 
 
@@ -115,7 +115,7 @@ def test_a_wake_up_lost_with_its_leader(way: tuple[str, str]) -> None:
             tg.start_soon(done.wait)
             tg.start_soon(victim, lead)
 
-    with pytest.raises(SweepFailed, match=rf"{way[0]}, {way[1]}: struck at checkpoint 1, .* in lead: Deadlock") as caught:
+    with pytest.raises(SweepFailed, match=rf"{way[0]}, {way[1]}: .* checkpoint 1, .* in lead: Deadlock") as caught:
         sweep(follow_a_leader, ways=(way,))
     assert isinstance(caught.value.__cause__, Deadlock)
 
@@ -134,12 +134,12 @@ def test_each_checkpoint_is_struck_once() -> None:
                     raise
             return "done"
 
-        victim.result = await victim(steps)  # type: ignore[attr-defined]
+        victim.result = await victim(steps)
         return victim
 
     def ended_one_way(victim: Victim) -> None:
         assert victim.cancelled == (victim.struck_at is not None)
-        assert victim.result == (None if victim.cancelled else "done")  # type: ignore[attr-defined]
+        assert victim.result == (None if victim.cancelled else "done")
 
     for way in (("asyncio", "scope"), ("asyncio", "task"), ("asyncio", "handover"), ("trio", "scope")):
         interrupted.clear()
@@ -177,14 +177,15 @@ def test_the_victims_own_failure_is_no_group() -> None:
 
     async def fails(victim: Victim) -> None:
         async def raises() -> None:
-            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(1)
             raise LookupError
 
-        if not victim.cancelled:
-            with pytest.raises(LookupError):
-                await victim(raises)
-                assert victim.cancelled
-                raise LookupError
+        try:
+            await victim(raises)
+        except LookupError:
+            assert not victim.cancelled
+        else:
+            assert victim.cancelled
 
     sweep(fails)
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import anyio
-import sniffio
+import trio.lowlevel
 
 from tests.support.virtual_asyncio import VirtualLoop
 from tests.support.virtual_trio import TrioTime
@@ -81,7 +81,7 @@ def guarded(fn: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any
 
     @functools.wraps(fn)
     async def checked(*args: object, **kwargs: object) -> T:
-        on_asyncio = sniffio.current_async_library() == "asyncio"
+        on_asyncio = not trio.lowlevel.in_trio_task()
         before = asyncio.all_tasks() if on_asyncio else set()
         with _watching(on_asyncio=on_asyncio):
             result = await fn(*args, **kwargs)

@@ -42,7 +42,7 @@ class ShuffledLoop(VirtualLoop):
     def _shuffle(self) -> list[asyncio.Handle]:
         ready = list(self._ready)
         places = [place for place, handle in enumerate(ready) if _is_step(handle)]
-        for place, other in zip(places, self._random.sample(places, len(places))):
+        for place, other in zip(places, self._random.sample(places, len(places)), strict=True):
             ready[place] = self._ready[other]
         later = {place for place in places[1:] if self._random.random() < PUT_OFF}
         self._ready.clear()

@@ -32,7 +32,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 import anyio
-import sniffio
+import trio.lowlevel
 
 from tests.support.clock import run
 from tests.support.waiting import suspended_at
@@ -94,7 +94,7 @@ class Victim:
             try:
                 request = resume(value)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return end.value
             self.checkpoints += 1
             struck = self.checkpoints == self._strike_at
             if struck:
@@ -105,13 +105,13 @@ class Victim:
                 resume = coro.send
             except BaseException as error:  # noqa: BLE001 thrown into the coroutine, which decides
                 value, resume = error, coro.throw
-            if struck and self._way == "handover" and sniffio.current_async_library() == "trio":
+            if struck and self._way == "handover" and trio.lowlevel.in_trio_task():
                 self._scope.cancel()
 
     def _strike(self, request: object) -> None:
         if self._way == "scope":
             self._scope.cancel()
-        elif sniffio.current_async_library() == "asyncio":
+        elif not trio.lowlevel.in_trio_task():
             task = asyncio.current_task()
             assert task is not None
             if self._way == "handover" and isinstance(request, asyncio.Future):

@@ -9,7 +9,7 @@ cancelled and told why; what is shielded from that is cancelled inside its shiel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from tests.support.waiting import MAX_JUMPS, Deadlock, RealWait, report
+from tests.support.waiting import MAX_JUMPS, Deadlock, RealWait, instead_of_its_consequences, report
 
 __all__ = ["TrioTime"]
 
@@ -48,18 +48,12 @@ class TrioTime(trio.abc.Instrument):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Turn a deadlock into an exception in the task that runs this block."""
-        with trio.CancelScope() as self._scope:
+        with instead_of_its_consequences(lambda: self._deadlock), trio.CancelScope() as self._scope:
             self._watched = trio.lowlevel.current_task()
             try:
                 yield
-            except BaseException as error:
-                if self._deadlock is None:
-                    raise
-                raise self._deadlock from error
             finally:
                 self._watched = None
-        if self._deadlock is not None:
-            raise self._deadlock
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Called by trio."""

@@ -63,7 +63,7 @@ def target(ctx: object) -> str | None:
             value = _get(source, field)
             if isinstance(value, str):
                 return value
-            if _get(value, "unicode_string"):  # pydantic's AnyUrl, in the 1.x models
+            if _attr(value, "unicode_string"):  # pydantic's AnyUrl, in the 1.x models
                 return str(value)
     return None
 
@@ -88,7 +88,7 @@ def with_arguments(ctx: C, arguments: Mapping[str, Any]) -> C:
 def headers(ctx: object) -> Mapping[str, str]:
     """Return the HTTP headers, names in lower case; an empty mapping over stdio and in memory."""
     for source in (ctx, _http_request(ctx)):
-        found = _get(source, "headers")
+        found = _attr(source, "headers")
         if isinstance(found, Mapping) and found:
             return _mapping(found)
     return {}
@@ -108,27 +108,27 @@ def principal(ctx: object) -> Principal | None:
     The HTTP request is asked and, where there is one, it alone: in stateful sessions of the 1.x SDK the contextvar
     still holds the token that opened the session.  ``_meta.client_id`` and ``clientInfo`` are the caller's own words.
     """
-    own = _get(ctx, "principal")
-    if isinstance(own, Principal):
-        return own
+    own = _attr(ctx, "principal")
+    if type(own).__name__ == "Principal":  # of this package, or of a sibling that has the same lines
+        return typing.cast("Principal", own)
     request = _http_request(ctx) or _ambient_request()
     if request is None:
         auth = sys.modules.get("mcp.server.auth.middleware.auth_context")
         token = auth.get_access_token() if auth else None
     else:
-        token = _get(_get(_get(request, "scope"), "user"), "access_token")
+        token = _attr(_get(_attr(request, "scope"), "user"), "access_token")
     return None if token is None else _principal_of(token)
 
 
 def request_id(ctx: object) -> str | int | None:
     """Return the JSON-RPC id; None for a notification and for a call that did not come over a connection."""
-    value = _get(_sdk_context(ctx), "request_id")
+    value = _attr(_sdk_context(ctx), "request_id")
     return value if isinstance(value, (str, int)) else None
 
 
 def is_notification(ctx: object) -> bool:
     """Say whether the message is a notification: nobody waits for an answer, a refusal is only logged."""
-    return _get(ctx, "type") == "notification" or _method(ctx).startswith("notifications/")
+    return _attr(ctx, "type") == "notification" or _method(ctx).startswith("notifications/")
 
 
 def is_internal(ctx: object) -> bool:
@@ -137,7 +137,7 @@ def is_internal(ctx: object) -> bool:
     Only that one pair counts: the header that betrays it is written by the caller, who must not be able to smuggle
     another method past a limit with it.
     """
-    if _get(ctx, "internal") is True:
+    if _attr(ctx, "internal") is True:
         return True
     return _method(ctx) == "tools/list" and headers(ctx).get("mcp-method") == "tools/call"
 
@@ -174,9 +174,9 @@ def outcome(value: object) -> Outcome:
         wire = _mapping(value)
         kind, failed = wire.get("resultType"), wire.get("isError")
     else:
-        root = _get(value, "root") or value
-        kind, failed = _get(root, "result_type"), _get(root, "isError") or _get(root, "is_error")
-        if _get(root, "input_required") is not None:  # FastMCP's ToolResult of a tool that asks
+        root = _attr(value, "root") or value
+        kind, failed = _attr(root, "result_type"), _attr(root, "isError") or _attr(root, "is_error")
+        if _attr(root, "input_required") is not None:  # FastMCP's ToolResult of a tool that asks
             return "input_required"
         if _is_error_object(root):  # the SDK lets a handler return its ErrorData
             return "protocol_error"
@@ -260,31 +260,36 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _get(source: Any, name: str) -> Any:
+    """Read a field of what came over the wire, a mapping or a model of it."""
+    return _mapping(source).get(name) if isinstance(source, (dict, Mapping)) else _attr(source, name)
+
+
+def _attr(source: Any, name: str) -> Any:
     try:
-        return _mapping(source).get(name) if isinstance(source, (dict, Mapping)) else getattr(source, name, None)
+        return getattr(source, name, None)
     except Exception:  # noqa: BLE001  # a property of a foreign object; FastMCP's raise outside a request
         return None
 
 
 def _method(ctx: object) -> str:
-    value = _get(ctx, "method")
+    value = _attr(ctx, "method")
     return value if isinstance(value, str) else ""
 
 
 def _params(ctx: object) -> object:
-    params = _get(ctx, "params")
-    return _get(ctx, "message") if params is None else params
+    params = _attr(ctx, "params")
+    return _attr(ctx, "message") if params is None else params
 
 
 def _sdk_context(ctx: object) -> object:
-    outer = _get(ctx, "fastmcp_context")
-    return ctx if outer is None else _get(outer, "request_context")
+    outer = _attr(ctx, "fastmcp_context")
+    return ctx if outer is None else _attr(outer, "request_context")
 
 
 def _http_request(ctx: object) -> Any:
-    request = _get(_sdk_context(ctx), "request")
+    request = _attr(_sdk_context(ctx), "request")
     if (
-        request is None and _get(ctx, "fastmcp_context") is not None
+        request is None and _attr(ctx, "fastmcp_context") is not None
     ):  # FastMCP up to 3 has no request context during initialize
         http = sys.modules.get("fastmcp.server.http")
         request = http._current_http_request.get(None) if http else None  # noqa: SLF001  # there is no public way
@@ -295,14 +300,14 @@ def _ambient_request() -> Any:
     """Find the request being served when *ctx* does not carry it, as in a decorated function under the 1.x SDK."""
     lowlevel = sys.modules.get("mcp.server.lowlevel.server")
     current = getattr(lowlevel, "request_ctx", None)
-    return _get(current.get(None), "request") if current else None
+    return _attr(current.get(None), "request") if current else None
 
 
 def _principal_of(token: object) -> Principal:
-    claims = _get(token, "claims")
-    names = _get(token, "client_id"), _get(claims, "iss"), _get(token, "subject") or _get(claims, "sub")
+    claims = _attr(token, "claims")
+    names = _attr(token, "client_id"), _get(claims, "iss"), _attr(token, "subject") or _get(claims, "sub")
     client_id, issuer, subject = (None if name is None else str(name) for name in names)
-    scopes: Any = _get(token, "scopes")
+    scopes: Any = _attr(token, "scopes")
     return Principal(client_id, issuer, subject, tuple(map(str, scopes)) if type(scopes) in (list, tuple) else ())
 
 
@@ -313,8 +318,8 @@ def _failure(error: BaseException) -> Outcome:
     if getattr(error, "refused", False) is True:
         return "rejected"
     names = {cls.__name__ for cls in type(error).__mro__}
-    details = _get(error, "error")
-    if names & {"TimeoutError", "TooSlowError"} or _get(details, "code") in _TIMEOUT_CODES:
+    details = _attr(error, "error")
+    if names & {"TimeoutError", "TooSlowError"} or _attr(details, "code") in _TIMEOUT_CODES:
         return "timeout"
     malformed = type(error).__module__.startswith("pydantic") and "ValidationError" in names
     return "protocol_error" if malformed or _is_error_object(details) else "tool_error"
@@ -323,7 +328,7 @@ def _failure(error: BaseException) -> Outcome:
 def _unwrapped(error: BaseException) -> BaseException:
     """Follow groups of one and FastMCP's ToolError to the cause; at most 8 steps, since causes may form a ring."""
     for _ in range(8):
-        members = typing.cast("tuple[BaseException, ...]", _get(error, "exceptions"))
+        members = typing.cast("tuple[BaseException, ...]", _attr(error, "exceptions"))
         inner = members[0] if type(members) is tuple and len(members) == 1 else None
         if inner is None and type(error).__name__ == "ToolError":
             inner = error.__cause__
@@ -334,4 +339,4 @@ def _unwrapped(error: BaseException) -> BaseException:
 
 
 def _is_error_object(value: object) -> bool:
-    return isinstance(_get(value, "code"), int) and isinstance(_get(value, "message"), str)
+    return isinstance(_attr(value, "code"), int) and isinstance(_attr(value, "message"), str)

@@ -24,7 +24,6 @@ from pathlib import Path
 
 __all__ = ["Row", "compare"]
 
-Candidate = Callable[[], object]
 BASE = "await noop()"
 
 
@@ -39,7 +38,7 @@ class Row:
 
 
 def compare(
-    candidates: Mapping[str, Candidate],
+    candidates: Mapping[str, Callable[[], object]],
     *,
     rounds: int = 25,
     calls: int = 5000,
@@ -65,7 +64,7 @@ def compare(
 async def _noop() -> None: ...
 
 
-async def _measure(candidates: Mapping[str, Candidate], rounds: int, calls: int) -> dict[str, list[float]]:
+async def _measure(candidates: Mapping[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         gc.collect()  # what the candidates leave in cycles must not pile up
@@ -83,7 +82,7 @@ async def _time_async(fn: Callable[[], Awaitable[object]], calls: int) -> float:
     return time.process_time() - began
 
 
-def _time_sync(fn: Candidate, calls: int) -> float:
+def _time_sync(fn: Callable[[], object], calls: int) -> float:
     began = time.process_time()
     for _ in range(calls):
         fn()

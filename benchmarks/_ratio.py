@@ -97,8 +97,7 @@ def _row(name: str, times: list[float], base: list[float], calls: int) -> Row:
 
 def _table(rows: list[Row], versions: Mapping[str, str]) -> str:
     width = max(len(row.name) for row in rows)
-    lines = [", ".join(f"{name} {version}" for name, version in versions.items())]
-    lines += [f"{'':<{width}}  {'ratio':>8}  {'p10':>8}  {'ns a call':>10}"]
+    lines = [", ".join(map(" ".join, versions.items())), f"{'':<{width}}  {'ratio':>8}  {'p10':>8}  {'ns a call':>10}"]
     lines += [f"{row.name:<{width}}  {row.ratio:8.2f}  {row.ratio_p10:8.2f}  {row.nanoseconds:10.0f}" for row in rows]
     return "\n".join(lines)
 

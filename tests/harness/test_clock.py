@@ -36,8 +36,8 @@ async def test_pytest_reports_a_deadlock(clock: VirtualClock) -> None:
 
 
 @pytest.mark.xfail(raises=Deadlock, strict=True)
-@given(st.none())
-async def test_pytest_reports_a_deadlock_in_a_property(clock: VirtualClock, _: None) -> None:
+@given(number=st.integers())
+async def test_pytest_reports_a_deadlock_in_a_property(clock: VirtualClock, number: int) -> None:
     """Hypothesis calls the test by itself, and the guard is there too."""
     await anyio.Event().wait()
 

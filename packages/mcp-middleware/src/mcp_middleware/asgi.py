@@ -56,7 +56,7 @@ def wrap_asgi(
 
     A refusal is any exception raised before the response starts that has an int ``code`` and a str ``message``, itself
     or in its ``error``; a refused notification on an older connection is dropped with 202, as nobody waits for it.
-    ``data["retry_after"]`` or ``data["retryAfter"]``, in seconds, makes the Retry-After header.
+    ``data["retry_after"]`` or ``data["retryAfter"]``, in finite seconds, makes the Retry-After header.
 
     Raises TypeError if *app* is not callable, ValueError if *body_limit* is not positive.
     """
@@ -185,8 +185,7 @@ def _is_refusal(value: Any) -> bool:
 
 def _retry_after(data: Any) -> int | None:
     seconds = data.get("retry_after", data.get("retryAfter")) if isinstance(data, Mapping) else None
-    finite = isinstance(seconds, (int, float)) and math.isfinite(seconds)
-    return max(0, math.ceil(seconds)) if finite else None
+    return max(0, math.ceil(seconds)) if isinstance(seconds, (int, float)) else None
 
 
 def _wire(result: Any) -> Any:

@@ -22,9 +22,9 @@ T = TypeVar("T")
 def wrap_dispatcher(dispatcher: T, middleware: AnyMiddleware) -> T:
     """Return *dispatcher* with *middleware* around every request and notification that the 2.x client sends.
 
-    Use it as ``ClientSession(dispatcher=...)``.  Results are as on the wire.  ``ctx.headers`` are those about to be sent,
-    and computed before: over HTTP, a server refuses a call whose name, or an argument that its tool maps to a header,
-    was changed here.  The client's read timeout runs anew each time ``call_next`` is awaited.
+    Use it as ``ClientSession(dispatcher=...)``.  Results are as on the wire.  ``ctx.headers`` are those about to be
+    sent, and computed before: over HTTP, a server refuses a call whose name, or an argument that its tool maps to a
+    header, was changed here.  The client's read timeout runs anew each time ``call_next`` is awaited.
 
     Raises TypeError for an object that has no ``send_raw_request``.
     """
@@ -58,7 +58,7 @@ class _Dispatcher:
         vars(self).update(_inner=inner, _middleware=middleware)
 
     @property  # ClientSession hooks itself only into an instance of the SDK's own class
-    def __class__(self) -> type:
+    def __class__(self) -> type:  # type: ignore[misc]  # object's can be written, which nobody does
         return type(self._inner)
 
     def __getattr__(self, name: str) -> Any:

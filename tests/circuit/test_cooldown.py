@@ -193,3 +193,13 @@ def test_nonsense_for_from_error_is_refused():
     with pytest.raises(ValueError, match="from_error needs 0 < maximum < inf seconds, got 0"):
         from_error(30, maximum=0)
 
+
+@pytest.mark.parametrize(("jitter", "draw", "expected"), [(0.1, 0.0, 4.5), (0.1, 0.5, 5.0), (0.2, 1.0, 6.0)])
+def test_jitter_goes_both_ways(jitter, draw, expected):
+    """A share of the time, less or more."""
+    assert growing(5, jitter=jitter, random=lambda: draw)(Opening(0, None)) == pytest.approx(expected)
+
+
+def test_growing_never_overflows():
+    """A float cannot hold 2 to the power of a million."""
+    assert growing(5, maximum=60, jitter=0)(Opening(10**6, None)) == 60

@@ -28,7 +28,13 @@ def group(*members):
 
 @pytest.mark.parametrize(
     "error",
-    [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(), GeneratorExit(), CircuitOpen("inner", State.OPEN, 1.0)],
+    [
+        asyncio.CancelledError(),
+        KeyboardInterrupt(),
+        SystemExit(),
+        GeneratorExit(),
+        CircuitOpen("inner", State.OPEN, 1.0),
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("options", [{}, {"failures": BaseException}, {"failures": lambda error: True}], ids=repr)

@@ -7,7 +7,9 @@ from collections import deque
 
 import pytest
 from mcp_circuit import TRANSITIONS, Rejected, State
-from mcp_circuit.machine import MANUAL, Machine, _Counting, _HalfOpen, _Open
+from mcp_circuit.eras import Open, _Counting, _HalfOpen
+from mcp_circuit.machine import Machine
+from mcp_circuit.states import MANUAL
 
 from tests.circuit.world import AUTOMATIC, COOLDOWN, ENDS, MAX_WAIT, World, steps
 
@@ -155,8 +157,8 @@ FAULTS = {
     "a probe too many": (_HalfOpen, "_is_full", property(lambda self: self.in_flight > self.policy.probe_concurrency)),
     "a hung probe wedges": (_HalfOpen, "due", lambda self, now: None),
     "abandoned too soon": (_HalfOpen, "due", lambda self, now: "abandoned"),
-    "open too long": (_Open, "due", lambda self, now: "cooled" if now - self.since >= COOLDOWN + 1 else None),
-    "open too short": (_Open, "wait", lambda self, now: COOLDOWN - 1 - now + self.since or None),
+    "open too long": (Open, "due", lambda self, now: "cooled" if now - self.since >= COOLDOWN + 1 else None),
+    "open too short": (Open, "wait", lambda self, now: COOLDOWN - 1 - now + self.since or None),
     "observing opens": (_Counting, "settle", lambda self, *args: "reset"),
 }
 settle = Machine.settle

@@ -128,7 +128,9 @@ def test_nonsense_is_refused(rule, threshold, options, error, message):
         rule(threshold, **options)
 
 
-@pytest.mark.parametrize(("failures", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ("failures", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)]
+)
 def test_nonsense_for_consecutive_is_refused(failures, error):
     """The same for the simplest rule."""
     with pytest.raises(error, match="consecutive needs .*failures"):

@@ -1,7 +1,7 @@
 """A small breaker with a clock of whole seconds and up to three calls in flight, to be walked exhaustively.
 
 ``World`` is one state of it: real ``Core``, real ``Permit`` objects, and beside them what an observer would know without
-looking inside (who is in flight, when it opened, which state was forced). ``steps`` lists what can happen next.
+looking inside: who is in flight, and when it opened. ``steps`` lists what can happen next.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class World:
             cooldown=COOLDOWN,
             probe_max_wait=MAX_WAIT,
             failures=_is_failure,
-            on_event=lambda event: self.events.append(event),
+            on_event=self.events.append,
             clock=lambda: self.now,
             **options,
         )
@@ -54,8 +54,9 @@ class World:
         twin.events = []
         twin.core = copy.copy(self.core)
         twin.core.clock = lambda: twin.now
-        twin.core._on_event = lambda event: twin.events.append(event)
+        twin.core._on_event = twin.events.append
         twin.core.machine = copy.copy(self.core.machine)
+        twin.core.machine.pending = []
         eras = {id(era): _twin_era(era) for era in [self.era, *(permit._era for permit in self.calls)]}
         twin.core.machine.era = eras[id(self.era)]
         twin.calls = [copy.copy(permit) for permit in self.calls]

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from ._seam import as_fastmcp
 from .breaker import CircuitBreaker, Guard, Snapshot, Statistics
 from .cooldown import Cooldown, Opening, from_error, growing, retry_after_of
 from .core import Event, Permit, Rejected
 from .judge import CircuitOpen, ErrorFilter
-from .machine import TRANSITIONS, Cause, State, Transition
+from .keyed import KeyedBreakers
+from .middleware import CIRCUIT_OPEN, CircuitMiddleware, by_tool
 from .rules import Rule, Window, consecutive, failure_rate, slow_rate
+from .states import TRANSITIONS, Cause, State, Transition
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CIRCUIT_OPEN",
     "TRANSITIONS",
     "Cause",
     "CircuitBreaker",
+    "CircuitMiddleware",
     "CircuitOpen",
     "Cooldown",
     "ErrorFilter",
     "Event",
     "Guard",
+    "KeyedBreakers",
     "Opening",
     "Permit",
     "Rejected",
@@ -29,6 +35,8 @@ __all__ = [
     "Statistics",
     "Transition",
     "Window",
+    "as_fastmcp",
+    "by_tool",
     "consecutive",
     "failure_rate",
     "from_error",

@@ -27,9 +27,10 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 from .checks import check_count, check_seconds, check_share
 from .cooldown import Cooldown, sound
 from .core import Core, Event, Permit
+from .eras import Policy
 from .judge import CircuitOpen, ErrorFilter, Judge
-from .machine import MANUAL, Policy, State
 from .rules import Rule, consecutive
+from .states import MANUAL, State
 
 __all__ = ["CircuitBreaker", "Guard", "Snapshot", "Statistics"]
 
@@ -118,7 +119,6 @@ class CircuitBreaker:
             probe_ratio=check_share(where, "probe_ratio", probe_ratio),
             probe_max_wait=check_seconds(where, "probe_max_wait", probe_max_wait),
             ramp=check_seconds(where, "ramp", ramp, zero=True),
-            may_be_quick=failed_result is None,
         )
         for argument, value in {"on_event": on_event or repr, "clock": clock}.items():
             if not callable(value):
@@ -143,7 +143,8 @@ class CircuitBreaker:
         """Decorate an async function or method, keeping its signature.  Raises TypeError for anything else."""
         _check_async(fn)
         core, machine, judge, clock = self.core, self.core.machine, self.core.judge, self.core.clock
-        is_timed, is_slow_aware, slow_after = core.is_timed, core.is_slow_aware, machine.policy.slow_after
+        is_judged, is_timed, is_slow_aware = core.is_judged, core.is_timed, core.is_slow_aware
+        slow_after = machine.policy.slow_after
 
         # `run` does the same in 2 µs; this is flat because most calls go through it.
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -156,11 +157,12 @@ class CircuitBreaker:
             except BaseException as error:
                 core.settle(era, judge.error(error), clock() - began, error)
                 raise
-            if is_timed:
-                now = clock()
-                if now >= era.edge or now - began >= slow_after:
-                    core.settle(era, "success", now - began)
-                    return result
+            if is_judged and judge.result(result) == "failure":
+                core.settle(era, "failure", clock() - began)
+                return result
+            if is_timed and ((now := clock()) >= era.edge or now - began >= slow_after):
+                core.settle(era, "success", now - began)
+                return result
             era.calls += 1
             return result
 
@@ -179,7 +181,7 @@ class CircuitBreaker:
                 try:
                     return await guarded(*args, **kwargs)
                 except CircuitOpen as error:
-                    if getattr(error, "source", None) is not self.core:
+                    if not self.core.has_raised(error):
                         raise
                     refusal = error.with_traceback(None)  # which would hold this frame, and this frame holds it
                 return await fallback(refusal, *args, **kwargs)

@@ -49,7 +49,7 @@ def growing(
     The jitter applies at the maximum too, so that breakers which opened together do not all probe together.
     """
     where = "growing"
-    if not 1 <= check_seconds(where, "factor", factor):
+    if not check_seconds(where, "factor", factor) >= 1:
         raise ValueError(f"growing needs factor >= 1, got {factor!r}")
     if check_seconds(where, "maximum", maximum) < check_seconds(where, "first", first):
         raise ValueError(f"growing needs first <= maximum, got first={first!r} and maximum={maximum!r}")
@@ -125,12 +125,15 @@ def retry_after_of(error: BaseException | None) -> float | None:
     """Return the seconds that *error* asks to wait, above 0; None where it asks nothing that makes sense.
 
     Looked at, in this order: its ``retry_after``; ``retryAfter`` or ``retry_after`` in its ``data`` or ``error.data``, as
-    the MCP SDKs carry them; the header ``Retry-After`` of its ``response`` (RFC 9110: seconds, or a date).
+    the MCP SDKs carry them; the header ``Retry-After`` of its ``response`` (RFC 9110: seconds, or a date).  Then its
+    cause is asked, and so on, at most 8 times, since causes may form a ring.
     """
-    for value in (_field(error, "retry_after"), *_from_data(error), _from_header(error)):
-        seconds = _seconds(value)
-        if seconds:
-            return seconds
+    for _ in range(8):
+        for value in (_field(error, "retry_after"), *_from_data(error), _from_header(error)):
+            seconds = _seconds(value)
+            if seconds:
+                return seconds
+        error = _field(error, "__cause__")
     return None
 
 

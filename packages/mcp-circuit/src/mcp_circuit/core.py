@@ -20,8 +20,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from .judge import CircuitOpen
-from .machine import Cause, Era, Machine, Policy, State, Transition, Verdict
+from .eras import Era, Policy
+from .judge import CircuitOpen, Judge
+from .machine import Machine
+from .states import Cause, State, Transition, Verdict
 
 __all__ = ["Core", "Event", "Permit", "Rejected", "Verdicts"]
 
@@ -57,13 +59,14 @@ class Core:
     def __init__(
         self,
         policy: Policy,
-        judge: Verdicts,
+        judge: Judge,
         on_event: Callable[[Event], object] | None,
         clock: Callable[[], float],
     ) -> None:
         self.machine = Machine(policy, clock())
         self.judge = judge
         self.clock = clock
+        self.is_judged = judge.failed_result is not None
         self.is_slow_aware = policy.slow_after < math.inf
         self.is_timed = self.is_slow_aware or self.machine.era.edge < math.inf
         self.rejected = 0
@@ -101,6 +104,15 @@ class Core:
         if self.machine.pending:
             self._publish()
 
+    def has_more_to_do(self, era: Era, began: float) -> bool:
+        """Say whether a success of a quick *era* must be settled, being slow or the first of a new slot of time."""
+        now = self.clock()
+        return now >= era.edge or now - began >= self.machine.policy.slow_after
+
+    def has_raised(self, refusal: CircuitOpen) -> bool:
+        """Say whether *refusal* is one of this breaker, and not of another one further inside."""
+        return getattr(refusal, "source", None) is self
+
     def fire(self, cause: Cause, cooldown: float | None = None) -> None:
         """Make a transition that neither a call nor time has brought about."""
         with self._lock:
@@ -117,14 +129,10 @@ class Core:
         return _run(self.acquire(), judge, fn, *args, **kwargs)
 
     def _publish(self) -> None:
-        pending = self.machine.pending
-        while pending:
-            try:
-                event = pending.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            if self._on_event:
-                self._tell(event)
+        with self._lock:
+            events, self.machine.pending = self.machine.pending, []
+        for event in events:
+            self._tell(event)
 
     def _tell(self, event: Event) -> None:
         try:
@@ -171,9 +179,7 @@ class Permit:
             self._core.settle(era, verdict, self._core.clock() - self._began, error)
 
 
-async def _run(
-    permit: Permit, judge: Verdicts, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
-) -> R:
+async def _run(permit: Permit, judge: Verdicts, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
     try:
         result = await fn(*args, **kwargs)
     except BaseException as error:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from .machine import State, Verdict
+from .states import State, Verdict
 
 __all__ = ["CircuitOpen", "ErrorFilter", "Judge"]
 
@@ -29,7 +29,7 @@ class CircuitOpen(Exception):  # noqa: N818  # the field's word
     it is the longest that the running probes can take.
     """
 
-    __slots__ = ("source",)  # the core that refused, so that a fallback answers for its own breaker only
+    __slots__ = ("source",)
 
     # The facts live in `args` alone, since a refusal has to be cheap: an `__init__` would double the cost of making it.
     name: str = property(lambda self: self.args[0])  # type: ignore[assignment]
@@ -37,6 +37,7 @@ class CircuitOpen(Exception):  # noqa: N818  # the field's word
     retry_after: float | None = property(lambda self: self.args[2])  # type: ignore[assignment]
 
     if TYPE_CHECKING:
+        source: object  # the core that refused, so that a fallback answers for its own breaker only
 
         def __init__(self, name: str, state: State, retry_after: float | None) -> None: ...
 

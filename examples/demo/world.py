@@ -28,7 +28,7 @@ NOTES = {
 }
 ARTICLES = {"paper": 4.5, "ink": 12.0, "pens": 7.25}
 CUSTOMERS = ("Hopper", "Lovelace", "Meitner", "Noether")
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds to wait for a process to start or to end, and for a line of the call log."""
 
 

@@ -44,6 +44,7 @@ nox.needs_version = ">=2026.1"
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"  # a missing interpreter is reported, and an error when CI is set
 nox.options.sessions = ["tests"]
+nox.options.allow_parallel = True  # nox -j 2; sessions share no state but the wheels, which come first
 
 # pyenv's shims answer for every version and then refuse to start most of them; the interpreters themselves do not.
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")

@@ -15,19 +15,23 @@ from tests.monorepo.checkout import MODULES, PACKAGES
 every_package = pytest.mark.parametrize("package", PACKAGES)
 
 
+def members(thing: type) -> Iterator[tuple[str, object]]:
+    """Yield the public methods and properties that a class itself defines, as plain functions."""
+    for name, value in vars(thing).items():
+        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if not name.startswith("_") and inspect.isfunction(function):
+            yield name, function
+
+
 def undocumented(name: str, thing: object) -> Iterator[str]:
-    """Yield the name of *thing*, and of its own public members, where a docstring is missing."""
+    """Yield the names of *thing* and of its members where a docstring is missing."""
     if inspect.isclass(thing):
-        for member, value in vars(thing).items():
-            if not member.startswith("_") and isinstance(value, (property, classmethod, staticmethod)):
-                yield from undocumented(f"{name}.{member}", getattr(value, "fget", None) or value.__func__)
-            elif not member.startswith("_") and inspect.isfunction(value):
-                yield from undocumented(f"{name}.{member}", value)
-    docstring = (
-        vars(thing).get("__doc__") if inspect.isclass(thing) or inspect.isfunction(thing) else "not ours to write"
-    )
-    if not docstring or docstring.startswith(f"{name}("):  # the latter is written by dataclass and NamedTuple
-        yield name
+        for member, function in members(thing):
+            yield from undocumented(f"{name}.{member}", function)
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        docstring = vars(thing)["__doc__"] if inspect.isclass(thing) else thing.__doc__
+        if not docstring or docstring.startswith(f"{name}("):  # the latter is written by dataclass and NamedTuple
+            yield name
 
 
 @every_package

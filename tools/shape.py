@@ -1,6 +1,7 @@
 """Print how long and how deep the code of each package is, and fail where it is longer or deeper than we let it be.
 
-Lines of a function are those of its body that hold code: no docstring, no comment, no blank line, no signature.
+Lines of a module are those that are not blank. Lines of a function are those of its body that hold code: no docstring,
+no comment, no blank line, no signature.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PACKAGES = Path(__file__).resolve().parent.parent / "packages"
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
-MODULE, MEDIAN, NINTH_DECILE, LONGEST, NESTING = 300, 4, 16, 40, 3
+MODULE, MEDIAN, NINTH_DECILE, LONGEST, NESTING = 260, 4, 16, 40, 3
 
 
 class Function(NamedTuple):
@@ -25,6 +26,11 @@ class Function(NamedTuple):
     place: str
     lines: int
     nesting: int
+
+
+def filled(lines: list[str]) -> int:
+    """Count the lines that are not blank."""
+    return sum(1 for line in lines if line.strip())
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef, source: list[str]) -> int:
@@ -56,7 +62,7 @@ def functions(module: Path) -> Iterator[Function]:
 
 def report(package: Path) -> list[str]:
     """Print one line of figures; return what is over the limits."""
-    modules = {path: len(path.read_text("utf-8").splitlines()) for path in sorted(package.glob("src/**/*.py"))}
+    modules = {path: filled(path.read_text("utf-8").splitlines()) for path in sorted(package.glob("src/**/*.py"))}
     found = [function for module in modules for function in functions(module)]
     lengths = sorted(function.lines for function in found)
     median, decile = statistics.median(lengths), lengths[int(len(lengths) * 0.9)]

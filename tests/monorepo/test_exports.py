@@ -21,10 +21,13 @@ def is_class(thing: object) -> bool:
 
 
 def members(thing: type) -> Iterator[tuple[str, object]]:
-    """Yield the public methods and properties that a class itself defines, as plain functions."""
+    """Yield the public methods and properties that a class itself defines, as plain functions.
+
+    None of a protocol: it has no code of its own, and says as a whole what others must have.
+    """
     for name, value in vars(thing).items():
         function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        if not name.startswith("_") and inspect.isfunction(function):
+        if not name.startswith("_") and inspect.isfunction(function) and not getattr(thing, "_is_protocol", False):
             yield name, function
 
 

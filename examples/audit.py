@@ -25,7 +25,7 @@ async def audit(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         print(f"audit   {target(ctx)} {dict(arguments(ctx))}: {ending}")
 
 
-async def read_only(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
+async def read_only(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:  # noqa: ARG001  # it never calls on
     """Refuse, with a code and data that reach the client."""
     raise refuse(-31001, f"{target(ctx)} is not allowed here", {"policy": "read-only"})
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import anyio
+from audit import chain
 from mcp import McpError
 from mcp.server.fastmcp import FastMCP
 from mcp.shared.memory import create_connected_server_and_client_session
-
-from audit import chain
 from mcp_middleware import install
 
 server = FastMCP("calculator", log_level="WARNING")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import anyio
+from audit import chain
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
-
-from audit import chain
 
 server = MCPServer("calculator", middleware=[chain])
 

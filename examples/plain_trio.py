@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import trio
-
+import trio.lowlevel
 from audit import chain
 from mcp_middleware import Refused
 
@@ -11,7 +11,7 @@ from mcp_middleware import Refused
 @chain.around
 async def add(a: int, b: int) -> int:
     """Add two numbers."""
-    await trio.sleep(0)
+    await trio.lowlevel.checkpoint()
     return a + b
 
 

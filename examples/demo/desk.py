@@ -30,7 +30,7 @@ async def play(stage: Stage) -> None:
         (None, "print_label", "tool_error"),
         (None, "read_note", "tool_error"),
     )
-    stage.tell("tools/list is the client library's own: it checks answers against their schemas")
+    stage.tell("tools/list is the client library's own, to check answers against schemas")
     stage.claim("a search of the files names two notes", _value(found), ["ink", "paper"])
     stage.claim("' Ink ' was rewritten to 'ink' on its way to the tool", _value(read), note(stage.folder, "ink"))
     stage.claim("the new line is on disk", note(stage.folder, "string"), "nobody buys string\nsold one ball\n")

@@ -69,7 +69,7 @@ async def tidy_names(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
 
 
 class NeedsScope:
-    """Refuse everyone whose token lacks the scope; nobody has one over stdio, where `local` lets the machine's user pass."""
+    """Refuse everyone whose token lacks the scope; over stdio, where nobody has one, `local` lets the user pass."""
 
     def __init__(self, scope: str, *, local: bool) -> None:
         self._scope = scope

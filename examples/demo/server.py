@@ -12,7 +12,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import anyio
 import uvicorn
@@ -51,7 +51,7 @@ async def ask_first(name: str) -> Elicit[Sure]:
 class Tokens:
     """A token verifier with two known people; a real one asks an authorization server or checks a signature."""
 
-    _known = {
+    _known: ClassVar = {
         "token-of-ada": AccessToken(
             token="token-of-ada", client_id="till", subject="ada", scopes=["notes:read", "notes:write"]
         ),

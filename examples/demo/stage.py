@@ -55,7 +55,7 @@ class Stage:
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     async def ledger(self, *expected: tuple[str | None, str, str]) -> list[dict[str, Any]]:
-        """Show what the chain has seen since it was last asked, and claim that its calls are the (who, tool, outcome)."""
+        """Show what the chain has seen since last asked, and claim that its calls are these (who, tool, outcome)."""
         page = await self._ledger.page(len(expected))
         self._show(page)
         calls = [(entry["who"], entry["target"], entry["outcome"]) for entry in page if entry["method"] == "tools/call"]
@@ -85,7 +85,9 @@ class Stage:
         """Check one claim, and say so; a claim that fails shows both sides, and makes the demo fail."""
         self.claims += 1
         held = seen == expected
-        self._console.print(Text.assemble((f"   {self._right} ", "green") if held else (f"   {self._wrong} ", "red"), text))
+        self._console.print(
+            Text.assemble((f"   {self._right} ", "green") if held else (f"   {self._wrong} ", "red"), text)
+        )
         if not held:
             self.failed += 1
             both = f"expected {expected!r}\nseen     {seen!r}"

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx2
+from anyio.abc import ByteReceiveStream
 from anyio.streams.text import TextReceiveStream
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
@@ -27,7 +28,7 @@ NOTES = {
 }
 ARTICLES = {"paper": 4.5, "ink": 12.0, "pens": 7.25}
 CUSTOMERS = ("Hopper", "Lovelace", "Meitner", "Noether")
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds to wait for a process to start or to end, and for a line of the call log."""
 
 
@@ -73,7 +74,7 @@ def program(folder: Path, transport: str) -> tuple[list[str], dict[str, str]]:
     """Return the arguments and the environment with which this Python starts the server."""
     return (
         ["-m", f"{__package__}.server", str(folder), transport],
-        {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))},
+        {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))},
     )
 
 
@@ -81,7 +82,9 @@ def program(folder: Path, transport: str) -> tuple[list[str], dict[str, str]]:
 async def client_over_stdio(folder: Path, **options: Any) -> AsyncIterator[Client]:
     """Start the server as a child, and connect the SDK's client to its stdin and stdout."""
     arguments, environment = program(folder, "stdio")
-    async with Client(StdioServerParameters(command=sys.executable, args=arguments, env=environment), **options) as client:
+    async with Client(
+        StdioServerParameters(command=sys.executable, args=arguments, env=environment), **options
+    ) as client:
         yield client
 
 
@@ -89,11 +92,12 @@ async def client_over_stdio(folder: Path, **options: Any) -> AsyncIterator[Clien
 async def http_server(folder: Path) -> AsyncIterator[str]:
     """Start the server on a free port of the loopback interface, and give its URL."""
     arguments, environment = program(folder, "http")
-    async with await anyio.open_process([sys.executable, *arguments], stdin=DEVNULL, stdout=PIPE, env=environment) as process:
+    command = [sys.executable, *arguments]
+    async with await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, env=environment) as process:
         try:
             with anyio.fail_after(PATIENCE):
-                assert process.stdout
-                yield (await TextReceiveStream(process.stdout).receive()).strip()
+                url = await TextReceiveStream(cast("ByteReceiveStream", process.stdout)).receive()
+            yield url.strip()
         finally:
             process.terminate()
             with anyio.move_on_after(PATIENCE, shield=True):
@@ -103,9 +107,9 @@ async def http_server(folder: Path) -> AsyncIterator[str]:
 @asynccontextmanager
 async def client_over_http(url: str, token: str) -> AsyncIterator[Client]:
     """Connect the SDK's client with a bearer token."""
-    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as http:
-        async with Client(streamable_http_client(url, http_client=http)) as client:
-            yield client
+    http = httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"})
+    async with http, Client(streamable_http_client(url, http_client=http)) as client:
+        yield client
 
 
 class Ledger:
@@ -116,9 +120,9 @@ class Ledger:
         self._read = 0
 
     async def page(self, calls: int) -> list[dict[str, Any]]:
-        """Return what is new, as soon as it holds so many tool calls; what is missing after some seconds stays missing."""
+        """Return what is new once it holds so many tool calls; what is missing after some seconds stays missing."""
         with anyio.move_on_after(PATIENCE):
-            while sum(entry["method"] == "tools/call" for entry in self._new()) < calls:
+            while sum(entry["method"] == "tools/call" for entry in self._new()) < calls:  # noqa: ASYNC110
                 await anyio.sleep(0.02)
         page = self._new()
         self._read += len(page)

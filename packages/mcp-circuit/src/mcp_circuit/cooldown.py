@@ -3,8 +3,8 @@
     growing(5, maximum=60)     5 ── 10 ── 20 ── 40 ── 60 ── 60 …     each re-opening waits longer, ±10 %
     from_error(30)             what the failing service asked for    Retry-After, else 30 s
 
-The breaker counts the re-openings, and forgets one of them for every ``forgive_after`` seconds that it stayed closed; so
-a policy needs no memory, and one object may serve any number of breakers.
+The breaker counts the re-openings, and forgets one of them for every ``forgive_after`` seconds that it stayed closed;
+so a policy needs no memory, and one object may serve any number of breakers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FALLBACK = 30.0  # seconds: the breaker's own default, where a policy fails
 
 
 class Opening(NamedTuple):
-    """What a policy may decide on: re-openings not yet forgiven (0 at first), and the error that tripped, if one did."""
+    """What a policy may decide on: re-openings not yet forgiven, 0 at first, and the error that tripped, if any."""
 
     reopens: int
     error: BaseException | None
@@ -124,9 +124,9 @@ class _Sound:
 def retry_after_of(error: BaseException | None) -> float | None:
     """Return the seconds that *error* asks to wait, above 0; None where it asks nothing that makes sense.
 
-    Looked at, in this order: its ``retry_after``; ``retryAfter`` or ``retry_after`` in its ``data`` or ``error.data``, as
-    the MCP SDKs carry them; the header ``Retry-After`` of its ``response`` (RFC 9110: seconds, or a date).  Then its
-    cause is asked, and so on, at most 8 times, since causes may form a ring.
+    Looked at, in this order: its ``retry_after``; ``retryAfter`` or ``retry_after`` in its ``data`` or ``error.data``,
+    as the MCP SDKs carry them; the header ``Retry-After`` of its ``response`` (RFC 9110: seconds, or a date).  Then
+    its cause is asked, and so on, at most 8 times, since causes may form a ring.
     """
     for _ in range(8):
         for value in (_field(error, "retry_after"), *_from_data(error), _from_header(error)):

@@ -1,8 +1,8 @@
 """The machine with a clock, a lock and a voice: what the breaker, its decorator and its middleware all call.
 
-All tasks and threads share one ``Machine``.  It is changed under a lock that is never held across an await or a callback,
-with one exception: whoever calls in a quick era counts a success by itself, without the lock.  Two threads at once may
-lose such a success, and never anything else.
+All tasks and threads share one ``Machine``.  It is changed under a lock that is never held across an await or a
+callback, with one exception: whoever calls in a quick era counts a success by itself, without the lock.  Two threads
+at once may lose such a success, and never anything else.
 
 Invariants, each tested in ``tests/circuit/test_core.py``:
 
@@ -67,7 +67,8 @@ class Core:
         self.judge = judge
         self.clock = clock
         self.is_judged = judge.failed_result is not None
-        self.is_slow_aware = policy.slow_after < math.inf
+        self.slow_after = policy.slow_after
+        self.is_slow_aware = self.slow_after < math.inf
         self.is_timed = self.is_slow_aware or self.machine.era.edge < math.inf
         self.rejected = 0
         self._on_event = on_event
@@ -103,11 +104,6 @@ class Core:
             self.machine.settle(era, verdict, self.clock(), elapsed, error)
         if self.machine.pending:
             self._publish()
-
-    def has_more_to_do(self, era: Era, began: float) -> bool:
-        """Say whether a success of a quick *era* must be settled, being slow or the first of a new slot of time."""
-        now = self.clock()
-        return now >= era.edge or now - began >= self.machine.policy.slow_after
 
     def has_raised(self, refusal: CircuitOpen) -> bool:
         """Say whether *refusal* is one of this breaker, and not of another one further inside."""

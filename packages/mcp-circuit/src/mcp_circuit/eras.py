@@ -1,7 +1,7 @@
 """What is counted while the breaker stays in one state, one class a state.
 
-An era is told the time and the outcomes, and answers with the cause of the transition that follows from them, if one does.
-It is never reused, and no transition is made here.
+An era is told the time and the outcomes, and answers with the cause of the transition that follows from them, if one
+does. It is never reused, and no transition is made here.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Policy:
 class Era:
     """One stay in one state; this one admits all and counts nothing, which is DISABLED.
 
-    ``calls`` is the number of outcomes counted.  A *quick* era lets the shell add a success to it without asking, except
-    for a slow one, and for one that ends when ``edge`` has passed.
+    ``calls`` is the number of outcomes counted.  A *quick* era lets the shell add a success to it without asking,
+    except for a slow one, and for one that ends when ``edge`` has passed.
     """
 
     quick = True
@@ -81,6 +81,8 @@ class _Isolated(Era):
 
 
 class Open(Era):
+    """Refuses all, for *cooldown* seconds."""
+
     quick = False
 
     def __init__(self, state: State, policy: Policy, now: float, cooldown: float) -> None:
@@ -88,9 +90,11 @@ class Open(Era):
         self.cooldown = cooldown
 
     def due(self, now: float) -> Cause | None:
+        """Say when the cooldown is over."""
         return "cooled" if self.wait(now) is None else None
 
     def wait(self, now: float) -> float | None:
+        """Return what is left of the cooldown; None when it is over."""
         left = self.cooldown - passed(self.since, now)
         return left if left > 0 else None
 

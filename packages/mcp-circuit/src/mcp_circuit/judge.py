@@ -18,6 +18,9 @@ from .states import State, Verdict
 
 __all__ = ["CircuitOpen", "ErrorFilter", "Judge"]
 
+_LOG = logging.getLogger(__name__)
+_FAILED_PREDICATE = "a predicate of the circuit breaker failed; the call counts as a failure"
+
 ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], bool]
 """Exception classes, or a predicate of the exception."""
 
@@ -25,8 +28,8 @@ ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] |
 class CircuitOpen(Exception):  # noqa: N818  # the field's word
     """A call was refused, and nothing was called.
 
-    ``retry_after`` is after how many seconds it is worth asking again, None where nobody knows (ISOLATED).  In HALF_OPEN
-    it is the longest that the running probes can take.
+    ``retry_after`` is after how many seconds it is worth asking again, None where nobody knows (ISOLATED).  In
+    HALF_OPEN it is the longest that the running probes can take.
     """
 
     __slots__ = ("source",)
@@ -68,19 +71,16 @@ class Judge:
         try:
             return "failure" if not self._is_ignored(error) and self._is_failure(error) else "ignored"
         except Exception:
-            return _failed_predicate()
+            _LOG.exception(_FAILED_PREDICATE)
+            return "failure"
 
     def result(self, result: object) -> Verdict:
         """Judge a call that returned."""
         try:
             return "failure" if self.failed_result is not None and self.failed_result(result) else "success"
         except Exception:
-            return _failed_predicate()
-
-
-def _failed_predicate() -> Verdict:
-    logging.getLogger(__name__).exception("a predicate of the circuit breaker failed; the call counts as a failure")
-    return "failure"
+            _LOG.exception(_FAILED_PREDICATE)
+            return "failure"
 
 
 def _predicate(name: str, given: Any, quantifier: Callable[[Iterator[bool]], bool]) -> Callable[[Exception], bool]:

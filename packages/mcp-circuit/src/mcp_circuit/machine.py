@@ -1,7 +1,7 @@
 """The breaker without time, tasks and threads: it is told when and what, and changes its state.
 
-Each transition begins a new *era*, an object that holds all that is counted in it.  A call carries the era that admitted
-it; when that one is no longer the machine's, what became of the call is nobody's business any more.
+Each transition begins a new *era*, an object that holds all that is counted in it.  A call carries the era that
+admitted it; when that one is no longer the machine's, what became of the call is nobody's business any more.
 
 Invariants; ``tests/circuit/test_model.py`` walks every reachable state of a small machine to check them:
 

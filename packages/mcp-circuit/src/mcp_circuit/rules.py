@@ -8,8 +8,8 @@ call *marks* it, by failing or by being slow, and so a mark is the number of a c
 
 ``consecutive``               marks that are neighbours: 5, 6.
 ``failure_rate(calls=N)``     the marks among the last N calls: a queue that each mark enters and leaves once.
-``failure_rate(seconds=S)``   the (calls, marks) counted up to the beginning of each of the last 10 slots of S/10 seconds;
-                              what lies in the window is the difference between now and the oldest of them.
+``failure_rate(seconds=S)``   the (calls, marks) at the beginning of each of the last 10 slots, of S/10 seconds; what
+                              lies in the window is the difference between now and the oldest of them.
 
 Invariants, each a property in ``tests/circuit/test_rules.py``:
 
@@ -17,8 +17,8 @@ Invariants, each a property in ``tests/circuit/test_rules.py``:
 2. A count window holds at most N marks, a time window 10 pairs, whatever the number of calls.
 3. A time window looks back at least nine tenths of its seconds, and never more than all of them.
 
-Rejected: a ring of outcomes (work and memory for every success), a queue of times (grows with the traffic), and tripping
-on a success, which can complete ``min_calls`` but is no reason to stop calling.
+Rejected: a ring of outcomes (work and memory for every success), a queue of times (grows with the traffic), and
+tripping on a success, which can complete ``min_calls`` but is no reason to stop calling.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def failure_rate(
     The window is either the last *calls* calls or the last *seconds* seconds, in ten slots.  Nothing trips below
     *min_calls* calls in the window, and only a failure trips, never a success that completes them.
     """
-    return _rate("failure_rate", threshold, calls, seconds, min_calls, None)
+    return _rate("failure_rate", threshold, calls=calls, seconds=seconds, min_calls=min_calls)
 
 
 def slow_rate(
@@ -88,7 +88,7 @@ def slow_rate(
     A slow call counts whether it succeeded or failed.  The window is as in ``failure_rate``.
     """
     slow = check_seconds("slow_rate", "slower_than", slower_than)
-    return _rate("slow_rate", threshold, calls, seconds, min_calls, slow)
+    return _rate("slow_rate", threshold, calls=calls, seconds=seconds, min_calls=min_calls, slower_than=slow)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,13 @@ class _Rate:
 
 
 def _rate(
-    where: str, threshold: float, calls: int | None, seconds: float | None, min_calls: int, slower_than: float | None
+    where: str,
+    threshold: float,
+    *,
+    calls: int | None,
+    seconds: float | None,
+    min_calls: int,
+    slower_than: float | None = None,
 ) -> Rule:
     share, least = check_share(where, "threshold", threshold), check_count(where, "min_calls", min_calls)
     if (calls is None) == (seconds is None):

@@ -69,7 +69,7 @@ TRANSITIONS: Mapping[tuple[State, Cause], State] = {
     **{(source, "opened_elsewhere"): State.OPEN for source in AUTOMATIC},
     **{(source, "closed_elsewhere"): State.CLOSED for source in AUTOMATIC},
 }
-"""Which state follows, by state and cause.  OBSERVING trips in name only; *elsewhere* is another process, see ``shared``."""
+"""Which state follows, by state and cause.  OBSERVING trips in name only; *elsewhere* is in another process."""
 
 
 @dataclass(frozen=True)

@@ -345,7 +345,7 @@ def test_work_of_a_success():
         return OK
 
     ctx = Context()
-    for trip, limit in [(consecutive(5), 110), (failure_rate(0.5, seconds=10), 135)]:
+    for trip, limit in [(consecutive(5), 120), (failure_rate(0.5, seconds=10), 145)]:
         middleware = per_tool(trip=trip, clock=lambda: 0.0)
         added = count_instructions(lambda: middleware(ctx, call_next)) - count_instructions(lambda: call_next(ctx))
         assert added <= limit

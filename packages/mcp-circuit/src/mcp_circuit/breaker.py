@@ -251,7 +251,7 @@ class Guard:
 def _rules(trip: Any) -> tuple[Rule, ...]:
     if trip is None:
         return (consecutive(5),)
-    rules = tuple(trip) if isinstance(trip, Iterable) else (trip,)
+    rules: tuple[Any, ...] = tuple(trip) if hasattr(trip, "__iter__") else (trip,)
     if not rules or not all(hasattr(rule, "start") and hasattr(rule, "slower_than") for rule in rules):
         raise TypeError(f"CircuitBreaker needs a rule such as consecutive(5), or several, as trip, got {trip!r}")
     return rules

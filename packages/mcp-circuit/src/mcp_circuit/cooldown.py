@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from .checks import check_seconds, check_share
 
@@ -149,7 +149,7 @@ def _from_header(error: object) -> object:
 
 def _field(source: object, name: str) -> Any:
     try:
-        return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+        return cast("Any", source).get(name) if isinstance(source, Mapping) else getattr(source, name, None)
     except Exception:  # noqa: BLE001  # a property of a foreign object
         return None
 

@@ -36,9 +36,11 @@ class Verdicts(Protocol):
 
     def error(self, error: BaseException) -> Verdict:
         """Judge a call that raised."""
+        ...
 
     def result(self, result: object) -> Verdict:
         """Judge a call that returned."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,14 @@ class Core:
         on_event: Callable[[Event], object] | None,
         clock: Callable[[], float],
     ) -> None:
-        self.machine = Machine(policy, clock())
-        self.judge = judge
-        self.clock = clock
-        self.is_judged = judge.failed_result is not None
-        self.slow_after = policy.slow_after
-        self.is_slow_aware = self.slow_after < math.inf
-        self.is_timed = self.is_slow_aware or self.machine.era.edge < math.inf
-        self.rejected = 0
+        self.machine: Machine = Machine(policy, clock())
+        self.judge: Judge = judge
+        self.clock: Callable[[], float] = clock
+        self.is_judged: bool = judge.failed_result is not None
+        self.slow_after: float = policy.slow_after
+        self.is_slow_aware: bool = self.slow_after < math.inf
+        self.is_timed: bool = self.is_slow_aware or self.machine.era.edge < math.inf
+        self.rejected: int = 0
         self._on_event = on_event
         self._lock = threading.RLock()  # a cooldown policy runs inside, and might look at the breaker all the same
 

@@ -45,16 +45,16 @@ class Era:
     except for a slow one, and for one that ends when ``edge`` has passed.
     """
 
-    quick = True
-    edge = math.inf
+    quick: bool = True
+    edge: float = math.inf
 
     def __init__(self, state: State, policy: Policy, now: float) -> None:
-        self.state = state
-        self.policy = policy
-        self.since = now
-        self.calls = 0
-        self.failures = 0
-        self.in_flight = 0
+        self.state: State = state
+        self.policy: Policy = policy
+        self.since: float = now
+        self.calls: int = 0
+        self.failures: int = 0
+        self.in_flight: int = 0
 
     def due(self, now: float) -> Cause | None:  # noqa: ARG002  # what eras with an end override
         """Say what has become of this era by the time of the next call."""
@@ -87,7 +87,7 @@ class Open(Era):
 
     def __init__(self, state: State, policy: Policy, now: float, cooldown: float) -> None:
         super().__init__(state, policy, now)
-        self.cooldown = cooldown
+        self.cooldown: float = cooldown
 
     def due(self, now: float) -> Cause | None:
         """Say when the cooldown is over."""

@@ -84,18 +84,20 @@ class Judge:
 
 
 def _predicate(name: str, given: Any, quantifier: Callable[[Iterator[bool]], bool]) -> Callable[[Exception], bool]:
-    types = given if isinstance(given, tuple) else (given,)
+    types: Any = given
+    if not isinstance(given, tuple):
+        types = (given,)
     if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in types):
         return lambda error: quantifier(isinstance(leaf, types) for leaf in _leaves(error))
-    if callable(given) and not isinstance(given, type):
+    if callable(types[0]) and not isinstance(given, (tuple, type)):
         return cast("Callable[[Exception], bool]", given)
     raise TypeError(f"CircuitBreaker needs exception classes or a predicate as {name}, got {given!r}")
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    members = getattr(error, "exceptions", None)  # of a group; Python 3.10 has no class for it
+    members: Any = getattr(error, "exceptions", None)  # of a group; Python 3.10 has no class for it
     if isinstance(members, tuple) and members:
-        for member in members:
+        for member in cast("tuple[BaseException, ...]", members):
             yield from _leaves(member)
     else:
         yield error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any
 
 from .breaker import CircuitBreaker
 from .checks import check_count
@@ -31,7 +32,7 @@ class KeyedBreakers:
         TypeError: For a factory that is not callable.
     """
 
-    def __init__(self, factory: Callable[[Hashable], CircuitBreaker], *, max_keys: int = 1024) -> None:
+    def __init__(self, factory: Callable[[Any], CircuitBreaker], *, max_keys: int = 1024) -> None:
         if not callable(factory):
             raise TypeError(
                 f"KeyedBreakers needs a factory, a function of the key that returns a breaker, got {factory!r}"
@@ -62,14 +63,14 @@ class KeyedBreakers:
             self._breakers.pop(key, None)
 
     def _add(self, key: Hashable) -> CircuitBreaker:
-        breaker = self._factory(key)
+        breaker: Any = self._factory(key)
         if not isinstance(breaker, CircuitBreaker):
             raise TypeError(f"the factory of KeyedBreakers must return a CircuitBreaker, but returned {breaker!r}")
         with self._lock:
-            breaker = self._breakers.setdefault(key, breaker)
+            kept = self._breakers.setdefault(key, breaker)
             if len(self._breakers) > self._max_keys:
                 self._evict()
-        return breaker
+        return kept
 
     def _evict(self) -> None:
         for _ in range(min(TURNS, self._max_keys)):

@@ -29,12 +29,12 @@ class Machine:
     """The current era, how it came about, and the transitions that nobody has been told of yet."""
 
     def __init__(self, policy: Policy, now: float) -> None:
-        self.policy = policy
+        self.policy: Policy = policy
         self.era: Era = ERAS[State.CLOSED](State.CLOSED, policy, now)
-        self.number = 0
-        self.reopens = 0
-        self.calls = 0
-        self.failures = 0
+        self.number: int = 0
+        self.reopens: int = 0
+        self.calls: int = 0
+        self.failures: int = 0
         self.pending: list[Transition] = []
 
     def refuse(self, now: float) -> float | None:

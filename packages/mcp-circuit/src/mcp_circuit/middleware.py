@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
 from ._seam import CallContext, is_internal, is_notification, is_stream, outcome, refuse, target
@@ -74,9 +75,9 @@ class CircuitMiddleware:
             if not callable(value):
                 raise TypeError(f"CircuitMiddleware needs a callable as {name}, got {value!r}")
         only = breaker if isinstance(breaker, CircuitBreaker) else None
-        factory = cast("Callable[[Any], CircuitBreaker]", breaker if only is None else lambda _: only)
+        factory = cast("Any", breaker) if only is None else partial(_always, only)
         self.breakers: KeyedBreakers = KeyedBreakers(factory, max_keys=max_keys)
-        self._only_core = only.core if only is not None and key is by_tool else None  # without looking for a key
+        self._only_core = only.core if only is not None and key is by_tool else None  # spares looking for a key
         self._key = key if key is by_tool else _unless_exempt(key)
         self._fallback = fallback
 
@@ -103,7 +104,7 @@ class CircuitMiddleware:
             raise
         # Nearly every result is a plain success (one that asks for input has no content); `outcome` is far slower.
         answer: Any = result
-        if type(answer) is not dict or "content" not in answer or answer.get("isError") or core.is_judged:
+        if answer.__class__ is not dict or "content" not in answer or answer.get("isError") or core.is_judged:
             verdict = McpVerdicts(core.judge).result(result)
             if verdict != "success":
                 core.settle(era, verdict, core.clock() - began)
@@ -132,6 +133,10 @@ class CircuitMiddleware:
         key = self._key(ctx)
         if key is not None:
             self.breakers.forget(key)
+
+
+def _always(breaker: CircuitBreaker, _: Hashable) -> CircuitBreaker:
+    return breaker
 
 
 def _unless_exempt(key: Callable[[Any], Hashable | None]) -> Callable[[Any], Hashable | None]:
@@ -181,8 +186,10 @@ def _is_callers_fault(end: object) -> bool:
 
 
 def _text(result: object) -> str:
-    result = getattr(result, "root", result)  # the 1.x ServerResult
-    content = result.get("content") if isinstance(result, dict) else getattr(result, "content", None)
-    first = content[0] if isinstance(content, (list, tuple)) and content else None
-    text = first.get("text") if isinstance(first, dict) else getattr(first, "text", None)
+    content = _field(getattr(result, "root", result), "content")  # the root of the 1.x ServerResult
+    text = _field(content[0] if isinstance(content, (list, tuple)) and content else None, "text")
     return text if isinstance(text, str) else ""
+
+
+def _field(source: Any, name: str) -> Any:
+    return cast("Any", source).get(name) if isinstance(source, dict) else getattr(source, name, None)

@@ -43,9 +43,11 @@ class Window(Protocol):
 
     def roll(self, now: float, calls: int) -> None:
         """Move on to *now*; *calls* were counted until then."""
+        ...
 
     def mark(self, calls: int) -> bool:
         """Count call number *calls* as marked, and say whether that trips."""
+        ...
 
 
 class Rule(Protocol):
@@ -57,6 +59,7 @@ class Rule(Protocol):
 
     def start(self, now: float) -> Window:
         """Begin to count."""
+        ...
 
 
 def consecutive(failures: int) -> Rule:

@@ -54,7 +54,7 @@ class World:
         twin.events = []
         twin.core = copy.copy(self.core)
         twin.core.clock = lambda: twin.now
-        twin.core._on_event = twin.events.append
+        twin.core.on_event = twin.events.append
         twin.core.machine = copy.copy(self.core.machine)
         twin.core.machine.pending = []
         eras = {id(era): _twin_era(era) for era in [self.era, *(permit._era for permit in self.calls)]}

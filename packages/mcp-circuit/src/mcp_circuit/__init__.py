@@ -5,11 +5,13 @@ from __future__ import annotations
 from ._seam import as_fastmcp
 from .breaker import CircuitBreaker, Guard, Snapshot, Statistics
 from .cooldown import Cooldown, Opening, from_error, growing, retry_after_of
-from .core import Event, Permit, Rejected
+from .core import Event, Permit, Rejected, StoreBack, StoreLost
 from .judge import CircuitOpen, ErrorFilter
 from .keyed import KeyedBreakers
+from .memory import MemoryStore
 from .middleware import CIRCUIT_OPEN, CircuitMiddleware, by_tool
 from .rules import Rule, Window, consecutive, failure_rate, slow_rate
+from .shared import Reply, SharedCircuitBreaker, Store, Terms
 from .states import TRANSITIONS, Cause, State, Transition
 
 __version__ = "0.1.0"
@@ -26,13 +28,20 @@ __all__ = [
     "Event",
     "Guard",
     "KeyedBreakers",
+    "MemoryStore",
     "Opening",
     "Permit",
     "Rejected",
+    "Reply",
     "Rule",
+    "SharedCircuitBreaker",
     "Snapshot",
     "State",
     "Statistics",
+    "Store",
+    "StoreBack",
+    "StoreLost",
+    "Terms",
     "Transition",
     "Window",
     "as_fastmcp",

@@ -25,7 +25,7 @@ from .judge import CircuitOpen, Judge
 from .machine import Machine
 from .states import Cause, State, Transition, Verdict
 
-__all__ = ["Core", "Event", "Permit", "Rejected", "Verdicts"]
+__all__ = ["Core", "Event", "Permit", "Rejected", "StoreBack", "StoreLost", "Verdicts"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +52,22 @@ class Rejected:
     retry_after: float | None
 
 
-Event: TypeAlias = Transition | Rejected
+@dataclass(frozen=True)
+class StoreLost:
+    """An event: the store of the shared breaker *name* failed; *error* is the name of the exception's class."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True)
+class StoreBack:
+    """An event: the store of the shared breaker *name* answers again."""
+
+    name: str
+
+
+Event: TypeAlias = Transition | Rejected | StoreLost | StoreBack
 
 
 class Core:
@@ -73,7 +88,7 @@ class Core:
         self.is_slow_aware: bool = self.slow_after < math.inf
         self.is_timed: bool = self.is_slow_aware or self.machine.era.edge < math.inf
         self.rejected: int = 0
-        self._on_event = on_event
+        self.on_event: Callable[[Event], object] | None = on_event
         self._lock = threading.RLock()  # a cooldown policy runs inside, and might look at the breaker all the same
 
     def acquire(self) -> Permit:
@@ -89,14 +104,15 @@ class Core:
                 self._publish()
             if wait is None:
                 return Permit(self, era, now)
-        raise self._refusal(era, wait) from None
+        raise self.refusal(era.state, wait) from None
 
-    def _refusal(self, era: Era, wait: float) -> CircuitOpen:
+    def refusal(self, state: State, wait: float) -> CircuitOpen:
+        """Count and report a refused call, and make the exception to raise."""
         self.rejected += 1
         name, retry_after = self.machine.policy.name, wait if wait < math.inf else None
-        if self._on_event:
-            self._tell(Rejected(name, era.state, retry_after))
-        refusal = CircuitOpen(name, era.state, retry_after)
+        if self.on_event:
+            self.tell(Rejected(name, state, retry_after))
+        refusal = CircuitOpen(name, state, retry_after)
         refusal.source = self
         return refusal
 
@@ -130,12 +146,13 @@ class Core:
         with self._lock:
             events, self.machine.pending = self.machine.pending, []
         for event in events:
-            self._tell(event)
+            self.tell(event)
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Call back, if anyone listens."""
         try:
-            if self._on_event:
-                self._on_event(event)
+            if self.on_event:
+                self.on_event(event)
         except Exception:
             logging.getLogger(__name__).exception("on_event of the circuit breaker failed")
 

@@ -33,6 +33,11 @@ class Policy:
     may_be_quick: bool = True
 
     @property
+    def probes_needed(self) -> int:
+        """Successes that make the ratio certain."""
+        return math.ceil(self.probes * self.probe_ratio - 1e-9)  # 10 * 0.7 is a little over 7
+
+    @property
     def slow_after(self) -> float:
         """Seconds from which a call is slow for at least one rule; inf without such a rule."""
         return min((rule.slower_than for rule in self.rules if rule.slower_than is not None), default=math.inf)
@@ -104,7 +109,7 @@ class _HalfOpen(Era):
 
     def __init__(self, state: State, policy: Policy, now: float) -> None:
         super().__init__(state, policy, now)
-        self._needed = math.ceil(policy.probes * policy.probe_ratio - 1e-9)  # 10 * 0.7 is a little over 7
+        self._needed = policy.probes_needed
         self._latest = now
 
     def due(self, now: float) -> Cause | None:

@@ -27,8 +27,8 @@ Cause: TypeAlias = Literal[
     "disabled",
     "observed",
     "reset",
-    "opened_elsewhere",
-    "closed_elsewhere",
+    "store_opened",
+    "store_closed",
 ]
 
 
@@ -66,10 +66,10 @@ TRANSITIONS: Mapping[tuple[State, Cause], State] = {
     (State.RAMPING, "recovered"): State.CLOSED,
     (State.OBSERVING, "tripped"): State.OBSERVING,
     **{(source, cause): target for target, cause in MANUAL.items() for source in State},
-    **{(source, "opened_elsewhere"): State.OPEN for source in AUTOMATIC},
-    **{(source, "closed_elsewhere"): State.CLOSED for source in AUTOMATIC},
+    **{(source, "store_opened"): State.OPEN for source in AUTOMATIC},
+    **{(source, "store_closed"): State.CLOSED for source in AUTOMATIC},
 }
-"""Which state follows, by state and cause.  OBSERVING trips in name only; *elsewhere* is in another process."""
+"""Which state follows, by state and cause.  OBSERVING trips in name only; the *store* is what ``shared`` breakers have."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ A survivor without a reason fails, and so does a reason whose mutant is dead.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -33,9 +33,9 @@ pytest_add_cli_args_test_selection = {tests}
 """
 
 
-def mutmut(stage: Path, *arguments: str) -> str:
-    """Run mutmut in *stage* and return what it prints; where it fails, that is all there is to say."""
-    done = subprocess.run([MUTMUT, *arguments], cwd=stage, check=False, stdout=subprocess.PIPE, text=True)
+def mutmut(*arguments: str) -> str:
+    """Run mutmut in the current folder and return what it prints; where it fails, that is all there is to say."""
+    done = subprocess.run([MUTMUT, *arguments], check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(done.stdout)
     return done.stdout
@@ -51,26 +51,26 @@ def survivor(mutant: str) -> tuple[str, str] | None:
     return module, f"{function.strip('ǁ').replace('ǁ', '.')}: `{before}` → `{after}`"
 
 
-def configure(stage: Path) -> None:
+def configure() -> None:
     """Tell mutmut what to break and what to run; the copies of _seam.py are tested where their original is."""
-    packages = [path.name for path in (stage / "src").iterdir()]
+    packages = [path.name for path in Path("src").iterdir()]
     skipped = [] if packages == ["mcp_middleware"] else ["*/_seam.py"]
-    tests = sorted({str(path.parent.relative_to(stage)) for path in stage.glob("tests/*/test_*.py")})
-    with (stage / "pyproject.toml").open("a", encoding="utf-8") as file:
+    tests = sorted({str(path.parent) for path in Path("tests").glob("*/test_*.py")})
+    with Path("pyproject.toml").open("a", encoding="utf-8") as file:
         file.write(CONFIG.format(skipped=skipped, tests=tests))
 
 
 def main(stage: Path, justified: Path) -> int:
     """Mutate, compare, print; return the exit code."""
-    configure(stage)
-    print(mutmut(stage, "run").splitlines()[-1])
-    left = re.findall(r"^\s*(\S+): (?:survived|no tests)$", mutmut(stage, "results"), re.MULTILINE)
-    with contextlib.chdir(stage):
-        survivors = {found for mutant in left if (found := survivor(mutant))}
     tables = tomllib.loads(justified.read_text("utf-8")) if justified.exists() else {}
     reasons = {
         (module, change) for module, table in tables.items() for change, reason in table.items() if reason.strip()
     }
+    os.chdir(stage)
+    configure()
+    print(mutmut("run").splitlines()[-1])
+    left = re.findall(r"^\s*(\S+): (?:survived|no tests)$", mutmut("results"), re.MULTILINE)
+    survivors = {found for mutant in left if (found := survivor(mutant))}
     for module, change in sorted(survivors - reasons):
         print(f'no reason in {justified}: [{module}]\n{json.dumps(change, ensure_ascii=False)} = ""')
     for module, change in sorted(reasons - survivors):

@@ -12,7 +12,7 @@ windows of time. pybreaker guards coroutines through tornado, as it documents.
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -128,7 +128,7 @@ def peers() -> dict[str, Run]:
     return {
         "circuitbreaker": circuitbreaker.circuit(noop),
         "hyx": hyx.circuitbreaker.consecutive_breaker()(noop),
-        "aiobreaker": aiobreaker.CircuitBreaker(timeout_duration=datetime.timedelta(seconds=30))(noop),
+        "aiobreaker": aiobreaker.CircuitBreaker(timeout_duration=dt.timedelta(seconds=30))(noop),
         "nopanic": nopanic.circuit_breaker()(noop),
         "purgatory": purgatory_call(),
         "pybreaker": pybreaker_call(),
@@ -147,14 +147,14 @@ def refusing() -> dict[str, Run]:
     async def refused() -> None:
         try:
             await guarded()
-        except CircuitOpen:
-            pass
+        except CircuitOpen:  # `suppress` would be measured too
+            return
 
     async def raised() -> None:
         try:
             await failing()
         except ValueError:
-            pass
+            return
 
     async def failing() -> None:
         raise ValueError
@@ -194,7 +194,6 @@ def bytes_per_key(count: int) -> float:
         _ = keyed[key]
     size = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert len(keyed) == count // 10
     return size / len(keyed)
 
 

@@ -17,6 +17,9 @@ from mcp.server import MCPServer
 from mcp_circuit import CircuitBreaker, CircuitMiddleware, Event, Transition, consecutive, growing
 
 
+OUTAGE = range(3, 13)  # tenths of a second
+
+
 class Weather:
     """A service that can be down; it counts the calls that reach it then."""
 
@@ -65,7 +68,7 @@ async def main() -> None:
     weather, ends = Weather(), Counter[str]()
     async with Client(build(weather)) as client:
         for tenth in range(25):
-            weather.is_down = 3 <= tenth < 13
+            weather.is_down = tenth in OUTAGE
             ends[await call(client)] += 1
             await anyio.sleep(0.1)
         print("in the end:", await call(client))

@@ -41,7 +41,7 @@ def arrow(source: State, target: State, cause: str) -> str:
         x1, y1, x2, y2 = edge(source, target)
         path = f"M{x1:.0f} {y1:.0f}L{x2:.0f} {y2:.0f}"
         anchor = "start" if x1 == x2 and y2 > y1 else "end" if x1 == x2 else "middle"
-        beside = (7 if anchor == "start" else -7 if anchor == "end" else 0, 0 if x1 == x2 else -7)
+        beside = (7 if anchor == "start" else -7 if anchor == "end" else 0, 0 if x1 == x2 else -7 if y1 == y2 else -16)
         part = 0.5 if x1 == x2 or y1 == y2 else 0.25  # of the way: the diagonals cross in their middle
         text = x1 + (x2 - x1) * part + beside[0], y1 + (y2 - y1) * part + beside[1]
     line = f'<path d="{path}" fill="none" stroke="black" marker-end="url(#tip)"/>'
@@ -59,13 +59,15 @@ def box(state: State) -> str:
 def main() -> None:
     """Print the picture."""
     drawn = {pair: target for pair, target in TRANSITIONS.items() if pair[1] not in BY_HAND | BY_STORE}
-    by_hand = ", ".join(sorted({f"{cause} → {target.name}" for (_, cause), target in TRANSITIONS.items() if cause in BY_HAND}))
+    by_hand = ", ".join(
+        sorted({f"{cause} → {target.name}" for (_, cause), target in TRANSITIONS.items() if cause in BY_HAND})
+    )
     print(HEAD)
     for (source, cause), target in drawn.items():
         print(arrow(source, target, cause))
     for state in State:
         print(box(state))
-    print(f'<text x="335" y="425" text-anchor="middle" font-size="12">from every state, by hand: {by_hand}</text>')
+    print(f'<text x="335" y="430" text-anchor="middle" font-size="11">from every state, by hand: {by_hand}</text>')
     print("</svg>")
 
 

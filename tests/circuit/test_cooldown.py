@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from email.utils import format_datetime
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from types import SimpleNamespace
 
 import pytest
@@ -162,9 +162,9 @@ def test_health_forgives_reopenings():
 @pytest.mark.parametrize("cooldown", [0, -1, math.nan, math.inf, "30", None, True])
 def test_nonsense_is_refused(cooldown):
     """As a number, and as the default of a policy."""
-    with pytest.raises((ValueError, TypeError), match="CircuitBreaker needs .*cooldown"):
+    with pytest.raises((ValueError, TypeError), match=r"CircuitBreaker needs .*cooldown"):
         CircuitBreaker(cooldown=cooldown)
-    with pytest.raises((ValueError, TypeError), match="from_error needs .*default"):
+    with pytest.raises((ValueError, TypeError), match=r"from_error needs .*default"):
         from_error(cooldown)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import textwrap
 import time
 
 import anyio
@@ -18,6 +17,7 @@ from mcp_circuit import (
     CircuitBreaker,
     CircuitOpen,
     MemoryStore,
+    Probe,
     SharedCircuitBreaker,
     State,
     StoreBack,
@@ -88,12 +88,10 @@ async def test_script_does_what_the_memory_store_does(client, steps, is_open):
             elif operation == "trip":
                 reply = await store.trip("db", TERMS, era, details[1], number)
             else:
-                reply = await store.settle("db", TERMS, era, details[1], details[2], details[3], number)
-            replies.append((reply.state, reply.reopens, reply.leased, reply.era != eras[place], reply.era > era))
+                reply = await store.settle("db", TERMS, Probe(era, *details[1:], number))
+            replies.append((*reply[3:], reply.state, reply.era != eras[place], pytest.approx(reply.wait, abs=0.02)))
             eras[place] = reply.era
-            waits = [reply.wait, *waits] if place else [reply.wait]
         assert replies[0] == replies[1]
-        assert waits[0] == pytest.approx(waits[1], abs=0.02)
 
 
 @in_real_time
@@ -162,7 +160,8 @@ from mcp_circuit.redis import RedisStore
 
 async def main(url):
     client = redis.asyncio.Redis.from_url(url)
-    local = CircuitBreaker(name="db", trip=consecutive(3), cooldown=0.05, probes=4, probe_concurrency=2, probe_max_wait=0.2)
+    probing = dict(probes=4, probe_concurrency=2, probe_max_wait=0.2)
+    local = CircuitBreaker(name="db", trip=consecutive(3), cooldown=0.05, **probing)
     breaker = SharedCircuitBreaker(local, RedisStore(client), refresh=0.02)
     async def service():
         lease = f"{id(object())}{random.random()}"
@@ -192,12 +191,16 @@ anyio.run(main, sys.argv[1])
 """
 
 
+def start(url):
+    """Run PROGRAM in another process."""
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, url], stdout=subprocess.PIPE, text=True)
+
+
 @in_real_time
 async def test_several_processes_admit_no_probe_too_many(client, server):
     """At most two in all, of fifteen callers in three processes, over many openings; and all close in the end."""
     await client.set("rate", 0.6)
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), server.url]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [start(server.url) for _ in range(3)]
     with anyio.move_on_after(20):
         while await client.llen("seen") < 30:
             await anyio.sleep(0.05)

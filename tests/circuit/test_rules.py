@@ -49,14 +49,13 @@ def test_count_window_is_the_last_calls(failures, size, data, threshold):
 @example([(0.0, True), (0.5, True)] + [(0.1, False)] * 20 + [(0.9, True)], 1, 0.5)
 def test_time_window_is_the_last_slots(steps, least, threshold):
     """Invariants 1 to 3: what is counted is exactly what came in the current slot and the nine before it."""
-    seconds, now, calls, past = 10.0, 0.0, 0, []
+    seconds, now, past = 10.0, 0.0, []
     window = failure_rate(threshold, seconds=seconds, min_calls=least).start(0.0)
     slot = seconds / SLOTS
-    for delay, failed in steps:
+    for calls, (delay, failed) in enumerate(steps, 1):
         now += delay
         if now >= window.edge:
-            window.roll(now, calls)
-        calls += 1
+            window.roll(now, calls - 1)
         past.append((now, failed))
         begin = window.edge - SLOTS * slot
         assert seconds * 0.9 <= now - begin + 1e-9 <= seconds + 1e-6
@@ -84,7 +83,7 @@ def test_long_silence_empties_the_window():
 
 
 def test_lost_counts_never_make_a_share_above_one():
-    """Threads may lose a count of the era; then there are more marks than calls, and a rate above 1 would be nonsense."""
+    """Threads may lose a count of the era; then there may be more marks than calls."""
     window = failure_rate(1.0, seconds=10, min_calls=2).start(0.0)
     window.roll(20.0, 50)
     assert window.mark(7) is False
@@ -133,7 +132,7 @@ def test_nonsense_is_refused(rule, threshold, options, error, message):
 )
 def test_nonsense_for_consecutive_is_refused(failures, error):
     """The same for the simplest rule."""
-    with pytest.raises(error, match="consecutive needs .*failures"):
+    with pytest.raises(error, match=r"consecutive needs .*failures"):
         consecutive(failures)
 
 

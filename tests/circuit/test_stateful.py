@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mcp_circuit import CircuitBreaker, CircuitOpen, consecutive, failure_rate, growing, slow_rate
 
 STREAK, LAST, LEAST, RATE, SLOW, SLOW_RATE = 4, 8, 5, 0.5, 3.0, 0.75
-FIRST, MAXIMUM, FORGIVE, PROBES, CONCURRENCY, RATIO, MAX_WAIT, RAMP = 5.0, 17.0, 20.0, 3, 2, 0.6, 10.0, 4.0
+FIRST, MAXIMUM, FORGIVE, PROBES, CONCURRENCY, NEEDED, MAX_WAIT, RAMP = 5.0, 17.0, 20.0, 3, 2, 2, 10.0, 4.0
 
 
 class Model:
@@ -21,59 +21,44 @@ class Model:
         self.begin("closed", 0.0)
 
     def begin(self, state, now):
-        self.state, self.since, self.history, self.admitted, self.credit = state, now, [], [], 1.0
-        self.era = object()
+        self.state, self.since, self.latest, self.credit, self.outcomes, self.flying = state, now, now, 1.0, [], []
 
     def open(self, now):
-        self.reopens -= 0 if self.state == "half_open" else min(int((now - self.since) / FORGIVE), self.reopens)
+        if self.state != "half_open":
+            self.reopens -= min(int((now - self.since) / FORGIVE), self.reopens)
         self.cooldown = min(FIRST * 2**self.reopens, MAXIMUM)
         self.reopens += 1
         self.begin("open", now)
 
     def start(self, now):
-        in_flight = [when for when in self.admitted if when is not None]
-        if self.state == "open" and now - self.since >= self.cooldown:
-            self.begin("half_open", now)
-        elif self.state == "half_open" and len(in_flight) == CONCURRENCY and now - max(self.admitted_ever) >= MAX_WAIT:
-            self.begin("half_open", now)
-        elif self.state == "ramping" and now - self.since >= RAMP:
-            self.begin("closed", now)
-        in_flight = [when for when in self.admitted if when is not None]
+        patience = {"open": self.state == "open" and self.cooldown, "half_open": MAX_WAIT, "ramping": RAMP}
+        is_over = now - (self.latest if self.state == "half_open" else self.since) >= patience.get(self.state, math.inf)
+        if is_over and not (self.state == "half_open" and len(self.flying) < CONCURRENCY):
+            self.begin("closed" if self.state == "ramping" else "half_open", now)
         self.credit += (now - self.since) / RAMP if self.state == "ramping" else 0
-        if (
-            self.state in ("open", "isolated")
-            or (self.state == "half_open" and len(in_flight) == CONCURRENCY)
-            or (self.state == "ramping" and self.credit < 1)
-        ):
+        is_full = {"half_open": len(self.flying) == CONCURRENCY, "ramping": self.credit < 1}
+        if is_full.get(self.state, self.state in ("open", "isolated")):
             return None
         self.credit -= self.state == "ramping"
-        self.admitted.append(now)
-        self.admitted_ever = [*(self.admitted_ever if len(self.admitted) > 1 else []), now]
-        return self.era, len(self.admitted) - 1
+        self.latest = now
+        self.flying.append(object())
+        return self.flying[-1]
 
     def end(self, ticket, failed, now, elapsed):
-        era, place = ticket
-        if era is not self.era:
+        if ticket not in self.flying:
             return
-        self.admitted[place] = None
+        self.flying.remove(ticket)
         if failed is None or self.state == "disabled":
             return
         slow = elapsed >= SLOW
+        self.outcomes.append((failed or (slow and self.state == "half_open"), slow))
+        bad, recent = sum(outcome[0] for outcome in self.outcomes), self.outcomes[-LAST:]
         if self.state == "half_open":
-            self.history.append((failed or slow, slow))
-            bad = sum(outcome[0] for outcome in self.history)
-            if bad > PROBES - math.ceil(PROBES * RATIO):
-                self.open(now)
-            elif len(self.history) - bad == math.ceil(PROBES * RATIO):
-                self.begin("ramping", now)
+            self.open(now) if bad > PROBES - NEEDED else len(self.outcomes) - bad < NEEDED or self.begin("ramping", now)
             return
-        self.history.append((failed, slow))
-        recent = self.history[-LAST:]
-        if (
-            (len(self.history) >= STREAK and all(outcome[0] for outcome in self.history[-STREAK:]))
-            or (failed and len(recent) >= LEAST and sum(outcome[0] for outcome in recent) / len(recent) >= RATE)
-            or (slow and len(recent) >= LEAST and sum(outcome[1] for outcome in recent) / len(recent) >= SLOW_RATE)
-        ):
+        streak = len(self.outcomes) >= STREAK and all(outcome[0] for outcome in self.outcomes[-STREAK:])
+        rates = [len(recent) >= LEAST and sum(outcome[kind] for outcome in recent) / len(recent) for kind in (0, 1)]
+        if (failed and (streak or rates[0] >= RATE)) or (slow and rates[1] >= SLOW_RATE):
             self.begin("observing", now) if self.state == "observing" else self.open(now)
 
 
@@ -94,7 +79,7 @@ class Comparison(RuleBasedStateMachine):
             forgive_after=FORGIVE,
             probes=PROBES,
             probe_concurrency=CONCURRENCY,
-            probe_ratio=RATIO,
+            probe_ratio=NEEDED / PROBES,
             probe_max_wait=MAX_WAIT,
             ramp=RAMP,
             clock=lambda: self.now,
@@ -145,7 +130,7 @@ class Comparison(RuleBasedStateMachine):
         snapshot = self.breaker.snapshot()
         assert snapshot.age == self.now - self.model.since
         assert snapshot.reopens == self.model.reopens
-        assert snapshot.calls == len(self.model.history)
+        assert snapshot.calls == len(self.model.outcomes)
 
 
 TestComparison = Comparison.TestCase

@@ -1,7 +1,7 @@
 """A small breaker with a clock of whole seconds and up to three calls in flight, to be walked exhaustively.
 
-``World`` is one state of it: real ``Core``, real ``Permit`` objects, and beside them what an observer would know without
-looking inside: who is in flight, and when it opened. ``steps`` lists what can happen next.
+``World`` is one state of it: real ``Core``, real ``Permit`` objects, and beside them what an observer would know
+without looking inside: who is in flight, and when it opened. ``steps`` lists what can happen next.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from .keyed import KeyedBreakers
 from .memory import MemoryStore
 from .middleware import CIRCUIT_OPEN, CircuitMiddleware, by_tool
 from .rules import Rule, Window, consecutive, failure_rate, slow_rate
-from .shared import Reply, SharedCircuitBreaker, Store, Terms
+from .shared import Probe, Reply, SharedCircuitBreaker, Store, Terms
 from .states import TRANSITIONS, Cause, State, Transition
 
 __version__ = "0.1.0"
@@ -31,6 +31,7 @@ __all__ = [
     "MemoryStore",
     "Opening",
     "Permit",
+    "Probe",
     "Rejected",
     "Reply",
     "Rule",

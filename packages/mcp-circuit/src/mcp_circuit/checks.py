@@ -25,7 +25,7 @@ def check_share(where: str, name: str, value: object) -> float:
 
 
 def check_seconds(where: str, name: str, value: object, *, zero: bool = False) -> float:
-    """Return *value* if it is a finite time above 0 s, or with *zero* also 0; otherwise raise ValueError or TypeError."""
+    """Return *value* if it is a finite time above 0 s, or with *zero* also 0; otherwise raise."""
     number = _number(where, name, value)
     if not (0 < number < math.inf or (zero and number == 0)):
         raise ValueError(f"{where} needs 0 {'<=' if zero else '<'} {name} < inf seconds, got {value!r}")

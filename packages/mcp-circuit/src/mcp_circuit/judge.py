@@ -18,7 +18,6 @@ from .states import State, Verdict
 
 __all__ = ["CircuitOpen", "ErrorFilter", "Judge"]
 
-_LOG = logging.getLogger(__name__)
 _FAILED_PREDICATE = "a predicate of the circuit breaker failed; the call counts as a failure"
 
 ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], bool]
@@ -70,16 +69,16 @@ class Judge:
             return "ignored"
         try:
             return "failure" if not self._is_ignored(error) and self._is_failure(error) else "ignored"
-        except Exception:
-            _LOG.exception(_FAILED_PREDICATE)
+        except Exception:  # a user's code
+            logging.getLogger(__name__).exception(_FAILED_PREDICATE)
             return "failure"
 
     def result(self, result: object) -> Verdict:
         """Judge a call that returned."""
         try:
             return "failure" if self.failed_result is not None and self.failed_result(result) else "success"
-        except Exception:
-            _LOG.exception(_FAILED_PREDICATE)
+        except Exception:  # a user's code
+            logging.getLogger(__name__).exception(_FAILED_PREDICATE)
             return "failure"
 
 

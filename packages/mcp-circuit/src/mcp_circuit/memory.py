@@ -1,4 +1,4 @@
-"""A store in this process: for breakers of several event loops or threads, for tests, and as the model of the real ones."""
+"""A store in this process: for breakers of several event loops, for tests, and as the model of the real ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .shared import Reply, Terms
-from .states import State, Verdict
+from .shared import Probe, Reply, Terms
+from .states import State
 
 __all__ = ["MemoryStore"]
 
@@ -61,18 +61,16 @@ class MemoryStore:
                 entry.reopens = reopens
             return self._reply(entry)
 
-    async def settle(
-        self, name: str, terms: Terms, era: int, lease: str, verdict: Verdict, cooldown: float, reopens: int
-    ) -> Reply:
+    async def settle(self, name: str, terms: Terms, probe: Probe) -> Reply:
         """See ``Store.settle``."""
         with self._lock:
             entry, now = self._entries.setdefault(name, _Entry()), self._clock()
-            if entry.era == era and entry.leases.pop(lease, now) > now:
-                entry.successes += verdict == "success"
-                entry.failures += verdict == "failure"
+            if entry.era == probe.era and entry.leases.pop(probe.lease, now) > now:
+                entry.successes += probe.verdict == "success"
+                entry.failures += probe.verdict == "failure"
                 if entry.failures > terms.failures_allowed:
-                    entry.change(State.OPEN, now + cooldown)
-                    entry.reopens = reopens
+                    entry.change(State.OPEN, now + probe.cooldown)
+                    entry.reopens = probe.reopens
                 elif entry.successes >= terms.successes_needed:
                     entry.change(State.CLOSED)
             return self._reply(entry)

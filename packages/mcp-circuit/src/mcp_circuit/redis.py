@@ -3,9 +3,9 @@
     {prefix:name}          hash: era, state, until, reopens, successes, failures
     {prefix:name}:leases   sorted set: lease, by the time at which it expires
 
-The braces make both keys live in the same slot of a cluster.  Both expire ``ttl`` seconds after the last change: a breaker
-that nobody has used for that long is CLOSED.  Eras begin at the server's time in microseconds, so that one which comes
-after the keys are gone is never taken for one before.
+The braces make both keys live in the same slot of a cluster.  Both expire ``ttl`` seconds after the last change: a
+breaker that nobody has used for that long is CLOSED.  Eras begin at the server's time in microseconds, so that one
+which comes after the keys are gone is never taken for one before.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from .checks import check_seconds
-from .shared import Reply, Terms
-from .states import State, Verdict
+from .shared import Probe, Reply, Terms
+from .states import State
 
 __all__ = ["RedisClient", "RedisStore"]
 
@@ -35,7 +35,6 @@ class RedisClient(Protocol):
 
 
 _STATES = (State.CLOSED, State.OPEN, State.HALF_OPEN)
-_VERDICTS = {"ignored": 0, "success": 1, "failure": 2}
 
 # Times are whole milliseconds: Lua's numbers hold them and the eras exactly.
 _SCRIPT = """
@@ -73,8 +72,8 @@ elseif era == tonumber(ARGV[7]) then
     redis.call('ZREM', leases, ARGV[10])
     if expires > now then
         is_changed = true
-        if ARGV[11] == '1' then successes = successes + 1 end
-        if ARGV[11] == '2' then failures = failures + 1 end
+        if ARGV[11] == 'success' then successes = successes + 1 end
+        if ARGV[11] == 'failure' then failures = failures + 1 end
         if failures > tonumber(allowed) then
             change(1, now + ARGV[8])
             reopens = ARGV[9]
@@ -128,11 +127,9 @@ class RedisStore:
         """See ``Store.trip``."""
         return await self._run(name, terms, "trip", era, _milliseconds(cooldown), reopens)
 
-    async def settle(
-        self, name: str, terms: Terms, era: int, lease: str, verdict: Verdict, cooldown: float, reopens: int
-    ) -> Reply:
+    async def settle(self, name: str, terms: Terms, probe: Probe) -> Reply:
         """See ``Store.settle``."""
-        found = era, _milliseconds(cooldown), reopens, lease, _VERDICTS[verdict]
+        found = probe.era, _milliseconds(probe.cooldown), probe.reopens, probe.lease, probe.verdict
         return await self._run(name, terms, "settle", *found)
 
     async def _run(self, name: str, terms: Terms, operation: str, *arguments: Any) -> Reply:

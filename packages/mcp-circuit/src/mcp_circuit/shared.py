@@ -4,9 +4,9 @@
                                         │ store │
     process A ◀── lease ─────── admit ─▶└───────┘ ◀── admit ── process B: refused, the probe's lease is taken
 
-What is shared is the state, its era, the end of its cooldown, and the leases of the probes.  The windows of the rules are
-not: a process opens for all by what it has seen itself.  So a call while CLOSED costs no round trip, except one per
-``refresh`` and process; a refusal while OPEN costs none; a probe costs two.
+What is shared is the state, its era, the end of its cooldown, and the leases of the probes.  The windows of the rules
+are not: a process opens for all by what it has seen itself.  So a call while CLOSED costs no round trip, except one
+per ``refresh`` and process; a refusal while OPEN costs none; a probe costs two.
 
 Invariants, each tested in ``tests/circuit/test_shared.py`` and, with a real server, ``test_redis.py``:
 
@@ -39,7 +39,7 @@ from .core import Core, Permit, StoreBack, StoreLost, Verdicts
 from .eras import Era, Policy
 from .states import AUTOMATIC, State, Verdict
 
-__all__ = ["Reply", "SharedCircuitBreaker", "Store", "Terms"]
+__all__ = ["Probe", "Reply", "SharedCircuitBreaker", "Store", "Terms"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,6 +69,16 @@ class Reply(NamedTuple):
     leased: bool = False
 
 
+class Probe(NamedTuple):
+    """How a leased call ended; *cooldown* and *reopens* are for the case that the circuit opens because of it."""
+
+    era: int
+    lease: str
+    verdict: Verdict
+    cooldown: float
+    reopens: int
+
+
 class Store(Protocol):
     """Where the state is kept.  Each operation is atomic, one round trip, and raises what it likes when it cannot be."""
 
@@ -80,10 +90,8 @@ class Store(Protocol):
         """Open for *cooldown* seconds, if CLOSED in *era*."""
         ...
 
-    async def settle(
-        self, name: str, terms: Terms, era: int, lease: str, verdict: Verdict, cooldown: float, reopens: int
-    ) -> Reply:
-        """Give *lease* of *era* back, if it is held, and count its verdict; a failure may open for *cooldown* seconds."""
+    async def settle(self, name: str, terms: Terms, probe: Probe) -> Reply:
+        """Give the lease back, and count the verdict if it was held; a failure may open, a success close."""
         ...
 
 
@@ -188,7 +196,7 @@ class SharedCore(Core):
     async def leave(self, permit: Permit) -> None:
         """Tell the store what it must know of a call that has been settled."""
         if isinstance(permit, _Lease):
-            self._adopt(await self._ask(self._store.settle, *permit.report(self.machine.policy)))
+            self._adopt(await self._ask(self._store.settle, permit.report(self.machine.policy)))
         elif self._has_tripped:
             self._has_tripped = False
             await self._ask(self._store.trip, self._era, self._left(), self.machine.reopens)
@@ -271,11 +279,11 @@ class _Lease(Permit):
         if self._settled is None:
             self._settled = ("failure" if verdict == "success" and is_slow else verdict), error
 
-    def report(self, policy: Policy) -> tuple[int, str, Verdict, float, int]:
-        """Return what ``Store.settle`` needs."""
+    def report(self, policy: Policy) -> Probe:
+        """Return what the store must know."""
         (verdict, error), self._settled = self._settled or ("ignored", None), ("ignored", None)
         cooldown = policy.cooldown(Opening(self._reply.reopens, error)) if verdict == "failure" else 0.0
-        return self._reply.era, self._lease, verdict, cooldown, self._reply.reopens + 1
+        return Probe(self._reply.era, self._lease, verdict, cooldown, self._reply.reopens + 1)
 
 
 class _SharedGuard(Guard):

@@ -69,7 +69,7 @@ TRANSITIONS: Mapping[tuple[State, Cause], State] = {
     **{(source, "store_opened"): State.OPEN for source in AUTOMATIC},
     **{(source, "store_closed"): State.CLOSED for source in AUTOMATIC},
 }
-"""Which state follows, by state and cause.  OBSERVING trips in name only; the *store* is what ``shared`` breakers have."""
+"""Which state follows, by state and cause.  OBSERVING trips in name only; only shared breakers have a store."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from mcp import Client, MCPError
 from mcp.server import MCPServer
 from mcp_circuit import CircuitBreaker, CircuitMiddleware, Event, Transition, consecutive, growing
 
-
 OUTAGE = range(3, 13)  # tenths of a second
 
 

@@ -228,6 +228,7 @@ async def test_nothing_of_a_failed_call_is_kept(anyio_backend, how, options):
         gc.enable()
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize("how", ["call", "decorator"])
 async def test_traceback_has_few_lines_of_ours(how):
     """A reader of a log looks for their own code."""
@@ -433,6 +434,7 @@ def test_any_order_of_tasks(options):
     assert set(run_shuffled(scenario)) == {State.CLOSED}
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize(("options", "limit"), [(QUICK, 40), (TIMED, 55)], ids=["quick", "timed"])
 def test_work_of_a_success(options, limit):
     """The gate of the hot path: bytecodes added to a bare call, which do not depend on the machine's load."""
@@ -444,6 +446,7 @@ def test_work_of_a_success(options, limit):
     assert count_instructions(guarded) - count_instructions(noop) <= limit
 
 
+@pytest.mark.uninstrumented
 def test_work_does_not_grow_with_the_window():
     """Ten seconds, or an hour, or the last million calls."""
 

@@ -339,6 +339,7 @@ async def test_memory_is_bounded_by_max_keys():
     assert len(middleware.breakers) == 10
 
 
+@pytest.mark.uninstrumented
 def test_work_of_a_success():
     """The gate of the hot path, in bytecodes added to a bare call."""
 

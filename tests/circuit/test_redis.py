@@ -196,6 +196,7 @@ def start(url):
     return subprocess.Popen([sys.executable, "-c", PROGRAM, url], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.uninstrumented
 @in_real_time
 async def test_several_processes_admit_no_probe_too_many(client, server):
     """At most two in all, of fifteen callers in three processes, over many openings; and all close in the end."""

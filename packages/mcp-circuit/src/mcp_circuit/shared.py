@@ -80,7 +80,7 @@ class Probe(NamedTuple):
 
 
 class Store(Protocol):
-    """Where the state is kept.  Each operation is atomic, one round trip, and raises what it likes when it cannot be."""
+    """Where the state is kept.  Each operation is atomic and one round trip, and raises what it likes if it cannot be."""
 
     async def admit(self, name: str, terms: Terms, lease: str) -> Reply:
         """Look; when the cooldown is over begin HALF_OPEN, and there grant *lease* if a place is free."""

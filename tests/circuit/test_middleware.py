@@ -206,6 +206,14 @@ async def test_one_breaker_for_all_tools():
     assert middleware.breakers["anything"] is breaker
 
 
+async def test_call_without_a_name_is_the_sdks_to_refuse():
+    """It passes through the one breaker, and leaves nothing behind."""
+    middleware = CircuitMiddleware(CircuitBreaker(trip=consecutive(1)))
+    error = protocol_error(-32602)
+    assert await calls(middleware, error, Context(params={})) is error
+    assert len(middleware.breakers) == 0
+
+
 @pytest.mark.parametrize(
     "ctx",
     [

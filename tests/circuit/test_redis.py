@@ -95,6 +95,22 @@ async def test_script_does_what_the_memory_store_does(client, steps, is_open):
 
 
 @in_real_time
+async def test_one_round(client):
+    """The example of the property: it opens, lends two places, and closes after two successes."""
+    store = RedisStore(client)
+    opened = await store.trip("db", TERMS, 0, SHORT, 1)
+    assert (opened.state, opened.reopens, opened.leased) == (State.OPEN, 1, False)
+    assert 0 < opened.wait <= SHORT
+    await anyio.sleep(SHORT * 2)
+    leases = [await store.admit("db", TERMS, lease) for lease in "abc"]
+    assert [reply.leased for reply in leases] == [True, True, False]
+    era = leases[0].era
+    assert era > opened.era
+    settled = [await store.settle("db", TERMS, Probe(era, lease, "success", LONG, 2)) for lease in "aab"]
+    assert [reply.state for reply in settled] == [State.HALF_OPEN, State.HALF_OPEN, State.CLOSED]
+
+
+@in_real_time
 async def test_each_operation_is_one_round_trip(client):
     """Once the server knows the script."""
     store = RedisStore(client)

@@ -25,23 +25,33 @@ ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] |
 
 
 class CircuitOpen(Exception):  # noqa: N818  # the field's word
-    """A call was refused, and nothing was called.
-
-    ``retry_after`` is after how many seconds it is worth asking again, None where nobody knows (ISOLATED).  In
-    HALF_OPEN it is the longest that the running probes can take.
-    """
-
-    __slots__ = ("source",)
+    """A call was refused, and nothing was called."""
 
     # The facts live in `args` alone, since a refusal has to be cheap: an `__init__` would double the cost of making it.
-    name: str = property(lambda self: self.args[0])  # type: ignore[assignment]
-    state: State = property(lambda self: self.args[1])  # type: ignore[assignment]
-    retry_after: float | None = property(lambda self: self.args[2])  # type: ignore[assignment]
+    __slots__ = ("source",)
 
     if TYPE_CHECKING:
         source: object  # the core that refused, so that a fallback answers for its own breaker only
 
         def __init__(self, name: str, state: State, retry_after: float | None) -> None: ...
+
+    @property
+    def name(self) -> str:
+        """The name of the breaker."""
+        return cast("str", self.args[0])
+
+    @property
+    def state(self) -> State:
+        """The state that refuses."""
+        return cast("State", self.args[1])
+
+    @property
+    def retry_after(self) -> float | None:
+        """After how many seconds it is worth asking again; None where nobody knows, as while ISOLATED.
+
+        While HALF_OPEN it is the longest that the running probes can take.
+        """
+        return cast("float | None", self.args[2])
 
     def __reduce__(self) -> tuple[type[CircuitOpen], tuple[Any, ...]]:
         return type(self), self.args  # without the source, which cannot be pickled

@@ -80,7 +80,7 @@ class Probe(NamedTuple):
 
 
 class Store(Protocol):
-    """Where the state is kept.  Each operation is atomic and one round trip, and raises what it likes if it cannot be."""
+    """Where the state is kept.  Each operation is atomic, is one round trip, and may raise anything."""
 
     async def admit(self, name: str, terms: Terms, lease: str) -> Reply:
         """Look; when the cooldown is over begin HALF_OPEN, and there grant *lease* if a place is free."""
@@ -128,7 +128,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             raise ValueError(f"{where} needs on_store_error 'local', 'allow' or 'deny', got {on_store_error!r}")
         check_seconds(where, "refresh", refresh)
         check_seconds(where, "timeout", timeout)
-        self.core = SharedCore(local.core, store, refresh=refresh, timeout=timeout, on_store_error=on_store_error)
+        self.core: Core = SharedCore(local.core, store, refresh=refresh, timeout=timeout, on_store_error=on_store_error)
 
     def acquire(self) -> Permit:
         """Raise TypeError: the store must be awaited."""
@@ -275,13 +275,14 @@ class _Lease(Permit):
 
     def settle(self, verdict: Verdict, error: BaseException | None = None) -> None:
         """Remember the first verdict until the store is told; a slow probe is a failed one."""
-        is_slow = self._core.clock() - self._began >= self._core.slow_after
         if self._settled is None:
-            self._settled = ("failure" if verdict == "success" and is_slow else verdict), error
+            is_slow = self._core.clock() - self._began >= self._core.slow_after
+            found: Verdict = "failure" if verdict == "success" and is_slow else verdict
+            self._settled = found, error
 
     def report(self, policy: Policy) -> Probe:
         """Return what the store must know."""
-        (verdict, error), self._settled = self._settled or ("ignored", None), ("ignored", None)
+        verdict, error = self._settled or ("ignored", None)
         cooldown = policy.cooldown(Opening(self._reply.reopens, error)) if verdict == "failure" else 0.0
         return Probe(self._reply.era, self._lease, verdict, cooldown, self._reply.reopens + 1)
 

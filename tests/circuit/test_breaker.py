@@ -61,6 +61,18 @@ async def test_success_passes_through(how, options):
 
 @EVERY_FACE
 @EVERY_PATH
+async def test_disabled_counts_nothing(how, options):
+    """On no path."""
+    breaker = CircuitBreaker(**options)
+    breaker.force("disabled")
+    assert await face(breaker, echo, how)(1) == (1, 0)
+    with pytest.raises(ConnectionError):
+        await face(breaker, fail, how)(ConnectionError())
+    assert (breaker.state, breaker.statistics().calls) == (State.DISABLED, 0)
+
+
+@EVERY_FACE
+@EVERY_PATH
 async def test_failure_passes_through_and_trips(how, options):
     """Invariant 1: the very exception, also when it is the one that opens the circuit."""
     breaker, error = CircuitBreaker(**options), ConnectionError("down")

@@ -271,6 +271,7 @@ def test_disabled_counts_nothing():
     breaker.force("disabled")
     for _ in range(5):
         breaker.acquire().fail()
+        breaker.acquire().succeed()
     assert breaker.state is State.DISABLED
     assert breaker.statistics().calls == 0
 

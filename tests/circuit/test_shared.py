@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -336,6 +339,36 @@ async def test_state_forced_while_the_store_is_asked_stays(clock):
         await clock.advance(0)
         breaker.force("disabled")
     assert breaker.state is State.DISABLED
+
+
+@pytest.mark.parametrize("how", ["call", "guard"])
+async def test_nothing_of_a_failed_probe_is_kept(clock, how):
+    """Without the collector, its locals die with the exception, though the cooldown policy may look at it."""
+
+    class Local:
+        pass
+
+    kept = []
+
+    async def failing():
+        local = Local()
+        kept.append(weakref.ref(local))
+        raise ConnectionError
+
+    breaker = process(MemoryStore(clock=clock), clock)
+    await open_it(breaker)
+    await anyio.sleep(10)
+    gc.disable()
+    try:
+        with suppress(ConnectionError):
+            if how == "call":
+                await breaker.call(failing)
+            else:
+                async with breaker.guard():
+                    await failing()
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_guard_and_decorator_are_shared_too(clock):

@@ -1,8 +1,8 @@
 """The machine with a clock, a lock and a voice: what the breaker, its decorator and its middleware all call.
 
-All tasks and threads share one ``Machine``.  It is changed under a lock that is never held across an await or a
-callback, with one exception: whoever calls in a quick era counts a success by itself, without the lock.  Two threads
-at once may lose such a success, and never anything else.
+All tasks and threads share one ``Machine``.  It is changed under a lock, which is never held across an await or a
+callback.  Only the success of a call in a quick era is counted without it: two threads at once may lose such a success,
+and never anything else.
 
 Invariants, each tested in ``tests/circuit/test_core.py``:
 

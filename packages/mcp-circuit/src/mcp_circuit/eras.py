@@ -1,7 +1,7 @@
 """What is counted while the breaker stays in one state, one class a state.
 
 An era is told the time and the outcomes, and answers with the cause of the transition that follows from them, if one
-does. It is never reused, and no transition is made here.
+does.  It is never used again, and makes no transition itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["ERAS", "Era", "Open", "Policy", "passed"]
 
 @dataclass(frozen=True)
 class Policy:
-    """The configuration, see ``CircuitBreaker``; frozen, and shared by all machines of one breaker factory."""
+    """The configuration, as ``CircuitBreaker`` documents it."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -50,7 +50,7 @@ class Era:
     except for a slow one, and for one that ends when ``edge`` has passed.
     """
 
-    quick: bool = True
+    quick: bool = False
     edge: float = math.inf
 
     def __init__(self, state: State, policy: Policy, now: float) -> None:
@@ -79,16 +79,12 @@ class Era:
 
 
 class _Isolated(Era):
-    quick = False
-
     def wait(self, now: float) -> float | None:  # noqa: ARG002
         return math.inf
 
 
 class Open(Era):
     """Refuses all, for *cooldown* seconds."""
-
-    quick = False
 
     def __init__(self, state: State, policy: Policy, now: float, cooldown: float) -> None:
         super().__init__(state, policy, now)
@@ -105,8 +101,6 @@ class Open(Era):
 
 
 class _HalfOpen(Era):
-    quick = False
-
     def __init__(self, state: State, policy: Policy, now: float) -> None:
         super().__init__(state, policy, now)
         self._needed = policy.probes_needed

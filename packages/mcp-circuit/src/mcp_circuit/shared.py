@@ -28,7 +28,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import anyio
 
@@ -43,7 +43,7 @@ __all__ = ["Probe", "Reply", "SharedCircuitBreaker", "Store", "Terms"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-OnStoreError = Literal["local", "allow", "deny"]
+OnStoreError: TypeAlias = Literal["local", "allow", "deny"]
 
 
 class Terms(NamedTuple):
@@ -179,7 +179,7 @@ class SharedCore(Core):
         """Admit a call, or raise CircuitOpen."""
         now = self.clock()
         if self.machine.era.state is State.OPEN and now < self._refuse_until:
-            raise self.refusal(State.HALF_OPEN, self._refuse_until - now)
+            raise self.refusal(State.HALF_OPEN, self._refuse_until - now) from None
         if self._must_ask(now):
             lease = uuid.uuid4().hex
             reply = await self._ask(self._store.admit, lease)
@@ -188,7 +188,7 @@ class SharedCore(Core):
                 return _Lease(self, reply, lease)
             if reply and reply.state is State.HALF_OPEN:
                 self._refuse_until = self.clock() + min(reply.wait, self._refresh)
-                raise self.refusal(State.HALF_OPEN, reply.wait)
+                raise self.refusal(State.HALF_OPEN, reply.wait) from None
         if self._is_lost and self._on_store_error != "local" and self.machine.era.state in AUTOMATIC:
             return self._without_store()
         return self.acquire()
@@ -258,8 +258,12 @@ class SharedCore(Core):
 
     def _without_store(self) -> Permit:
         if self._on_store_error == "deny":
-            raise self.refusal(self.machine.era.state, max(self._ask_at - self.clock(), 0.0))
+            raise self.refusal(self.machine.era.state, max(self._ask_at - self.clock(), 0.0)) from None
         return Permit(self, Era(State.DISABLED, self.machine.policy, self.clock()), self.clock())
+
+
+_End: TypeAlias = tuple[Verdict, BaseException | None]
+_IGNORED: _End = ("ignored", None)
 
 
 class _Lease(Permit):
@@ -271,7 +275,7 @@ class _Lease(Permit):
         super().__init__(core, core.machine.era, core.clock())
         self._reply = reply
         self._lease = lease
-        self._settled: tuple[Verdict, BaseException | None] | None = None
+        self._settled: _End | None = None
 
     def settle(self, verdict: Verdict, error: BaseException | None = None) -> None:
         """Remember the first verdict until the store is told; a slow probe is a failed one."""
@@ -282,7 +286,7 @@ class _Lease(Permit):
 
     def report(self, policy: Policy) -> Probe:
         """Return what the store must know."""
-        verdict, error = self._settled or ("ignored", None)
+        (verdict, error), self._settled = self._settled or _IGNORED, _IGNORED  # the error is not to be kept
         cooldown = policy.cooldown(Opening(self._reply.reopens, error)) if verdict == "failure" else 0.0
         return Probe(self._reply.era, self._lease, verdict, cooldown, self._reply.reopens + 1)
 

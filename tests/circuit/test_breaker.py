@@ -7,8 +7,9 @@ import gc
 import inspect
 import math
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
+from typing import Annotated
 
 import anyio
 import pytest
@@ -177,13 +178,90 @@ async def test_slow_call_of_the_closed_era_takes_no_probes_place(clock):
 
 
 @EVERY_FACE
-async def test_slow_call_trips(clock, how):
-    """Measured around the call itself; just below the limit is fast."""
+@pytest.mark.parametrize("error", [None, ConnectionError()], ids=repr)
+async def test_slow_call_trips(clock, how, error):
+    """Measured around the call itself, whether it fails or not; just below the limit is fast."""
     breaker = CircuitBreaker(trip=slow_rate(1.0, slower_than=2.0, calls=1, min_calls=1), clock=clock)
-    await face(breaker, anyio.sleep, how)(1.9)
+
+    async def slow(seconds):
+        await anyio.sleep(seconds)
+        if error:
+            raise error
+
+    await anyio.sleep(100)
+    for seconds, state in [(1.9, State.CLOSED), (2.0, State.OPEN)]:
+        with suppress(ConnectionError):
+            await face(breaker, slow, how)(seconds)
+        assert breaker.state is state
+        assert breaker.statistics().calls == seconds // 1
+
+
+@EVERY_FACE
+async def test_slow_failing_result_trips(clock, how):
+    """The time counts also where the result has already said that it failed."""
+    rules = [slow_rate(1.0, slower_than=2.0, calls=1, min_calls=1), consecutive(2)]
+    breaker = CircuitBreaker(trip=rules, clock=clock, failed_result=bool)
+
+    async def slow(seconds):
+        await anyio.sleep(seconds)
+        return True
+
+    await anyio.sleep(100)
+    await breaker(slow)(1.0)
     assert breaker.state is State.CLOSED
-    await face(breaker, anyio.sleep, how)(2.0)
+    await breaker(echo)("a success of a sort", more=0)
+    breaker.force("closed")
+    await breaker(slow)(2.0)
     assert breaker.state is State.OPEN
+
+
+@pytest.mark.parametrize("how", ["call", "decorator"])
+async def test_window_moves_on_at_its_edge(clock, how):
+    """A success at the very end of a slot belongs to the next one."""
+    breaker = CircuitBreaker(trip=failure_rate(1.0, seconds=10, min_calls=1), clock=clock)
+    for _ in range(3):
+        await face(breaker, echo, how)(1)
+    await anyio.sleep(1)
+    await face(breaker, echo, how)(1)
+    assert breaker.core.machine.era.edge == 2
+    await anyio.sleep(9.5)
+    with pytest.raises(ConnectionError):
+        await face(breaker, fail, how)(ConnectionError())
+    assert breaker.state is State.CLOSED
+    await anyio.sleep(0.5)
+    with pytest.raises(ConnectionError):
+        await face(breaker, fail, how)(ConnectionError())
+    assert breaker.state is State.OPEN
+
+
+@EVERY_FACE
+async def test_cooldown_sees_the_error(how):
+    """Whichever way the call was made."""
+    seen, error = [], ConnectionError()
+    breaker = CircuitBreaker(trip=consecutive(1), cooldown=lambda opening: seen.append(opening.error) or 1)
+    with pytest.raises(ConnectionError):
+        await face(breaker, fail, how)(error)
+    assert seen == [error]
+
+
+@EVERY_FACE
+@EVERY_PATH
+async def test_successes_are_counted_one_by_one(how, options):
+    """The second does not replace the first."""
+    breaker = CircuitBreaker(**options)
+    for _ in range(3):
+        await face(breaker, echo, how)(1)
+    assert breaker.statistics().calls == 3
+
+
+@pytest.mark.parametrize("how", ["call", "decorator"])
+async def test_arguments_reach_a_probe(how):
+    """As they do while closed."""
+    now = 0.0
+    breaker = CircuitBreaker(trip=consecutive(1), cooldown=1, clock=lambda: now)
+    breaker.acquire().fail()
+    now = 1.0
+    assert await face(breaker, echo, how)("a", more="b") == ("a", "b")
 
 
 @pytest.mark.parametrize("how", ["call", "decorator"])
@@ -306,6 +384,27 @@ async def test_decorator_keeps_the_signature_of_functions_and_methods():
     assert inspect.iscoroutinefunction(Client.get)
 
 
+def test_signature_is_resolved_for_frameworks():
+    """Names are looked up where the function was written; what cannot be found stays as it is."""
+    breaker = CircuitBreaker()
+
+    @breaker
+    async def known(limit: Annotated[int, "at most"]) -> int: ...
+
+    @breaker
+    async def unknown(limit: Missing) -> int: ...  # noqa: F821
+
+    @breaker
+    async def bare(limit): ...
+
+    assert known.__annotations__ == {"limit": Annotated[int, "at most"], "return": int}
+    assert inspect.signature(known).return_annotation is int
+    assert inspect.signature(known).parameters["limit"].annotation == Annotated[int, "at most"]
+    assert unknown.__annotations__ == {"limit": "Missing", "return": "int"}
+    assert inspect.signature(bare).return_annotation is inspect.Signature.empty
+    assert not hasattr(known, "__wrapped__")
+
+
 async def test_whatever_can_be_awaited_may_be_called():
     """A partial, an object with an async __call__, a plain function that returns a coroutine."""
     breaker = CircuitBreaker()
@@ -317,10 +416,14 @@ async def test_whatever_can_be_awaited_may_be_called():
     def plain(value) -> Awaitable[object]:
         return echo(value)
 
+    def coroutine(value) -> Coroutine[object, object, object]:
+        return echo(value)
+
     assert await breaker.call(lambda: echo(1)) == (1, 0)
     assert await breaker(functools.partial(echo, 2))() == (2, 0)
     assert await breaker(Caller())(3) == 3
     assert await breaker(plain)(4) == (4, 0)
+    assert await breaker(coroutine)(5) == (5, 0)
 
 
 def sync():
@@ -331,13 +434,29 @@ async def items():
     yield 1
 
 
-@pytest.mark.parametrize("fn", [sync, lambda: None, 5, items, CircuitBreaker, None], ids=repr)
+class Plain:
+    def __call__(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (sync, "sync is not async; did you forget 'async def'?"),
+        (Plain.__call__, "Plain.__call__ is not async; did you forget 'async def'?"),
+        (5, "5 is not async; did you forget 'async def'?"),
+        (None, "None is not async; did you forget 'async def'?"),
+        (items, "items is not a call that ends in a result; guard what it does with breaker.guard()"),
+        (Plain, "Plain is not a call that ends in a result; guard what it does with breaker.guard()"),
+    ],
+)
 @pytest.mark.parametrize("how", ["decorator", "fallback"])
-def test_what_cannot_be_awaited_is_refused(fn, how):
+def test_what_cannot_be_awaited_is_refused(fn, message, how):
     """At decoration, and with the likely slip."""
     breaker = CircuitBreaker()
-    with pytest.raises(TypeError, match=r"did you forget 'async def'|is not a call that ends in a result"):
+    with pytest.raises(TypeError) as caught:
         breaker(fn) if how == "decorator" else breaker.with_fallback(fn)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("state", ["closed", "isolated", "disabled", "observing"])

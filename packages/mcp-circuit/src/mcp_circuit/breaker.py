@@ -242,6 +242,9 @@ class Guard:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._settle(error)
+
+    def _settle(self, error: BaseException | None) -> None:
         if error is None:
             self._permit.succeed()
         else:

@@ -160,14 +160,15 @@ class Core:
 class Permit:
     """The right to make one call, to be settled by exactly one of its methods; later ones do nothing.
 
-    A permit that is never settled keeps its place in HALF_OPEN until ``probe_max_wait`` is over.
+    A permit that is never settled keeps its place in HALF_OPEN until ``probe_max_wait`` is over; one of no *era* counts
+    nowhere.
     """
 
     __slots__ = ("_began", "_core", "_era")
 
-    def __init__(self, core: Core, era: Era, began: float) -> None:
+    def __init__(self, core: Core, era: Era | None, began: float) -> None:
         self._core = core
-        self._era: Era | None = era
+        self._era = era
         self._began = began
 
     def succeed(self) -> None:

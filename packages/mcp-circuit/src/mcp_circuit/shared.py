@@ -259,7 +259,7 @@ class SharedCore(Core):
     def _without_store(self) -> Permit:
         if self._on_store_error == "deny":
             raise self.refusal(self.machine.era.state, max(self._ask_at - self.clock(), 0.0)) from None
-        return Permit(self, Era(State.DISABLED, self.machine.policy, self.clock()), self.clock())
+        return Permit(self, None, self.clock())
 
 
 _End: TypeAlias = tuple[Verdict, BaseException | None]
@@ -303,7 +303,7 @@ class _SharedGuard(Guard):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await super().__aexit__(kind, error, trace)
+        self._settle(error)
         await self._shared.leave(self._permit)
 
     @property

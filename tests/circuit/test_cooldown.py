@@ -50,6 +50,7 @@ def test_jitter_spreads_what_would_be_equal():
         (None, None),
         (ConnectionError(), None),
         (asking(retry_after=7), 7.0),
+        (asking(retry_after=0.5), 0.5),
         (asking(retry_after="7.5"), 7.5),
         (asking(data={"retryAfter": 3}), 3.0),
         (asking(data={"retry_after": 3}), 3.0),
@@ -100,6 +101,18 @@ def test_from_error_obeys_within_its_maximum():
     assert policy(Opening(1, asking(retry_after=10**400))) == 60
     assert policy(Opening(1, None)) == 10
     assert from_error(30)(Opening(1, ConnectionError())) == 30
+    assert from_error(30)(Opening(1, asking(retry_after=3600))) == 300
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(0, 7), (1, 7), (7, 7), (8, None)])
+def test_retry_after_of_a_cause(depth, expected):
+    """Wrappers are looked through; not for ever, since causes may form a ring."""
+    error = asking(retry_after=7)
+    for _ in range(depth):
+        outer = RuntimeError()
+        outer.__cause__ = error
+        error = outer
+    assert retry_after_of(error) == expected
 
 
 @pytest.mark.parametrize("returned", [0, -1, math.nan, math.inf, None, "30"])
@@ -162,9 +175,9 @@ def test_health_forgives_reopenings():
 @pytest.mark.parametrize("cooldown", [0, -1, math.nan, math.inf, "30", None, True])
 def test_nonsense_is_refused(cooldown):
     """As a number, and as the default of a policy."""
-    with pytest.raises((ValueError, TypeError), match=r"CircuitBreaker needs .*cooldown"):
+    with pytest.raises((ValueError, TypeError), match=r"CircuitBreaker needs .*(?:< cooldown <|as cooldown,)"):
         CircuitBreaker(cooldown=cooldown)
-    with pytest.raises((ValueError, TypeError), match=r"from_error needs .*default"):
+    with pytest.raises((ValueError, TypeError), match=r"from_error needs .*(?:< default <|as default,)"):
         from_error(cooldown)
 
 

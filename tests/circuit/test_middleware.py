@@ -115,6 +115,8 @@ NEUTRAL = [
     protocol_error(-32601),
     SimpleNamespace(code=-32602, message="bad parameters"),
     foreign("NotFoundError", "fastmcp.exceptions")(),
+    foreign("NotFoundError", "fastmcp.server.errors")(),
+    foreign("ValidationError", "pydantic.main")(),
     foreign("ValidationError", "fastmcp.exceptions")(),
     foreign("ValidationError", "pydantic_core._pydantic_core")(),
     foreign("DisabledError", "fastmcp.exceptions")(),

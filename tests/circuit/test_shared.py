@@ -161,6 +161,10 @@ async def test_failed_probe_opens_for_all(clock):
     assert (refusal.state, refusal.retry_after) == (State.OPEN, 20)
     assert (await end(first)).retry_after == 20
     await anyio.sleep(20)
+    assert await end(first, fail) == "failed"
+    assert (await end(first)).retry_after == 40
+    assert first.snapshot().reopens == 3
+    await anyio.sleep(40)
     assert await end(first) == "ok"
     assert await end(second) == "ok"
 
@@ -310,12 +314,23 @@ async def test_events_name_the_store(clock):
 async def test_slow_probe_is_a_failed_probe(clock):
     """As it is without a store."""
     rules = [consecutive(2), slow_rate(1.0, slower_than=2, calls=10)]
-    breaker = process(MemoryStore(clock=clock), clock, trip=rules)
+    breaker = process(MemoryStore(clock=clock), clock, trip=rules, probes=2)
     await open_it(breaker)
     await anyio.sleep(10)
+    await breaker.call(anyio.sleep, 1.5)
     await breaker.call(anyio.sleep, 2)
     assert breaker.state is State.OPEN
     assert (await end(breaker)).retry_after == 10
+
+
+async def test_cooldown_sees_the_error_of_a_probe(clock):
+    """What the service asks for counts for all processes."""
+    store, seen = MemoryStore(clock=clock), []
+    breaker = process(store, clock, cooldown=lambda opening: seen.append(opening) or 10)
+    await open_it(breaker)
+    await anyio.sleep(10)
+    await end(breaker, fail)
+    assert [(opening.reopens, type(opening.error)) for opening in seen] == [(0, ConnectionError), (1, ConnectionError)]
 
 
 async def test_manual_states_are_of_one_process(clock):

@@ -272,7 +272,7 @@ class _Lease(Permit):
     __slots__ = ("_lease", "_reply", "_settled")
 
     def __init__(self, core: SharedCore, reply: Reply, lease: str) -> None:
-        super().__init__(core, core.machine.era, core.clock())
+        super().__init__(core, None, core.clock())
         self._reply = reply
         self._lease = lease
         self._settled: _End | None = None

@@ -43,7 +43,7 @@ AsyncFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The current era: its number, its age in seconds, what it has counted, and the probes in flight."""
+    """The current era: its number, age in seconds, counts and probes in flight; and re-openings not yet forgiven."""
 
     name: str
     state: State

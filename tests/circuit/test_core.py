@@ -204,6 +204,30 @@ def test_ramp_admits_a_growing_share():
     assert breaker.state is State.CLOSED
 
 
+async def test_ramp_holds_for_decorated_functions():
+    """The short way through the wrapper is for CLOSED only."""
+
+    @(breaker := tripped(ramp=10.0)[0])
+    async def fn():
+        return None
+
+    clock = breaker.core.clock
+    clock.now = 10.0
+    await fn()
+    assert breaker.state is State.RAMPING
+    await fn()
+    with pytest.raises(CircuitOpen):
+        await fn()
+
+
+def test_machine_refuses_what_came_too_late():
+    """Between the look without the lock and the look with it, another thread may have opened the circuit."""
+    breaker, clock = tripped()
+    clock.now = 4.0
+    assert breaker.core.machine.refuse(clock.now) == 6.0
+    assert breaker.state is State.OPEN
+
+
 def test_ramp_trips_again():
     """A service that breaks under the returning load opens the circuit at once, by the usual rules."""
     breaker, clock = tripped(ramp=10.0)

@@ -109,10 +109,10 @@ class _Rate:
     min_calls: int
     slower_than: float | None
     calls: int | None
-    seconds: float | None
+    seconds: float
 
     def start(self, now: float) -> Window:
-        return _LastCalls(self, self.calls) if self.calls else _LastSeconds(self, self.seconds or 0.0, now)
+        return _LastCalls(self, self.calls) if self.calls else _LastSeconds(self, self.seconds, now)
 
     def trips(self, marks: int, calls: int) -> bool:
         return calls >= self.min_calls and marks / calls >= self.threshold
@@ -132,7 +132,7 @@ def _rate(
         raise ValueError(f"{where} needs either calls=... or seconds=..., got calls={calls!r} and seconds={seconds!r}")
     if calls is not None and check_count(where, "calls", calls) < least:
         raise ValueError(f"{where} needs min_calls <= calls, got min_calls={min_calls!r} and calls={calls!r}")
-    span = None if seconds is None else check_seconds(where, "seconds", seconds)
+    span = 0.0 if seconds is None else check_seconds(where, "seconds", seconds)
     return _Rate(share, least, slower_than, calls, span)
 
 

@@ -495,6 +495,7 @@ def test_force_refuses_an_unknown_state(state):
         ({"ramp": math.nan}, ValueError, "0 <= ramp < inf seconds, got nan"),
         ({"ramp": "1"}, TypeError, "number as ramp, got '1'"),
         ({"on_event": "print"}, TypeError, "callable as on_event, got 'print'"),
+        ({"on_event": ""}, TypeError, "callable as on_event, got ''"),
         ({"clock": 5}, TypeError, "callable as clock, got 5"),
         ({"clock": None}, TypeError, "callable as clock, got None"),
     ],

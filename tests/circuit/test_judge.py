@@ -121,5 +121,5 @@ def test_nonsense_is_refused(argument, value):
 
 def test_failed_result_must_be_a_predicate():
     """A value to compare with is a likely slip."""
-    with pytest.raises(TypeError, match="a predicate of the result as failed_result, got 'error'"):
+    with pytest.raises(TypeError, match="CircuitBreaker needs a callable as failed_result, got 'error'"):
         CircuitBreaker(failed_result="error")

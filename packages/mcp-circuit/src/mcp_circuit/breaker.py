@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
-from .checks import check_count, check_seconds, check_share
+from .checks import check_callable, check_count, check_seconds, check_share
 from .cooldown import Cooldown, sound
 from .core import Core, Event, Permit
 from .eras import Policy
@@ -121,9 +121,8 @@ class CircuitBreaker:
             probe_max_wait=check_seconds(where, "probe_max_wait", probe_max_wait),
             ramp=check_seconds(where, "ramp", ramp, zero=True),
         )
-        for argument, value in {"on_event": on_event or repr, "clock": clock}.items():
-            if not callable(value):
-                raise TypeError(f"{where} needs a callable as {argument}, got {value!r}")
+        check_callable(where, "on_event", on_event, optional=True)
+        check_callable(where, "clock", clock)
         self.core: Core = Core(policy, Judge(failures, ignored, failed_result), on_event, clock)
 
     @property

@@ -1,10 +1,16 @@
-"""Refuse numbers that cannot be meant, when a breaker is built and not when it first trips."""
+"""Refuse values that cannot be meant, when a breaker is built and not when it first trips."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["check_count", "check_seconds", "check_share"]
+__all__ = ["check_callable", "check_count", "check_seconds", "check_share"]
+
+
+def check_callable(where: str, name: str, value: object, *, optional: bool = False) -> None:
+    """Raise TypeError unless *value* can be called; with *optional*, None will do."""
+    if not callable(value) and not (optional and value is None):
+        raise TypeError(f"{where} needs a callable as {name}, got {value!r}")
 
 
 def check_count(where: str, name: str, value: object) -> int:

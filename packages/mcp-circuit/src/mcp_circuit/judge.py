@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from .checks import check_callable
 from .states import State, Verdict
 
 __all__ = ["CircuitOpen", "ErrorFilter", "Judge"]
@@ -69,8 +70,7 @@ class Judge:
     ) -> None:
         self._is_failure = _predicate("failures", failures, any)
         self._is_ignored = _predicate("ignored", ignored, all)
-        if failed_result is not None and not callable(failed_result):
-            raise TypeError(f"CircuitBreaker needs a predicate of the result as failed_result, got {failed_result!r}")
+        check_callable("CircuitBreaker", "failed_result", failed_result, optional=True)
         self.failed_result = failed_result
 
     def error(self, error: BaseException) -> Verdict:

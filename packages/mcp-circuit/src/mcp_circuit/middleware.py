@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from ._seam import CallContext, is_internal, is_notification, is_stream, outcome, refuse, target
 from .breaker import CircuitBreaker
+from .checks import check_callable
 from .core import Core, Verdicts
 from .judge import CircuitOpen
 from .keyed import KeyedBreakers
@@ -71,9 +72,8 @@ class CircuitMiddleware:
     ) -> None:
         if isinstance(breaker, type) or not callable(breaker):
             raise TypeError(f"CircuitMiddleware needs a CircuitBreaker, or a function of the key, got {breaker!r}")
-        for name, value in {"key": key, "fallback": fallback or by_tool}.items():
-            if not callable(value):
-                raise TypeError(f"CircuitMiddleware needs a callable as {name}, got {value!r}")
+        check_callable("CircuitMiddleware", "key", key)
+        check_callable("CircuitMiddleware", "fallback", fallback, optional=True)
         only = breaker if isinstance(breaker, CircuitBreaker) else None
         factory = cast("Any", breaker) if only is None else partial(_always, only)
         self.breakers: KeyedBreakers = KeyedBreakers(factory, max_keys=max_keys)

@@ -116,7 +116,7 @@ class Core:
         refusal.source = self
         return refusal
 
-    def settle(self, era: Era, verdict: Verdict, elapsed: float = 0.0, error: BaseException | None = None) -> None:
+    def settle(self, era: Era, verdict: Verdict, elapsed: float, error: BaseException | None = None) -> None:
         """Count what became of a call that *era* admitted."""
         with self._lock:
             self.machine.settle(era, verdict, self.clock(), elapsed, error)

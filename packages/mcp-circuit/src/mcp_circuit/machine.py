@@ -44,9 +44,7 @@ class Machine:
             self.fire(cause, now)
         return self.era.refuse(now)
 
-    def settle(
-        self, era: Era, verdict: Verdict, now: float, elapsed: float = 0.0, error: BaseException | None = None
-    ) -> None:
+    def settle(self, era: Era, verdict: Verdict, now: float, elapsed: float, error: BaseException | None) -> None:
         """Count what became of a call that *era* had admitted; of a past era, nothing."""
         if era is not self.era:
             return

@@ -201,7 +201,7 @@ class SharedCore(Core):
             self._has_tripped = False
             await self._ask(self._store.trip, self._era, self._left(), self.machine.reopens)
 
-    def settle(self, era: Era, verdict: Verdict, elapsed: float = 0.0, error: BaseException | None = None) -> None:
+    def settle(self, era: Era, verdict: Verdict, elapsed: float, error: BaseException | None = None) -> None:
         """As ``Core.settle``, remembering that the store must be told if that opened the circuit."""
         before = self.machine.era
         super().settle(era, verdict, elapsed, error)

@@ -9,6 +9,7 @@ from .budget import Budget, BudgetStatistics
 from .events import AttemptFailed, BudgetRefused, Event, GaveUp, Hedged, HedgeWon, Reason, Recovered, Sleeping
 from .fallback import Fallback, FallbackStatistics
 from .hedge import Hedge, HedgeStatistics, Quantile
+from .middleware import RetryMiddleware
 from .retry import Retry, RetryStatistics
 from .retry_after import retry_after
 from .run import AttemptTimeout
@@ -36,6 +37,7 @@ __all__ = [
     "Reason",
     "Recovered",
     "Retry",
+    "RetryMiddleware",
     "RetryStatistics",
     "Sleeping",
     "Throttle",

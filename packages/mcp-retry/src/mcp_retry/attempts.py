@@ -71,9 +71,8 @@ class Attempt:
         self.number = number
         self._attempts = attempts
 
-    async def __aenter__(self) -> Attempt:
+    async def __aenter__(self) -> None:
         self._attempts.begin()
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

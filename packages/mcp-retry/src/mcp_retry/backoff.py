@@ -1,9 +1,9 @@
-"""How long to wait before the next attempt: a growing delay, spread at random so that callers do not return together.
+"""How long to wait before the next attempt: a growing delay, spread at random.
 
     seconds = jitter(min(cap, delays(attempt)))
 
-Jitter is taken *after* the cap, from a range whose upper end is the cap.  Where it is taken before, and the sum cut off,
-every caller that has reached the cap waits for exactly the same time, and they all come back in step.
+Jitter is taken *after* the cap, from a range whose upper end is the cap.  Where it is taken before, and the sum cut
+off, every caller that has reached the cap waits for exactly the same time, and they all come back in step.
 
     full            [0, delay]                                    spreads most, and so is the default
     equal           [delay/2, delay]                              never returns at once
@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 __all__ = ["Backoff", "BackoffLike", "Jitter", "constant", "exponential", "linear"]
 
@@ -39,9 +39,9 @@ MAXIMUM = 3_600.0  # seconds: the cap where none is given
 class Backoff:
     """Delays by attempt number, capped and spread.
 
-    *delays* is a function of the number of failed attempts, 1 for the first, or an iterable of seconds, whose last value
-    repeats.  *cap* is in seconds; *jitter* is a name of the table above, or the fraction f, 0 < f <= 1.  A function that
-    answers with a negative number, NaN or infinity means *cap*.
+    *delays* is a function of the number of failed attempts, 1 for the first, or an iterable of seconds, whose last
+    value repeats.  *cap* is in seconds; *jitter* is a name of the table above, or the fraction f, 0 < f <= 1.  A
+    function that answers with a negative number, NaN or infinity means *cap*.
 
     Raises ValueError or TypeError for anything else, and for an iterable with a delay that is not in [0, cap].
     """
@@ -51,7 +51,7 @@ class Backoff:
     ) -> None:
         self.cap = _seconds("Backoff", "cap", cap, above_zero=True)
         self.jitter = _checked_jitter(jitter)
-        self._delays = delays if callable(delays) else _listed(delays, self.cap)
+        self._delays = delays if callable(delays) and not isinstance(delays, type) else _listed(delays, self.cap)
         self._base = self._capped(1) if jitter == "decorrelated" else 0.0
         if jitter == "decorrelated" and not 0 < self._base < self.cap:
             raise ValueError(f"decorrelated jitter needs 0 < first delay < cap={cap!r}, got {self._base!r}")
@@ -65,7 +65,7 @@ class Backoff:
         if self.jitter == "decorrelated":
             return self._base + random * (min(self.cap, 3 * max(previous, self._base)) - self._base)
         seconds = self._capped(attempt)
-        if isinstance(self.jitter, float):
+        if not isinstance(self.jitter, str):
             low, high = seconds * (1 - self.jitter), min(self.cap, seconds * (1 + self.jitter))
             return low + random * (high - low)
         return seconds * {"full": random, "equal": (1 + random) / 2, "none": 1.0}[self.jitter]
@@ -106,10 +106,10 @@ def exponential(base: float = 0.1, *, factor: float = 2.0, cap: float = 10.0, ji
     return Backoff(lambda attempt: base * factor ** (attempt - 1), cap=cap, jitter=jitter)
 
 
-def _seconds(where: str, name: str, value: float, *, above_zero: bool = False) -> float:
+def _seconds(where: str, name: str, value: object, *, above_zero: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{where} needs {name} as a number, got {value!r}")
-    if not (0 < value if above_zero else 0 <= value) or value == math.inf:
+    if not value >= 0 or value == math.inf or (above_zero and not value):
         raise ValueError(f"{where} needs 0 {'<' if above_zero else '<='} {name} < inf, got {value!r}")
     return float(value)
 
@@ -120,18 +120,20 @@ def _above(where: str, cap: float, name: str, least: float) -> float:
     return cap
 
 
-def _checked_jitter(jitter: Jitter) -> Jitter:
+def _checked_jitter(jitter: Any) -> Jitter:
     is_fraction = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
     if jitter not in ("full", "equal", "decorrelated", "none") and not (is_fraction and 0 < float(jitter) <= 1):
         names = "'full', 'equal', 'decorrelated', 'none'"
         raise ValueError(f"Backoff needs jitter to be one of {names}, or a fraction in (0, 1], got {jitter!r}")
-    return float(jitter) if is_fraction else jitter
+    return float(jitter) if is_fraction else cast("Jitter", jitter)
 
 
-def _listed(delays: Iterable[float], cap: float) -> Callable[[int], float]:
-    if isinstance(delays, str) or not isinstance(delays, Iterable):
+def _listed(delays: object, cap: float) -> Callable[[int], float]:
+    if isinstance(delays, (str, type)) or not isinstance(delays, Iterable):
         raise TypeError(f"Backoff needs a function of the attempt number or an iterable of seconds, got {delays!r}")
-    listed = tuple(_seconds("Backoff", "every delay", value) for value in islice(delays, LISTED))
+    listed = tuple(
+        _seconds("Backoff", "every delay", value) for value in islice(cast("Iterable[object]", delays), LISTED)
+    )
     if not listed or max(listed) > cap:
         raise ValueError(f"Backoff needs at least one delay, none above cap={cap!r}, got {listed!r}")
     return lambda attempt: listed[min(attempt, len(listed)) - 1]

@@ -1,15 +1,16 @@
 """A budget for extra load: the one thing that keeps retries from making an outage worse.
 
 Backoff and jitter only move retries in time.  When every call fails, each is still sent *attempts* times, and a server
-that was merely late is drowned by its own clients.  So each first attempt pays *ratio* tokens into a bucket, and every
-retry or hedge takes one out: whatever happens, extra sends stay below ``ratio * calls + floor * seconds + burst``.
+that was merely late is drowned by its own clients.  So each first attempt pays *ratio* tokens into a bucket, and
+every retry or hedge takes one out: whatever happens, extra sends stay below
+``ratio * calls + floor * seconds + burst``.
 
     first attempt ──(+ratio)──▶ ┌────────┐
     each second ────(+floor)──▶ │ tokens │ ──(-1)──▶ retry, hedge         never above *burst*, never below 0
                                 └────────┘
 
 Paying in is one increment of ``calls``, because it happens on every success; the bucket is brought up to date when
-somebody asks for a token.  The result is the same: between two withdrawals only the order of payments could differ.
+somebody asks for a token.  Between two withdrawals it only fills, so that comes to the same.
 
 Invariants, each a property in ``tests/retry/test_budget.py``:
 
@@ -17,7 +18,7 @@ Invariants, each a property in ``tests/retry/test_budget.py``:
 2. A refusal changes nothing: asking often does not cost.
 3. A clock that goes backwards stands still.
 
-Rejected: counting over a sliding window (as Finagle does), which keeps a list and forgets its tokens all at once; asking
+Rejected: counting over a sliding window (as Finagle does), which keeps a list and forgets tokens all at once; asking
 after the sleep (as failsafe-go does), which makes callers wait for a refusal.
 """
 
@@ -94,7 +95,7 @@ class Budget:
         self._updated, self._paid = now, calls
 
 
-def _number(name: str, value: float, low: float, high: float) -> float:
+def _number(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"Budget needs {name} as a number, got {value!r}")
     if not low <= value <= high or value == math.inf:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def checked_count(name: str, value: int, least: int) -> int:
+def checked_count(name: str, value: object, least: int) -> int:
     """Return *value*, a whole number of at least *least*."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
@@ -22,7 +21,7 @@ def checked_count(name: str, value: int, least: int) -> int:
     return value
 
 
-def checked_seconds(name: str, value: float) -> float:
+def checked_seconds(name: str, value: object) -> float:
     """Return *value*, a finite number of seconds above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, got {value!r}")
@@ -33,12 +32,13 @@ def checked_seconds(name: str, value: float) -> float:
 
 def checked_function(name: str, value: F) -> F:
     """Return *value*, something to call."""
-    if not callable(value) or inspect.isclass(value):
+    given: object = value
+    if not callable(given) or isinstance(given, type):
         raise TypeError(f"{name} must be a function, got {value!r}")
     return value
 
 
-def checked_instance(name: str, value: T, kind: type[Any]) -> T:
+def checked_instance(name: str, value: object, kind: type[T]) -> T:
     """Return *value*, an instance of *kind*."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 __all__ = ["Failures", "On", "note"]
 
@@ -64,8 +64,12 @@ class Failures:
 
     def _matches_inside(self, error: Exception, seen: dict[int, bool]) -> bool:
         # By its looks, since Python 3.10 has no class for groups, and trio and others had their own.
-        members = getattr(error, "exceptions", None)
-        if isinstance(members, tuple) and members and all(self._matches(member, seen) for member in members):
+        members: Any = getattr(error, "exceptions", None)
+        if (
+            isinstance(members, tuple)
+            and members
+            and all(self._matches(member, seen) for member in cast("Any", members))
+        ):
             return True
         return self._matches(error.__cause__, seen)
 
@@ -81,7 +85,7 @@ def _checked(condition: object) -> type[Exception] | None:
         if issubclass(condition, Exception):
             return condition
         if issubclass(condition, BaseException):
-            raise ValueError(f"on needs subclasses of Exception, got {condition.__name__}, which is never retried")
+            raise ValueError(f"on needs subclasses of Exception, got {condition.__name__}, which is never retried")  # noqa: TRY004  # it is a type, but of no use
         raise TypeError(f"on needs exception types or predicates, got the class {condition.__name__}")
     if isinstance(condition, BaseException):
         raise TypeError(f"on needs exception types, got the instance {condition!r}; use {type(condition).__name__}")

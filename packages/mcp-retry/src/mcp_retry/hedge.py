@@ -51,11 +51,7 @@ class Quantile:
     """
 
     def __init__(self, q: float, *, initial: float = 1.0, window: int = 200, least: int = 20) -> None:
-        if isinstance(q, bool) or not isinstance(q, (int, float)):
-            raise TypeError(f"Quantile needs q as a number, got {q!r}")
-        if not 0 < q < 1:
-            raise ValueError(f"Quantile needs 0 < q < 1, got {q!r}")
-        self._q = q
+        self._q = _checked_fraction(q)
         self._initial = checked_seconds("initial", initial)
         self._least = checked_count("least", least, 1)
         self._recent: deque[float] = deque(maxlen=checked_count("window", window, least))
@@ -127,8 +123,8 @@ class Hedge:
         if self._pays_in and self._budget is not None:
             self._budget.calls += 1
         started = self._clock()
+        race = _Race[R]()
         async with anyio.create_task_group() as tasks:
-            race = _Race[R](tasks.cancel_scope)
             race.start(tasks, 1, lambda: fn(*args, **kwargs))
             for number in range(2, self._attempts + 1):
                 await self._sleep(waited := self._seconds())
@@ -167,8 +163,8 @@ class Hedge:
 
     def _finish(self, winner: int, seconds: float) -> None:
         if isinstance(self._after, Quantile):
-            # The time of the whole call: that of a late first attempt is not known, only that it was longer than *after*,
-            # as the call was too.  With the winner's own time the quantile would sink with every hedge.
+            # The time of the whole call: that of a late first attempt is not known, only that it was longer than
+            # *after*, as the call was too.  With the winner's own time the quantile would sink with every hedge.
             self._after.add(seconds)
         if winner > 1:
             self._won += 1
@@ -182,8 +178,7 @@ class Hedge:
 class _Race(Generic[R]):
     """The attempts of one call, and what came of them."""
 
-    def __init__(self, scope: anyio.CancelScope) -> None:
-        self._scope = scope
+    def __init__(self) -> None:
         self._running = 0
         self._answers: list[R] = []
         self._error: BaseException | None = None
@@ -192,7 +187,7 @@ class _Race(Generic[R]):
     def start(self, tasks: TaskGroup, number: int, call: Callable[[], Awaitable[R]]) -> None:
         """Start an attempt, which ends the race with the first answer, or when nothing else is running."""
         self._running += 1
-        tasks.start_soon(self._run, number, call)
+        tasks.start_soon(self._run, tasks.cancel_scope, number, call)
 
     def result(self) -> R:
         """Return the answer, or raise the last failure."""
@@ -204,7 +199,7 @@ class _Race(Generic[R]):
         finally:
             del error  # it holds this frame, and would keep all it has seen until the garbage collector comes
 
-    async def _run(self, number: int, call: Callable[[], Awaitable[R]]) -> None:
+    async def _run(self, scope: anyio.CancelScope, number: int, call: Callable[[], Awaitable[R]]) -> None:
         try:
             answer = await call()
         except BaseException as error:
@@ -213,10 +208,18 @@ class _Race(Generic[R]):
             self._running -= 1
             if not self._running and not self._answers:
                 self._error = error  # raised where the caller waits: from here it would come out in a group
-                self._scope.cancel()
+                scope.cancel()
             return
         self._running -= 1
         if not self._answers:
             self._answers.append(answer)
             self.winner = number
-            self._scope.cancel()
+            scope.cancel()
+
+
+def _checked_fraction(q: object) -> float:
+    if isinstance(q, bool) or not isinstance(q, (int, float)):
+        raise TypeError(f"Quantile needs q as a number, got {q!r}")
+    if not 0 < q < 1:
+        raise ValueError(f"Quantile needs 0 < q < 1, got {q!r}")
+    return float(q)

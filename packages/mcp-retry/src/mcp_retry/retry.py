@@ -19,8 +19,8 @@ Invariants, each a test in ``tests/retry/test_retry.py`` or ``test_properties.py
 
 State shared by tasks: ``Settings.budget``, ``throttle``, ``counts``; all are changed between two awaits.
 
-A deadline shared by nested retries is the cancel scope that the caller has put around them (``anyio.fail_after``, or the
-``max_elapsed`` or ``attempt_timeout`` of an outer retry): scopes nest, only shorten, and cut off a hung attempt as well.
+A deadline shared by nested retries is the cancel scope around them: ``anyio.fail_after``, or the ``max_elapsed`` or
+``attempt_timeout`` of an outer retry.  Scopes nest, only shorten, and cut off a hung attempt as well.
 ``asyncio.timeout`` cuts off too, but cannot be seen beforehand, so that a sleep may run into it.
 """
 
@@ -33,7 +33,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 import anyio
 
@@ -62,8 +62,8 @@ class RetryStatistics:
     """What a ``Retry`` has done so far; first attempts are counted by its budget.
 
     ``failures`` counts failed attempts, ``retries`` those after the first, ``recovered`` calls that a retry saved,
-    ``gave_up`` calls whose failure was handed on; of these ``budget_refusals`` and ``throttled`` for want of a token and
-    by the throttle, which counts calls that were not sent at all, too.
+    ``gave_up`` calls whose failure was handed on; ``budget_refusals`` of these for want of a token.  ``throttled``
+    counts attempts that the throttle held back, first ones too.
     """
 
     failures: int
@@ -121,8 +121,8 @@ class Retry:
     ) -> None:
         delays = exponential() if backoff is None else backoff
         shared = Budget() if budget is True else budget or None
-        self._settings = Settings(
-            attempts=attempts and checked_count("attempts", attempts, 1),
+        self._settings: Settings = Settings(
+            attempts=None if attempts is None else checked_count("attempts", attempts, 1),
             backoff=delays if isinstance(delays, Backoff) else Backoff(delays),
             max_elapsed=None if max_elapsed is None else checked_seconds("max_elapsed", max_elapsed),
             attempt_timeout=None if attempt_timeout is None else checked_seconds("attempt_timeout", attempt_timeout),
@@ -154,7 +154,7 @@ class Retry:
         Raises TypeError for what is not async: a sync function, a class, a generator.
         """
         if isinstance(fn, (classmethod, staticmethod)):
-            return type(fn)(self(fn.__func__))
+            return type(cast("Any", fn))(self(cast("Any", fn).__func__))
         checked_async("Retry", fn, generators=True)
         if is_async_generator(fn):
             stream = until_first_item(self._counter, self._begin, self._settings.sleep, fn, self.is_retryable)
@@ -178,8 +178,9 @@ class Retry:
         ``is_retryable(error, args)`` takes the place of *on*, ``is_refused(result, args)`` that of *on_result*; neither
         may raise.
         """
-        refused = self._is_refused if is_refused is None and self._on_result is not None else is_refused
-        return looped(self._settings, self._counter, self._begin, fn, is_retryable or self.is_retryable, refused)
+        refused = self.is_refused if is_refused is None and self._on_result is not None else is_refused
+        judge = is_retryable or self.is_retryable
+        return looped(self._settings, self._counter, self._begin, fn, is_retryable=judge, is_refused=refused)
 
     def is_retryable(self, error: Exception, _args: tuple[Any, ...] = ()) -> bool:
         """Say whether *on* asks for another attempt after *error*."""
@@ -187,6 +188,14 @@ class Retry:
         if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
             return False  # raised in our own frame: wrong arguments, or nothing to await
         return self._failures(error)
+
+    def is_refused(self, result: object, _args: tuple[Any, ...] = ()) -> bool:
+        """Say whether *on_result* asks for another attempt after *result*."""
+        try:
+            return bool(self._on_result and self._on_result(result))
+        except Exception:
+            logging.getLogger(__name__).exception("on_result failed; its result is returned as it is")
+            return False
 
     @contextmanager
     def testing(self, *, attempts: int = 3) -> Generator[None, None, None]:
@@ -210,13 +219,6 @@ class Retry:
         run = Run(self._settings)
         run.admit()
         return run
-
-    def _is_refused(self, result: object, _args: tuple[Any, ...]) -> bool:
-        try:
-            return bool(self._on_result and self._on_result(result))
-        except Exception:
-            logging.getLogger(__name__).exception("on_result failed; its result is returned as it is")
-            return False
 
 
 def _apply(fn: Callable[..., Awaitable[R]], /, *args: Any, **kwargs: Any) -> Awaitable[R]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["retry_after"]
 
@@ -48,11 +48,8 @@ def _hints(error: object, wall_clock: Callable[[], float]) -> tuple[float | None
 
 
 def _of_data(data: object) -> float | None:
-    if not isinstance(data, Mapping):
-        return None
-    return next(
-        (hint for key in ("retry_after", "retryAfter") if (hint := _sensible(_get(data, key))) is not None), None
-    )
+    hints = (_sensible(_get(data, key)) for key in ("retry_after", "retryAfter"))
+    return next((hint for hint in hints if hint is not None), None)
 
 
 def _of_headers(headers: object, wall_clock: Callable[[], float]) -> float | None:
@@ -89,6 +86,8 @@ def _sensible(value: object) -> float | None:
 
 def _get(source: object, name: str) -> Any:
     try:
-        return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+        return (
+            cast("Mapping[str, Any]", source).get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+        )
     except Exception:  # noqa: BLE001  # a property of a foreign object may raise anything: httpx has one that does
         return None

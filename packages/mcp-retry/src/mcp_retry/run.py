@@ -115,7 +115,8 @@ class Run:
 
     def goes_on_after(self, error: Exception, *, retryable: bool) -> bool:
         """Say whether to try again after *error*; if so, ``delay`` is set, and if not, *error* has its notes."""
-        self._accepted(accepted=not retryable)
+        if not retryable:
+            self._accepted()  # the server has answered, if only to say no
         if self._goes_on(error, type(error), retryable=retryable):
             return True
         if self._failed > 1 or retryable:
@@ -123,14 +124,16 @@ class Run:
                 note(error, f"retry: {line}")
         return False
 
-    def goes_on_with(self, result: object) -> bool:
-        """Say whether to try again because *result* is not good enough; if so, ``delay`` is set."""
-        self._accepted(accepted=False)
+    def goes_on_with(self, result: object, *, is_good: bool) -> bool:
+        """Say whether to try again because *result* is not good; if so, ``delay`` is set."""
+        if is_good:
+            self.succeeded()
+            return False
         return self._goes_on(result, None, retryable=True)
 
     def succeeded(self) -> None:
         """Take note that the last attempt was good."""
-        self._accepted(accepted=True)
+        self._accepted()
         if self._failed:
             self._settings.counts.recovered += 1
             self._report(Recovered, self._failed + 1)
@@ -190,8 +193,8 @@ class Run:
         limit = self._settings.max_elapsed
         return math.inf if limit is None else limit - (self._settings.clock() - self._started)
 
-    def _accepted(self, *, accepted: bool) -> None:
-        if accepted and self._settings.throttle is not None:
+    def _accepted(self) -> None:
+        if self._settings.throttle is not None:
             self._settings.throttle.accepted()
 
     def _report(self, event: Callable[..., Event], *facts: object) -> None:

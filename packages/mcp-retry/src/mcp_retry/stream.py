@@ -15,7 +15,7 @@ from .run import Run
 __all__ = ["until_first_item"]
 
 
-def until_first_item(
+def until_first_item(  # noqa: C901  # because of the function inside
     counter: Budget,
     begin: Callable[[], Run],
     sleep: Callable[[float], Awaitable[None]],
@@ -24,29 +24,30 @@ def until_first_item(
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that starts *fn* anew when it fails before its first item."""
 
-    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: C901  # one function, one frame
         counter.calls += 1
-        run = begin()
+        run, item = begin(), None
         while True:
             source = fn(*args, **kwargs)
             try:
                 with run:
                     item = await source.__anext__()
                 run.check()
-                break
             except StopAsyncIteration:
                 run.succeeded()
                 return
             except Exception as error:
                 if not run.goes_on_after(error, retryable=is_retryable(error, args)):
                     raise
+            else:
+                run.succeeded()
+                break
             await sleep(run.delay)
-        run.succeeded()
         try:
             while True:
                 try:
                     sent = yield item
-                except GeneratorExit:
+                except GeneratorExit:  # noqa: PERF203  # every item may be answered by an exception
                     raise
                 except BaseException as thrown:  # noqa: BLE001  # the generator decides what becomes of it
                     item = await source.athrow(thrown)

@@ -53,12 +53,10 @@ class Throttle:
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = stdlib_random.random,
     ) -> None:
-        for name, value, least in (("k", k, 1), ("window", window, 0)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"Throttle needs {name} as a number, got {value!r}")
-            if not least <= value < math.inf or not value:
-                raise ValueError(f"Throttle needs {least} {'<=' if least else '<'} {name} < inf, got {value!r}")
-        self._k, self._window = float(k), float(window)
+        self._k = _number("k", k)
+        self._window = _number("window", window)
+        if k < 1:
+            raise ValueError(f"Throttle needs k >= 1, got {k!r}: it would drop calls that the server accepts")
         self._clock, self._random = clock, random
         self._requests = self._accepts = 0.0
         self._updated = clock()
@@ -86,3 +84,11 @@ class Throttle:
         self._requests *= kept
         self._accepts *= kept
         self._updated = now
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"Throttle needs {name} as a number, got {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"Throttle needs 0 < {name} < inf, got {value!r}")
+    return float(value)

@@ -4,8 +4,9 @@
 # ///
 """Everything that can be run on this workspace: `nox -l` lists it, `nox -s NAME` runs it.
 
-Plain `pip install nox` is enough: the block above makes nox fetch uv by itself. What is tested is never the source tree but the wheels
-built from it. Nothing here names a package: what lies in `packages/` is found, and `mcp-NAME` has its tests in `tests/NAME/`.
+Plain `pip install nox` is enough: the block above makes nox fetch uv by itself. What is tested is never the source tree
+but the wheels built from it. Nothing here names a package: what lies in `packages/` is found, and `mcp-NAME` has its
+tests in `tests/NAME/`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ PACKAGES = sorted(folder.parent.name for folder in Path("packages").glob("*/pypr
 MODULES = {package: package.replace("-", "_") for package in PACKAGES}
 TESTS = {package: f"tests/{package.removeprefix('mcp-')}" for package in PACKAGES}
 NEEDS_AN_SDK = {"docs", "examples", "seams", "typing"}  # folders of tests that other sessions than `tests` run
-SUITE = sorted({path.parent.as_posix() for path in Path("tests").glob("*/test_*.py")} - {f"tests/{n}" for n in NEEDS_AN_SDK})
+FOLDERS = {path.parent.name for path in Path("tests").glob("*/test_*.py")}
+SUITE = sorted(f"tests/{name}" for name in FOLDERS - NEEDS_AN_SDK)
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 COVERED = "3.11"
-HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # so that a machine with a newer Python alone runs something
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # a machine that has only a newer one runs that
 SDKS = {
     "mcp2": ["mcp>=2,<3"],
     "mcp1": ["mcp>=1.20,<2"],
@@ -42,6 +44,7 @@ nox.needs_version = ">=2026.1"
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"  # a missing interpreter is reported, and an error when CI is set
 nox.options.sessions = ["tests"]
+nox.options.allow_parallel = True  # nox -j 2; sessions share no state but the wheels, which come first
 
 # pyenv's shims answer for every version and then refuse to start most of them; the interpreters themselves do not.
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -100,9 +103,9 @@ def tests(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 @nox.parametrize("sdk", list(SDKS), ids=list(SDKS))
 def seams(session: nox.Session, sdk: str) -> None:
-    """Every middleware at every seam of one SDK."""
+    """Every middleware at every seam of one SDK, and the examples written for it."""
     install(session, "--group", "seams", *SDKS[sdk])
-    session.run("pytest", *(session.posargs or ["tests/seams"]))
+    session.run("pytest", *(session.posargs or ["tests/seams", "tests/examples"]))
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]], requires=["wheels"])
@@ -133,7 +136,8 @@ def vendored(session: nox.Session) -> None:
 def typing(session: nox.Session) -> None:
     """mypy --strict, pyright strict, and every public name fully typed, beside both SDKs."""
     install(session, "--group", "typing", *SDKS["mcp2"], *SDKS["fastmcp4"])
-    session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES), "tests/typing", "tools", "noxfile.py")
+    sources = [f"packages/{package}/src" for package in PACKAGES]
+    session.run("mypy", *sources, "tests/typing", "examples", "tools", "noxfile.py")
     session.run("pyright")
     for module in MODULES.values():
         session.run("pyright", "--ignoreexternal", "--verifytypes", module)
@@ -175,7 +179,7 @@ def dist(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Run every block of every page, compare every picture with what its program draws, and build the site."""
     install(session, "--group", "docs", *SDKS["mcp2"], *SDKS["fastmcp4"])
-    session.run("pytest", "tests/docs", "tests/examples")
+    session.run("pytest", "tests/docs")
     for program in sorted(Path("docs").rglob("pictures/*.py")):
         if session.run("python", str(program), silent=True) != program.with_suffix(".svg").read_text("utf-8"):
             session.error(f"{program} draws another picture now: python {program} > {program.with_suffix('.svg')}")
@@ -184,9 +188,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(requires=["wheels"])
 def bench(session: nox.Session) -> None:
-    """Ours beside its peers; name files to run only those."""
-    install(session, "--group", "bench")
-    session.run("pytest", *(session.posargs or map(str, sorted(Path("benchmarks").glob("bench_*.py")))))
+    """Ours beside its peers: nox -s bench, or only some, as in nox -s bench -- middleware."""
+    for name in session.posargs or sorted(path.stem[6:] for path in Path("benchmarks").glob("bench_*.py")):
+        program = f"benchmarks/bench_{name}.py"
+        install(session, *nox.project.load_toml(program)["dependencies"])
+        session.run("python", program)
 
 
 @nox.session(python=COVERED)

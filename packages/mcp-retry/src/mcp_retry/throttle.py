@@ -12,7 +12,6 @@ Invariants, each a property in ``tests/retry/test_throttle.py``:
 
 1. While every request is accepted, none is dropped.
 2. The drop probability is in [0, 1): a trickle always passes.
-3. State is three floats, whatever the traffic.
 
 Source: Beyer et al., "Site Reliability Engineering" (O'Reilly, 2016), chapter 21, "Client-Side Throttling".
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -31,10 +32,12 @@ def checked_seconds(name: str, value: object) -> float:
 
 
 def checked_function(name: str, value: F) -> F:
-    """Return *value*, something to call."""
+    """Return *value*, something to call that answers at once."""
     given: object = value
-    if not callable(given) or isinstance(given, type):
+    if not callable(given):
         raise TypeError(f"{name} must be a function, got {value!r}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} must be a function that is not async, got {value!r}")
     return value
 
 

@@ -13,21 +13,22 @@ __all__ = ["checked_async", "is_async_generator", "preserve_signature"]
 W = TypeVar("W", bound=Callable[..., Any])
 
 
-def checked_async(decorator: str, fn: Any, *, generators: bool = False) -> None:
-    """Raise TypeError unless calling *fn* gives something to await, as far as one can tell without calling it.
+def checked_async(where: str, fn: W, *, generators: bool = False) -> W:
+    """Return *fn*; raise TypeError unless calling it gives something to await, as far as one can tell beforehand.
 
-    With *generators*, an async generator function will do as well.
-
-    A sync function passes if it wraps an async one (``__wrapped__``), if its annotation says that what it returns is to
-    be awaited, and if it is a lambda or not written in Python, which say nothing.
+    With *generators*, an async generator function will do as well.  A sync function passes if it wraps an async one
+    (``__wrapped__``), if its annotation says that what it returns is to be awaited, and if it is a lambda or not written
+    in Python, which say nothing.
     """
-    if not callable(fn) or inspect.isclass(fn):
-        raise TypeError(f"{decorator} needs an async function, got {fn!r}; decorate a method, or a factory of objects")
+    given: object = fn
+    if not callable(given) or isinstance(given, type):
+        raise TypeError(f"{where} needs an async function, got {fn!r}")
     called = _called(fn)
     if inspect.isasyncgenfunction(called) and not generators:
-        raise TypeError(f"{decorator} needs a function with one result, got the async generator {fn!r}")
+        raise TypeError(f"{where} needs a function with one result, got the async generator {fn!r}")
     if inspect.isgeneratorfunction(called) or not _is_async(called):
         raise TypeError(f"{getattr(fn, '__qualname__', repr(fn))}() is not async; did you forget 'async def'?")
+    return fn
 
 
 def is_async_generator(fn: Any) -> bool:

@@ -52,7 +52,7 @@ class Fallback(Generic[F]):
         if (value is _UNSET) == (function is None):
             raise TypeError(f"Fallback needs either value or function, got value={value!r} and function={function!r}")
         if function is not None:
-            checked_async("Fallback", function)
+            checked_async("function", function)
         self._failures = Failures(on)
         self._value = value
         self._function = function
@@ -70,7 +70,7 @@ class Fallback(Generic[F]):
 
     def __call__(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R | F]]:
         """Decorate *fn*, an async function; its name and parameters stay."""
-        checked_async("Fallback", fn)
+        checked_async("Fallback()", fn)
 
         async def lucky(*args: P.args, **kwargs: P.kwargs) -> R | F:
             return await self.call(fn, *args, **kwargs)

@@ -114,7 +114,7 @@ class Hedge:
         self._budget = None if shared is None else checked_instance("budget", shared, Budget)
         self._on_event = None if on_event is None else checked_function("on_event", on_event)
         self._clock = checked_function("clock", clock)
-        self._sleep = checked_function("sleep", sleep)
+        self._sleep = checked_async("sleep", sleep)
         self._calls = self._hedges = self._won = self._budget_refusals = 0
 
     async def call(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -137,7 +137,7 @@ class Hedge:
 
     def __call__(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         """Decorate *fn*, an async function that may run twice at once; its name, signature and type stay."""
-        checked_async("Hedge", fn)
+        checked_async("Hedge()", fn)
 
         async def hedged(*args: P.args, **kwargs: P.kwargs) -> R:
             return await self.call(fn, *args, **kwargs)

@@ -132,7 +132,7 @@ class Retry:
             throttle=None if throttle is None else checked_instance("throttle", throttle, Throttle),
             on_event=None if on_event is None else checked_function("on_event", on_event),
             clock=checked_function("clock", clock),
-            sleep=checked_function("sleep", sleep),
+            sleep=checked_async("sleep", sleep),
             random=checked_function("random", random),
         )
         self._counter = shared or Budget()  # without a budget nobody looks at the count
@@ -155,7 +155,7 @@ class Retry:
         """
         if isinstance(fn, (classmethod, staticmethod)):
             return type(cast("Any", fn))(self(cast("Any", fn).__func__))
-        checked_async("Retry", fn, generators=True)
+        checked_async("Retry()", fn, generators=True)
         if is_async_generator(fn):
             stream = until_first_item(self._counter, self._begin, self._settings.sleep, fn, self.is_retryable)
             return preserve_signature(stream, fn)

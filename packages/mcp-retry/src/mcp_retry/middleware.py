@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from ._seam import CallContext, outcome, refuse
+from .checks import checked_instance
 from .hedge import Hedge
 from .retry import Retry
 from .run import AttemptTimeout
@@ -57,12 +58,13 @@ class RetryMiddleware:
     def __init__(
         self, retry: Retry, *, safe: Collection[str] = (), tool_errors: bool = True, hedge: Hedge | None = None
     ) -> None:
-        if not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]  # not every caller is typed
+        given: object = retry
+        if not isinstance(given, Retry):
             raise TypeError(f"RetryMiddleware needs a Retry, got {retry!r}; for example Retry(on=ConnectionError)")
         self.retry = retry
         self._safety = Safety(safe)
         self._tool_errors = tool_errors
-        self._hedge = hedge
+        self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)
         self._attempts = retry.bind(self._send, is_retryable=self._is_retryable, is_refused=self._is_refused)
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:

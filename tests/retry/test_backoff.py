@@ -134,7 +134,7 @@ def test_zero_is_a_delay():
 
 @given(base=seconds, factor=st.floats(min_value=1.01, max_value=100), cap=seconds, random=randoms, previous=randoms)
 @pytest.mark.parametrize("jitter", [*JITTERS, "none"])
-def test_1_waits_stay_within_the_cap(jitter, base, factor, cap, random, previous):
+def test_1_waits_stay_within_the_cap(jitter, base, factor, cap, random, previous):  # noqa: PLR0917
     """Invariant 1."""
     base = min(base, cap / 2)
     for attempt in [1, 2, 10, *HUGE]:

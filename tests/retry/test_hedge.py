@@ -10,6 +10,7 @@ import weakref
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from mcp_retry import Budget, BudgetRefused, Hedge, Hedged, HedgeWon, Quantile
@@ -170,7 +171,7 @@ async def test_nothing_is_retained():
     try:
         with pytest.raises(ConnectionError):
             await Hedge(after=2).call(fail)
-        await anyio.sleep(0)  # the event loop lets go of its last task
+        await checkpoint()  # the event loop lets go of its last task
         assert kept[0]() is None
     finally:
         gc.enable()

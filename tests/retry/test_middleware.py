@@ -331,8 +331,8 @@ async def test_hedging_is_for_safe_requests(clock):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RetryMiddleware(None), "needs a Retry, got None; for example Retry"),
-        (lambda: RetryMiddleware(Retry), "needs a Retry, got <class"),
+        (lambda: RetryMiddleware(None), "retry must be a Retry, got None"),
+        (lambda: RetryMiddleware(Retry), "retry must be a Retry, got <class"),
         (lambda: middleware(safe="search"), r"got the string 'search'; did you mean \['search'\]\?"),
         (lambda: middleware(safe=[3]), r"names of tools, got \[3\]"),
         (lambda: middleware(safe=[""]), r"names of tools, got \[''\]"),

@@ -94,7 +94,7 @@ def test_nonsense_is_refused(name):
 
 def test_k_below_one_is_refused():
     """It would hold back what the server accepts."""
-    with pytest.raises(ValueError, match="k >= 1, got 0.5"):
+    with pytest.raises(ValueError, match=r"k >= 1, got 0\.5"):
         Throttle(k=0.5)
     assert throttle(k=1).admit()
 

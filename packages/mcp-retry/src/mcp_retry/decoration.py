@@ -17,8 +17,8 @@ def checked_async(where: str, fn: W, *, generators: bool = False) -> W:
     """Return *fn*; raise TypeError unless calling it gives something to await, as far as one can tell beforehand.
 
     With *generators*, an async generator function will do as well.  A sync function passes if it wraps an async one
-    (``__wrapped__``), if its annotation says that what it returns is to be awaited, and if it is a lambda or not written
-    in Python, which say nothing.
+    (``__wrapped__``), if its annotation says that what it returns is to be awaited, and if it is a lambda or not
+    written in Python, which say nothing.
     """
     given: object = fn
     if not callable(given) or isinstance(given, type):

@@ -58,10 +58,7 @@ class RetryMiddleware:
     def __init__(
         self, retry: Retry, *, safe: Collection[str] = (), tool_errors: bool = True, hedge: Hedge | None = None
     ) -> None:
-        given: object = retry
-        if not isinstance(given, Retry):
-            raise TypeError(f"RetryMiddleware needs a Retry, got {retry!r}; for example Retry(on=ConnectionError)")
-        self.retry = retry
+        self.retry = checked_instance("retry", retry, Retry)
         self._safety = Safety(safe)
         self._tool_errors = tool_errors
         self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)

@@ -48,15 +48,14 @@ class Safety:
 
     def learn(self, listing: object) -> None:
         """Take note of the tools in the result of a ``tools/list``, in any SDK's form."""
-        root: object = _field(listing, "root") or listing
-        tools: object = root if isinstance(root, list) else _field(root, "tools")
-        for tool in cast("list[object]", tools) if isinstance(tools, list) else ():
+        root = _field(listing, "root") or listing
+        tools: Any = root if isinstance(root, list) else _field(root, "tools")
+        for tool in cast("list[Any]", tools) if isinstance(tools, list) else ():
             name, annotations = _field(tool, "name"), _field(tool, "annotations")
-            if not isinstance(name, str):
-                continue
-            self._learned.discard(name)
-            if len(self._learned) < LIMIT and any(_field(annotations, hint) is True for hint in _HINTS):
-                self._learned.add(name)
+            if isinstance(name, str):
+                self._learned.discard(name)
+                if len(self._learned) < LIMIT and any(_field(annotations, hint) is True for hint in _HINTS):
+                    self._learned.add(name)
 
     def may_repeat(self, ctx: CallContext) -> bool:
         """Say whether the request may be sent again although it may have been carried out."""
@@ -65,7 +64,7 @@ class Safety:
 
 
 def is_first(ctx: CallContext) -> bool:
-    """Say whether somebody asks for this, for the first time: no SDK by itself, no answer to what a server has asked."""
+    """Say whether a caller asks for this for the first time: no SDK by itself, no answer to what a server asked."""
     return not is_internal(ctx) and not is_continuation(ctx)
 
 

@@ -47,7 +47,7 @@ def until_first_item(  # noqa: C901  # because of the function inside
             while True:
                 try:
                     sent = yield item
-                except GeneratorExit:  # noqa: PERF203  # every item may be answered by an exception
+                except GeneratorExit:
                     raise
                 except BaseException as thrown:  # noqa: BLE001  # the generator decides what becomes of it
                     item = await source.athrow(thrown)

@@ -27,7 +27,7 @@ def limits(fraction):
     return st.one_of(st.none(), st.sampled_from([whole + fraction for whole in (0.2, 0.7, 1.2, 2.6, 7.1)]))
 
 
-def model(script, delays, attempts, max_elapsed, attempt_timeout, ambient, tokens):
+def model(script, *, delays, attempts, max_elapsed, attempt_timeout, ambient, tokens):
     """What must happen: (outcome, time at the end, times at which attempts began)."""
     now, began = 0.0, []
     max_elapsed, ambient = max_elapsed or math.inf, ambient or math.inf
@@ -59,7 +59,7 @@ def model(script, delays, attempts, max_elapsed, attempt_timeout, ambient, token
 )
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("face", ["call", "decorator", "block", "generator"])
-def test_1_2_3_4_any_script(face, backend, script, **options):  # noqa: PLR0917
+def test_1_2_3_4_any_script(face, backend, script, **options):
     """Invariants 1 to 4: attempts, sleeps, limits, tokens and outcome are those of the model."""
     script = [*script, ("ok", 0)]
     expected = model(script, **options)

@@ -17,8 +17,8 @@ Two facts here are written by the caller, continuation and ``mcp-method``; both 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from typing import Any, ClassVar, TypeVar, cast
 
 from ._seam import CallContext, outcome, refuse
 from .checks import checked_instance
@@ -62,22 +62,16 @@ class RetryMiddleware:
         self._safety = Safety(safe)
         self._tool_errors = tool_errors
         self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)
-        self._attempts = retry.bind(self._send, is_retryable=self._is_retryable, is_refused=self._is_refused)
+        send = _send if hedge is None else self._send
+        attempts = retry.bind(send, is_retryable=self._is_retryable, is_refused=self._is_refused)
+        self._attempts = attempts if retry.is_plain else _refusing(attempts)
 
-    async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
+    # No async def: the frame would cost as much as the retry itself.
+    def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Coroutine[Any, Any, R]:
         """Answer the request *ctx* by ``call_next``, more than once if need be."""
         if ctx.method not in METHODS:
-            return await call_next(ctx)
-        try:
-            result: R = await self._attempts(ctx, call_next)
-        except Throttled as error:
-            data = {"probability": error.probability}
-            raise refuse(UNAVAILABLE, "not sent: the server accepts too little", data) from None
-        except AttemptTimeout as error:
-            raise refuse(TIMED_OUT, "no answer in time", {"seconds": error.seconds}) from None
-        if ctx.method == "tools/list":
-            self._safety.learn(result)
-        return result
+            return _pass(ctx, call_next)
+        return self._attempts(ctx, call_next)
 
     def _send(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
         if self._hedge is not None and is_first(ctx) and self._safety.may_repeat(ctx):
@@ -87,7 +81,13 @@ class RetryMiddleware:
     def _is_retryable(self, error: Exception, args: tuple[Any, ...]) -> bool:
         return self._goes_on(args[0], error, lambda: self.retry.is_retryable(error))
 
-    def _is_refused(self, result: Any, args: tuple[Any, ...]) -> bool:
+    def _is_refused(self, result: object, args: tuple[Any, ...]) -> bool:
+        if args[0].method == "tools/list":
+            self._safety.learn(result)
+        # As on the wire, which is the usual case; the general test would cost five times as much.
+        wire = result
+        if type(wire) is dict and not cast("dict[str, Any]", wire).get("isError"):
+            return False
         kind = outcome(result)
         if kind not in ("tool_error", "protocol_error"):
             return False
@@ -100,6 +100,29 @@ class RetryMiddleware:
         if code == UNAVAILABLE:
             return False
         return returns_after or (self._safety.may_repeat(ctx) and is_worth_it())
+
+
+async def _pass(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
+    return await call_next(ctx)
+
+
+def _send(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
+    return call_next(ctx)
+
+
+def _refusing(attempts: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Turn our own errors into the SDK's, the only ones whose code and data reach a client."""
+
+    async def refused(ctx: Any, call_next: Any) -> Any:
+        try:
+            return await attempts(ctx, call_next)
+        except Throttled as error:
+            facts = {"probability": error.probability}
+            raise refuse(UNAVAILABLE, "not sent: the server accepts too little", facts) from None
+        except AttemptTimeout as error:
+            raise refuse(TIMED_OUT, "no answer in time", {"seconds": error.seconds}) from None
+
+    return refused
 
 
 def _refusal(failure: object) -> tuple[object, bool]:

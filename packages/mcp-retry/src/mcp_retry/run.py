@@ -103,9 +103,10 @@ class Run:
             self._scope = anyio.CancelScope(deadline=anyio.current_time() + self._seconds)
             self._scope.__enter__()
 
+    # Not ``bool`` alone: for type checkers, a block might then end half-way.  ``check`` sees to it that none does.
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         return self._scope is not None and bool(self._scope.__exit__(kind, error, traceback))
 
     def check(self) -> None:

@@ -48,9 +48,9 @@ class Safety:
 
     def learn(self, listing: object) -> None:
         """Take note of the tools in the result of a ``tools/list``, in any SDK's form."""
-        root = _field(listing, "root") or listing
-        tools: Any = root if isinstance(root, list) else _field(root, "tools")
-        for tool in cast("list[Any]", tools) if isinstance(tools, list) else ():
+        root: Any = _field(listing, "root") or listing
+        tools = root if _is_list(root) else _field(root, "tools")
+        for tool in tools if _is_list(tools) else ():
             name, annotations = _field(tool, "name"), _field(tool, "annotations")
             if isinstance(name, str):
                 self._learned.discard(name)
@@ -66,6 +66,10 @@ class Safety:
 def is_first(ctx: CallContext) -> bool:
     """Say whether a caller asks for this for the first time: no SDK by itself, no answer to what a server asked."""
     return not is_internal(ctx) and not is_continuation(ctx)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
 
 
 def _field(source: object, name: str) -> Any:

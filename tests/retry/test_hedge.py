@@ -150,7 +150,7 @@ async def test_budget_pays_in_only_for_its_owner():
     await own.call(Servers(0))
     assert own.statistics().budget.calls == 1
     free = Hedge(after=0.001, budget=False)
-    assert await free.call(Servers(0.01, 0)) == 2
+    assert await free.call(Servers(60, 0)) == 2
     assert free.statistics().budget is None
 
 

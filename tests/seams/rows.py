@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import mcp_middleware as mm
+from mcp_retry import Retry, RetryMiddleware
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
+    "retry": lambda: RetryMiddleware(Retry(on=ConnectionError)),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

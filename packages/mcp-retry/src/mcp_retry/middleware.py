@@ -17,7 +17,7 @@ Two facts here are written by the caller, continuation and ``mcp-method``; both 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
 from ._seam import CallContext, outcome, refuse
@@ -62,16 +62,19 @@ class RetryMiddleware:
         self._safety = Safety(safe)
         self._tool_errors = tool_errors
         self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)
-        send = _send if hedge is None else self._send
-        attempts = retry.bind(send, is_retryable=self._is_retryable, is_refused=self._is_refused)
-        self._attempts = attempts if retry.is_plain else _refusing(attempts)
+        self._attempts = retry.bind(self._send, is_retryable=self._is_retryable, is_refused=self._is_refused)
 
-    # No async def: the frame would cost as much as the retry itself.
-    def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Coroutine[Any, Any, R]:
+    async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Answer the request *ctx* by ``call_next``, more than once if need be."""
         if ctx.method not in METHODS:
-            return _pass(ctx, call_next)
-        return self._attempts(ctx, call_next)
+            return await call_next(ctx)
+        try:
+            return cast("R", await self._attempts(ctx, call_next))
+        except Throttled as error:
+            facts = {"probability": error.probability}
+            raise refuse(UNAVAILABLE, "not sent: the server accepts too little", facts) from None
+        except AttemptTimeout as error:
+            raise refuse(TIMED_OUT, "no answer in time", {"seconds": error.seconds}) from None
 
     def _send(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
         if self._hedge is not None and is_first(ctx) and self._safety.may_repeat(ctx):
@@ -100,29 +103,6 @@ class RetryMiddleware:
         if code == UNAVAILABLE:
             return False
         return returns_after or (self._safety.may_repeat(ctx) and is_worth_it())
-
-
-async def _pass(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
-    return await call_next(ctx)
-
-
-def _send(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
-    return call_next(ctx)
-
-
-def _refusing(attempts: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Turn our own errors into the SDK's, the only ones whose code and data reach a client."""
-
-    async def refused(ctx: Any, call_next: Any) -> Any:
-        try:
-            return await attempts(ctx, call_next)
-        except Throttled as error:
-            facts = {"probability": error.probability}
-            raise refuse(UNAVAILABLE, "not sent: the server accepts too little", facts) from None
-        except AttemptTimeout as error:
-            raise refuse(TIMED_OUT, "no answer in time", {"seconds": error.seconds}) from None
-
-    return refused
 
 
 def _refusal(failure: object) -> tuple[object, bool]:

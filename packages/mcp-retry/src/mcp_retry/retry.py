@@ -166,11 +166,6 @@ class Retry:
         self._counter.calls += 1
         return Attempts(self._begin(), self._settings.sleep, self._failures)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether attempts are neither timed nor throttled, so that no error of our own can come out."""
-        return self._settings.is_plain
-
     def bind(
         self,
         fn: Callable[..., Awaitable[R]],

@@ -1,8 +1,8 @@
 """A retry storm in virtual time: what each policy does to a server that stood still for two seconds.
 
 The server answers 1000 requests a second, first come, first served, and cannot see that a client has given up: it works
-through its queue, dead requests included.  Clients come at a given rate with random gaps, and wait 250 ms for an
-answer.  From second 10 to second 12 the server stands still.
+through its queue, dead requests included.  Calls come at a given rate, evenly, and wait 250 ms for an answer.  From
+second 10 to second 12 the server stands still.  (With random gaps the figures move by two per cent from seed to seed.)
 
     calls ──▶ retry policy ──(sends)──▶ queue ──(1000/s)──▶ answer, good if within 250 ms
 
@@ -103,11 +103,10 @@ class Simulation:
         self._order = itertools.count()
         self._events: list[tuple[float, int, Callable[[Call], None], Call]] = []
         self.outcome = Outcome([0] * seconds, [0] * seconds)
-        now = self._draws.expovariate(offered)
-        while now < seconds:
-            self._at(now, self._begin, Call(now))
-            self.outcome.calls[int(now)] += 1
-            now += self._draws.expovariate(offered)
+        for number in range(int(offered * seconds)):
+            start = number / offered
+            self._at(start, self._begin, Call(start))
+            self.outcome.calls[int(start)] += 1
 
     def run(self) -> Outcome:
         """Run to the end."""

@@ -16,6 +16,7 @@ Then the table of ``retry_storm.py``.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import random
 from types import SimpleNamespace
@@ -67,13 +68,6 @@ def through(middleware: Any, context: Any) -> Any:
     return run
 
 
-def of_call(retry: Retry) -> Any:
-    async def run() -> None:
-        await retry.call(noop)
-
-    return run
-
-
 def compare_with_installed() -> None:
     """Fail when the defaults of tenacity or stamina are no longer those in ``retry_storm``."""
     retrying = tenacity.AsyncRetrying()
@@ -96,7 +90,7 @@ def main() -> None:
     message = MiddlewareContext(message=None, method="tools/call", type="request")
     candidates: dict[str, Any] = {
         "Retry": retry(noop),
-        "Retry, call": of_call(retry),
+        "Retry, call": functools.partial(retry.call, noop),
         "Retry, on_result": Retry(on=ConnectionError, on_result=lambda result: False)(noop),
         "Retry, attempt_timeout": Retry(on=ConnectionError, attempt_timeout=1)(noop),
         "Retry, block": block(lambda: retry),

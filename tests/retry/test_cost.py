@@ -65,6 +65,7 @@ async def test_no_growth_over_decorations():
     await no_growth(decorate, cycles=True)
 
 
+@pytest.mark.uninstrumented
 async def test_cost_of_a_success_is_flat():
     """More conditions, more attempts, another backoff: none is looked at before something fails."""
     plain = count_instructions(make()(succeed))
@@ -73,6 +74,7 @@ async def test_cost_of_a_success_is_flat():
         assert count_instructions(make(**options)(succeed)) == plain
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each Python has its own bytecode; the limits are for 3.11")
 async def test_hot_path_stays_short():
     """Bytecodes beside those of the bare function; whoever needs more has to raise the limit, and say why."""

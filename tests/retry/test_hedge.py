@@ -96,6 +96,7 @@ async def test_3_failure_waits_for_those_in_flight(clock):
     assert clock() == 7
 
 
+@pytest.mark.uninstrumented
 async def test_3_last_failure_comes_out_itself(clock):
     """Invariant 3: in no group, without a frame of ours but one."""
     first, last = ConnectionError("first"), ConnectionError("last")

@@ -151,6 +151,7 @@ async def test_notes_are_bounded():
     assert caught.value.__notes__[-1].startswith("retry: attempt 250")
 
 
+@pytest.mark.uninstrumented
 async def test_5_one_frame_is_added():
     """Invariant 5: the reader of a traceback looks for his own code."""
 

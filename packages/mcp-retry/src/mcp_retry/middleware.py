@@ -18,7 +18,7 @@ Two facts here are written by the caller, continuation and ``mcp-method``; both 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 from ._seam import CallContext, outcome, refuse
 from .checks import checked_instance
@@ -62,21 +62,25 @@ class RetryMiddleware:
         self._safety = Safety(safe)
         self._tool_errors = tool_errors
         self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)
-        self._attempts = retry.bind(self._send, is_retryable=self._is_retryable, is_refused=self._is_refused)
+        send = _send if hedge is None else self._send_hedged
+        self._attempts = retry.bind(send, is_retryable=self._is_retryable, is_refused=self._is_refused)
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Answer the request *ctx* by ``call_next``, more than once if need be."""
         if ctx.method not in METHODS:
             return await call_next(ctx)
         try:
-            return cast("R", await self._attempts(ctx, call_next))
+            result: R = await self._attempts(ctx, call_next)
         except Throttled as error:
             facts = {"probability": error.probability}
             raise refuse(UNAVAILABLE, "not sent: the server accepts too little", facts) from None
         except AttemptTimeout as error:
             raise refuse(TIMED_OUT, "no answer in time", {"seconds": error.seconds}) from None
+        if ctx.method == "tools/list":
+            self._safety.learn(result)
+        return result
 
-    def _send(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
+    def _send_hedged(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
         if self._hedge is not None and is_first(ctx) and self._safety.may_repeat(ctx):
             return self._hedge.call(call_next, ctx)
         return call_next(ctx)
@@ -85,11 +89,9 @@ class RetryMiddleware:
         return self._goes_on(args[0], error, lambda: self.retry.is_retryable(error))
 
     def _is_refused(self, result: object, args: tuple[Any, ...]) -> bool:
-        if args[0].method == "tools/list":
-            self._safety.learn(result)
         # As on the wire, which is the usual case; the general test would cost five times as much.
-        wire = result
-        if type(wire) is dict and not cast("dict[str, Any]", wire).get("isError"):
+        wire: Any = result
+        if type(wire) is dict and not wire.get("isError"):  # pyright: ignore[reportUnknownMemberType]
             return False
         kind = outcome(result)
         if kind not in ("tool_error", "protocol_error"):
@@ -103,6 +105,10 @@ class RetryMiddleware:
         if code == UNAVAILABLE:
             return False
         return returns_after or (self._safety.may_repeat(ctx) and is_worth_it())
+
+
+def _send(ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Awaitable[Any]:
+    return call_next(ctx)
 
 
 def _refusal(failure: object) -> tuple[object, bool]:

@@ -143,7 +143,7 @@ def test_hints_in_every_form(form):
     """Wire, FastMCP's list, the SDK's models, the 1.x wrapper."""
     safety = Safety(())
     safety.learn(form)
-    assert safety.may_repeat(request(name="a"))
+    assert safety.may_repeat("tools/call", "a")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_nothing_is_learned_from_nonsense(form):
     """Only a plain True counts, and nothing is raised."""
     safety = Safety(())
     safety.learn(form)
-    assert not safety.may_repeat(request(name="a"))
+    assert not safety.may_repeat("tools/call", "a")
 
 
 def test_hostile_listing_is_survived():
@@ -177,7 +177,7 @@ def test_hostile_listing_is_survived():
 
     safety = Safety(())
     safety.learn([Hostile()])
-    assert not safety.may_repeat(request(name="a"))
+    assert not safety.may_repeat("tools/call", "a")
 
 
 def test_newer_listing_counts():
@@ -185,16 +185,16 @@ def test_newer_listing_counts():
     safety = Safety(["named"])
     safety.learn(listing(("a", READ_ONLY)))
     safety.learn(listing(("a", {}), ("named", {})))
-    assert not safety.may_repeat(request(name="a"))
-    assert safety.may_repeat(request(name="named"))  # what the user has said stays
+    assert not safety.may_repeat("tools/call", "a")
+    assert safety.may_repeat("tools/call", "named")  # what the user has said stays
 
 
 def test_memory_for_hints_is_bounded():
     """A peer that lists for ever must not fill the memory."""
     safety = Safety(())
     safety.learn(listing(*((str(number), READ_ONLY) for number in range(LIMIT + 5))))
-    assert safety.may_repeat(request(name=str(LIMIT - 1)))
-    assert not safety.may_repeat(request(name=str(LIMIT)))
+    assert safety.may_repeat("tools/call", str(LIMIT - 1))
+    assert not safety.may_repeat("tools/call", str(LIMIT))
 
 
 REFUSALS = [

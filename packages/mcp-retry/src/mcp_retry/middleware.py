@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from ._seam import CallContext, outcome, refuse
+from ._seam import CallContext, is_continuation, is_internal, outcome, refuse, target
 from .checks import checked_instance
 from .hedge import Hedge
 from .retry import Retry
 from .run import AttemptTimeout
-from .safety import READS, Safety, is_first
+from .safety import READS, Safety
 from .throttle import Throttled
 
 __all__ = ["RetryMiddleware"]
@@ -81,7 +81,7 @@ class RetryMiddleware:
         return result
 
     def _send_hedged(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
-        if self._hedge is not None and is_first(ctx) and self._safety.may_repeat(ctx):
+        if self._hedge is not None and _is_first(ctx) and self._may_repeat(ctx):
             return self._hedge.call(call_next, ctx)
         return call_next(ctx)
 
@@ -99,16 +99,24 @@ class RetryMiddleware:
         return self._goes_on(args[0], result, lambda: kind == "tool_error" and self._tool_errors)
 
     def _goes_on(self, ctx: CallContext, failure: object, is_worth_it: Callable[[], bool]) -> bool:
-        if not is_first(ctx):
+        if not _is_first(ctx):
             return False
         code, returns_after = _refusal(failure)
         if code == UNAVAILABLE:
             return False
-        return returns_after or (self._safety.may_repeat(ctx) and is_worth_it())
+        return returns_after or (self._may_repeat(ctx) and is_worth_it())
+
+    def _may_repeat(self, ctx: CallContext) -> bool:
+        return self._safety.may_repeat(ctx.method, target(ctx))
 
 
 def _send(ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Awaitable[Any]:
     return call_next(ctx)
+
+
+def _is_first(ctx: CallContext) -> bool:
+    """Say whether a caller asks for this for the first time: no SDK by itself, no answer to what a server asked."""
+    return not is_internal(ctx) and not is_continuation(ctx)
 
 
 def _refusal(failure: object) -> tuple[object, bool]:

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from ._seam import CallContext, is_continuation, is_internal, target
-
 __all__ = ["READS", "Safety"]
 
 READS = frozenset(
@@ -57,15 +55,9 @@ class Safety:
                 if len(self._learned) < LIMIT and any(_field(annotations, hint) is True for hint in _HINTS):
                     self._learned.add(name)
 
-    def may_repeat(self, ctx: CallContext) -> bool:
+    def may_repeat(self, method: str | None, tool: str | None) -> bool:
         """Say whether the request may be sent again although it may have been carried out."""
-        name = target(ctx)
-        return ctx.method in READS or (ctx.method == "tools/call" and (name in self._named or name in self._learned))
-
-
-def is_first(ctx: CallContext) -> bool:
-    """Say whether a caller asks for this for the first time: no SDK by itself, no answer to what a server asked."""
-    return not is_internal(ctx) and not is_continuation(ctx)
+        return method in READS or (method == "tools/call" and (tool in self._named or tool in self._learned))
 
 
 def _is_list(value: Any) -> bool:

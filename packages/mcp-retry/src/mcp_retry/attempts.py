@@ -68,7 +68,7 @@ class Attempt:
     """One attempt, to be entered at once; ``number`` is 1 for the first."""
 
     def __init__(self, attempts: Attempts, number: int) -> None:
-        self.number = number
+        self.number: int = number
         self._attempts = attempts
 
     async def __aenter__(self) -> None:

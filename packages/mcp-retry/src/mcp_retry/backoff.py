@@ -49,8 +49,8 @@ class Backoff:
     def __init__(
         self, delays: Callable[[int], float] | Iterable[float], *, cap: float = MAXIMUM, jitter: Jitter = "none"
     ) -> None:
-        self.cap = _seconds("Backoff", "cap", cap, above_zero=True)
-        self.jitter = _checked_jitter(jitter)
+        self.cap: float = _seconds("Backoff", "cap", cap, above_zero=True)
+        self.jitter: Jitter = _checked_jitter(jitter)
         self._delays = delays if callable(delays) and not isinstance(delays, type) else _listed(delays, self.cap)
         self._base = self._capped(1) if jitter == "decorrelated" else 0.0
         if jitter == "decorrelated" and not 0 < self._base < self.cap:

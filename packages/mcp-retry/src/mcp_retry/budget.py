@@ -70,7 +70,7 @@ class Budget:
         self._clock = clock
         self._updated = clock()
         self._paid = self._spent = self._refused = 0
-        self.calls = 0
+        self.calls: int = 0
         """First attempts so far; whoever makes one adds 1."""
 
     def spend(self) -> bool:

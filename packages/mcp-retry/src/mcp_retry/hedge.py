@@ -182,7 +182,7 @@ class _Race(Generic[R]):
         self._running = 0
         self._answers: list[R] = []
         self._error: BaseException | None = None
-        self.winner = 0
+        self.winner: int = 0
 
     def start(self, tasks: TaskGroup, number: int, call: Callable[[], Awaitable[R]]) -> None:
         """Start an attempt, which ends the race with the first answer, or when nothing else is running."""

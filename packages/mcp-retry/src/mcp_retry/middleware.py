@@ -58,7 +58,7 @@ class RetryMiddleware:
     def __init__(
         self, retry: Retry, *, safe: Collection[str] = (), tool_errors: bool = True, hedge: Hedge | None = None
     ) -> None:
-        self.retry = checked_instance("retry", retry, Retry)
+        self.retry: Retry = checked_instance("retry", retry, Retry)
         self._safety = Safety(safe)
         self._tool_errors = tool_errors
         self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)

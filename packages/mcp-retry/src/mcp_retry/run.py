@@ -34,7 +34,7 @@ class AttemptTimeout(TimeoutError):  # noqa: N818  # as TimeoutError itself
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"no answer within {seconds:.3g} s")
-        self.seconds = seconds
+        self.seconds: float = seconds
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Run:
         self._scope: anyio.CancelScope | None = None
         self._seconds = math.inf
         self._hint: float | None = None
-        self.delay = 0.0
+        self.delay: float = 0.0
         """Seconds to wait before the next attempt."""
 
     def admit(self) -> None:

@@ -31,7 +31,7 @@ class Throttled(Exception):  # noqa: N818  # the field's word
 
     def __init__(self, probability: float) -> None:
         super().__init__(f"not sent: the server accepts too little, {probability:.0%} of the calls are held back")
-        self.probability = probability
+        self.probability: float = probability
 
 
 class Throttle:

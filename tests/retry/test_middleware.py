@@ -259,6 +259,17 @@ async def test_is_error_results_of_safe_tools(result):
     assert await attempts(SAFE, result, through=middleware(tool_errors=False)) == 1
 
 
+async def test_predicate_on_results_is_asked_too():
+    """What the user calls a failure is one, of a safe request."""
+    empty, stale = {"content": []}, SimpleNamespace(content=[])
+    through = middleware(on_result=lambda result: result in (empty, stale))
+    for result in (empty, stale):
+        assert await attempts(SAFE, result, OK, through=through) == 2
+        assert await attempts(UNSAFE, result, through=through) == 1
+    question = {"resultType": "input_required", "content": []}
+    assert await attempts(SAFE, question, through=middleware(on_result=lambda result: True)) == 1
+
+
 async def test_question_is_no_failure():
     """input_required is an answer: asking again would ask a human twice."""
     assert await attempts(SAFE, {"resultType": "input_required", "inputRequests": {}}) == 1
@@ -292,6 +303,16 @@ async def test_what_the_throttle_holds_back_is_refused():
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert server.seen == []
+
+
+async def test_failure_of_an_unsafe_tool_is_no_answer():
+    """That it must not be repeated does not make it a success for the throttle."""
+    throttle = Throttle(clock=lambda: 0.0, random=lambda: 1.0)
+    through = middleware(throttle=throttle)
+    assert await attempts(UNSAFE, ConnectionError(), through=through) == 1
+    assert throttle.probability == 0.5
+    assert await attempts(UNSAFE, ValueError(), through=through) == 1
+    assert throttle.probability == 0
 
 
 async def test_attempt_that_takes_too_long_is_refused(clock):

@@ -524,6 +524,18 @@ async def test_throttle_is_asked_before_a_retry():
     assert retry.statistics().budget.spent == 0
 
 
+async def test_cancelled_call_says_nothing_of_the_server(clock):
+    """Neither success nor failure: clients that give up must not make the others hold back."""
+    throttle = Throttle(clock=lambda: 0.0, random=lambda: 1.0)
+    for _ in range(5):
+        with anyio.move_on_after(1):
+            await make(throttle=throttle).call(anyio.sleep_forever)
+    assert throttle.probability == 0
+    with pytest.raises(AttemptTimeout):
+        await make(throttle=throttle, attempt_timeout=1, attempts=1, clock=clock).call(anyio.sleep_forever)
+    assert throttle.probability == 0.5
+
+
 async def test_statistics():
     """Everything an operator wants to see, at any time."""
     retry = make(attempts=2)

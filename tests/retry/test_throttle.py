@@ -57,6 +57,19 @@ def test_past_fades():
     assert held.probability == pytest.approx(0)
 
 
+def test_cancelled_request_was_none():
+    """Taken back, and never below nothing."""
+    held = throttle(draw=1.0)
+    held.admit()
+    held.admit()
+    held.cancelled()
+    assert held.probability == pytest.approx(0.5)
+    for _ in range(3):
+        held.cancelled()
+    held.admit()
+    assert held.probability == pytest.approx(0.5)
+
+
 def test_accepts_fade_too():
     """Otherwise an old success would let through for ever."""
     clock = Clock()

@@ -42,7 +42,7 @@ class RetryMiddleware:
     """Send MCP requests again as *retry* says, where that is safe.
 
     Args:
-        retry: The policy. Its *on* judges errors; wrapped ones are found by their cause.
+        retry: The policy. Its *on* judges errors, wrapped ones by their cause, and its *on_result* results.
         safe: Names of tools that may run twice, besides those whose annotations say so.
         tool_errors: Whether a result marked ``isError`` of a safe tool is worth another attempt. Servers of the
             official SDK turn every exception of a tool into one, so that *on* cannot tell them apart.
@@ -86,25 +86,27 @@ class RetryMiddleware:
         return call_next(ctx)
 
     def _is_retryable(self, error: Exception, args: tuple[Any, ...]) -> bool:
-        return self._goes_on(args[0], error, lambda: self.retry.is_retryable(error))
+        return self._goes_on(args[0], error, is_worth_it=self.retry.is_retryable(error))
 
     def _is_refused(self, result: object, args: tuple[Any, ...]) -> bool:
-        # As on the wire, which is the usual case; the general test would cost five times as much.
+        is_wanted = not self.retry.is_refused(result)
         wire: Any = result
-        if type(wire) is dict and not wire.get("isError"):  # pyright: ignore[reportUnknownMemberType]
+        # As on the wire, which is the usual case; the general test would cost five times as much.
+        if is_wanted and type(wire) is dict and not wire.get("isError"):  # pyright: ignore[reportUnknownMemberType]
             return False
         kind = outcome(result)
-        if kind not in ("tool_error", "protocol_error"):
+        if kind == "input_required" or (kind == "ok" and is_wanted):
             return False
-        return self._goes_on(args[0], result, lambda: kind == "tool_error" and self._tool_errors)
+        is_worth_it = not is_wanted or (kind == "tool_error" and self._tool_errors)
+        return self._goes_on(args[0], result, is_worth_it=is_worth_it)
 
-    def _goes_on(self, ctx: CallContext, failure: object, is_worth_it: Callable[[], bool]) -> bool:
+    def _goes_on(self, ctx: CallContext, failure: object, *, is_worth_it: bool) -> bool:
         if not _is_first(ctx):
             return False
         code, returns_after = _refusal(failure)
         if code == UNAVAILABLE:
             return False
-        return returns_after or (self._may_repeat(ctx) and is_worth_it())
+        return returns_after or (is_worth_it and self._may_repeat(ctx))
 
     def _may_repeat(self, ctx: CallContext) -> bool:
         return self._safety.may_repeat(ctx.method, target(ctx))

@@ -121,7 +121,11 @@ class Retry:
     ) -> None:
         delays = exponential() if backoff is None else backoff
         shared = Budget() if budget is True else budget or None
+        self._failures = Failures(on)
+        if attempt_timeout is not None:
+            self._failures.types += (AttemptTimeout,)
         self._settings: Settings = Settings(
+            failures=self._failures,
             attempts=None if attempts is None else checked_count("attempts", attempts, 1),
             backoff=delays if isinstance(delays, Backoff) else Backoff(delays),
             max_elapsed=None if max_elapsed is None else checked_seconds("max_elapsed", max_elapsed),
@@ -136,9 +140,6 @@ class Retry:
             random=checked_function("random", random),
         )
         self._counter = shared or Budget()  # without a budget nobody looks at the count
-        self._failures = Failures(on)
-        if attempt_timeout is not None:
-            self._failures.types += (AttemptTimeout,)
         self._on_result = None if on_result is None else checked_function("on_result", on_result)
         # An attribute, since a method around it would cost a third of the whole call; Python 3.10 has no operator.call.
         self.call: Call = self.bind(getattr(operator, "call", _apply))

@@ -21,7 +21,7 @@ import anyio
 from .backoff import Backoff
 from .budget import Budget
 from .events import AttemptFailed, BudgetRefused, Event, GaveUp, Reason, Recovered, Sleeping, report
-from .failures import note
+from .failures import Failures, note
 from .throttle import Throttle, Throttled
 
 __all__ = ["AttemptTimeout", "Counts", "Run", "Settings"]
@@ -53,6 +53,7 @@ class Counts:
 class Settings:
     """The configuration of one ``Retry``, checked, with its shared state."""
 
+    failures: Failures
     attempts: int | None
     backoff: Backoff
     max_elapsed: float | None
@@ -107,7 +108,10 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return self._scope is not None and bool(self._scope.__exit__(kind, error, traceback))
+        is_cut = self._scope is not None and bool(self._scope.__exit__(kind, error, traceback))
+        if self._settings.throttle is not None and kind is not None and not (is_cut or issubclass(kind, Exception)):
+            self._settings.throttle.cancelled()
+        return is_cut
 
     def check(self) -> None:
         """Raise ``AttemptTimeout`` if the attempt was cut short; outside of ``with``, so that it has no context."""
@@ -116,8 +120,8 @@ class Run:
 
     def goes_on_after(self, error: Exception, *, retryable: bool) -> bool:
         """Say whether to try again after *error*; if so, ``delay`` is set, and if not, *error* has its notes."""
-        if not retryable:
-            self._accepted()  # the server has answered, if only to say no
+        if self._settings.throttle is not None and not self._settings.failures(error):
+            self._settings.throttle.accepted()  # the server has answered, if only to say no
         if self._goes_on(error, type(error), retryable=retryable):
             return True
         if self._failed > 1 or retryable:
@@ -134,7 +138,8 @@ class Run:
 
     def succeeded(self) -> None:
         """Take note that the last attempt was good."""
-        self._accepted()
+        if self._settings.throttle is not None:
+            self._settings.throttle.accepted()
         if self._failed:
             self._settings.counts.recovered += 1
             self._report(Recovered, self._failed + 1)
@@ -193,10 +198,6 @@ class Run:
     def _left(self) -> float:
         limit = self._settings.max_elapsed
         return math.inf if limit is None else limit - (self._settings.clock() - self._started)
-
-    def _accepted(self) -> None:
-        if self._settings.throttle is not None:
-            self._settings.throttle.accepted()
 
     def _report(self, event: Callable[..., Event], *facts: object) -> None:
         if self._settings.on_event is not None:

@@ -77,6 +77,11 @@ class Throttle:
         self._decay()
         self._accepts += 1
 
+    def cancelled(self) -> None:
+        """Take one request back: it was given up by the caller, which says nothing of the server."""
+        self._decay()
+        self._requests = max(0.0, self._requests - 1)
+
     def _decay(self) -> None:
         now = max(self._clock(), self._updated)
         kept = math.exp((self._updated - now) / self._window)

@@ -11,7 +11,7 @@ from mcp_retry import Budget, Retry, RetryMiddleware, constant
 
 from tests.support.measure import count_instructions, no_growth
 
-pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+pytestmark = [pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True), pytest.mark.uninstrumented]
 
 
 async def succeed():
@@ -65,7 +65,6 @@ async def test_no_growth_over_decorations():
     await no_growth(decorate, cycles=True)
 
 
-@pytest.mark.uninstrumented
 async def test_cost_of_a_success_is_flat():
     """More conditions, more attempts, another backoff: none is looked at before something fails."""
     plain = count_instructions(make()(succeed))
@@ -74,7 +73,6 @@ async def test_cost_of_a_success_is_flat():
         assert count_instructions(make(**options)(succeed)) == plain
 
 
-@pytest.mark.uninstrumented
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each Python has its own bytecode; the limits are for 3.11")
 async def test_hot_path_stays_short():
     """Bytecodes beside those of the bare function; whoever needs more has to raise the limit, and say why."""

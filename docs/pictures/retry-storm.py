@@ -30,6 +30,7 @@ COLOURS = {
     "Retry, defaults": "#0072b2",
     "Retry with throttle": "#009e73",
 }
+DASHES = {"tenacity, defaults": 0, "stamina, defaults": 8, "Retry without budget": 16}  # all three lie on one line
 WIDTH, HEIGHT, LEFT, TOP, GAP = 560, 180, 50, 40, 70
 
 
@@ -48,7 +49,8 @@ def panel(title: str, names: tuple[str, ...], offered: float, top: float) -> Ite
     for row, name in enumerate(names):
         shares = Simulation(POLICIES[name], offered, seconds=SECONDS).run().shares[:-1]
         points = " ".join(f"{x[at]:.0f},{top + HEIGHT * (1 - share):.1f}" for at, share in enumerate(shares))
-        yield f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/>'
+        dash = f' stroke-dasharray="8 16" stroke-dashoffset="-{DASHES[name]}"' if name in DASHES else ""
+        yield f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"{dash}/>'
         y = top + 14 + 18 * row
         yield f'<path d="M{LEFT + WIDTH + 12} {y - 4}h16" stroke="{COLOURS[name]}" stroke-width="2"/>'
         yield f'<text x="{LEFT + WIDTH + 34}" y="{y}">{name}</text>'

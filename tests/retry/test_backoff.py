@@ -33,6 +33,16 @@ def test_growth_without_jitter():
     assert waits(exponential(1, factor=3, cap=20, jitter="none")) == [1, 3, 9, 20, 20]
 
 
+def test_defaults():
+    """Those of the documentation; the shapes are spread unless told otherwise, a list is taken as it is."""
+    assert waits(linear(), 3) == pytest.approx([0.05, 0.1, 0.15])
+    assert waits(exponential(), 3) == pytest.approx([0.05, 0.1, 0.2])
+    assert waits(constant(1), 2) == [0.5, 0.5]
+    assert [shape.delay(10**9, 0, 0.5) for shape in (linear(), exponential())] == [5, 5]
+    assert waits(Backoff([3]), 2) == [3, 3]
+    assert Backoff(lambda attempt: math.inf).delay(1, 0, 0.5) == 3_600
+
+
 def test_jitter_takes_its_range():
     """The table of the module, at the ends of the random range and in its middle."""
     for jitter, (low, high) in {"full": (0, 8), "equal": (4, 8), 0.25: (6, 8), "none": (8, 8)}.items():
@@ -81,32 +91,32 @@ def test_repr_shows_what_it_does():
 @pytest.mark.parametrize(
     ("argument", "make"),
     [
-        ("seconds", constant),
-        ("step", linear),
-        ("base", exponential),
-        ("factor", lambda value: exponential(factor=value)),
-        ("cap", lambda value: exponential(cap=value)),
-        ("cap", lambda value: linear(cap=value)),
-        ("cap", lambda value: Backoff([0], cap=value)),
-        ("every delay", lambda value: Backoff([value])),
-        ("jitter", lambda value: constant(1, jitter=value)),
+        ("constant needs 0 <= seconds <", constant),
+        ("linear needs 0 < step <", linear),
+        ("exponential needs 0 < base <", exponential),
+        ("exponential needs 0 <= factor <", lambda value: exponential(factor=value)),
+        ("exponential needs 0 <= cap <", lambda value: exponential(cap=value)),
+        ("linear needs 0 <= cap <", lambda value: linear(cap=value)),
+        ("Backoff needs 0 < cap <", lambda value: Backoff([0], cap=value)),
+        ("Backoff needs 0 <= every delay <", lambda value: Backoff([value])),
+        ("Backoff needs jitter", lambda value: constant(1, jitter=value)),
     ],
 )
 def test_nonsense_is_refused(argument, make, value):
     """At construction, with the argument and the value."""
-    with pytest.raises(ValueError, match=f"{argument}.* got .*{value!r}"):
+    with pytest.raises(ValueError, match=f"^{argument}.* got .*{value!r}"):
         make(value)
 
 
 @pytest.mark.parametrize(
     ("make", "fault", "message"),
     [
-        (lambda: constant(True), TypeError, "seconds as a number, got True"),
+        (lambda: constant(True), TypeError, "^constant needs seconds as a number, got True"),
         (lambda: exponential("1"), TypeError, "base as a number, got '1'"),
         (lambda: exponential(Fraction(1)), TypeError, "base as a number"),
-        (lambda: exponential(factor=1), ValueError, "factor > 1, got 1.0; constant"),
-        (lambda: exponential(2, cap=1), ValueError, "cap >= base, got cap=1 and base=2"),
-        (lambda: linear(2, cap=1), ValueError, "cap >= step, got cap=1 and step=2"),
+        (lambda: exponential(factor=1), ValueError, "^exponential needs factor > 1, got 1.0; constant"),
+        (lambda: exponential(2, cap=1), ValueError, "^exponential needs cap >= base, got cap=1 and base=2"),
+        (lambda: linear(2, cap=1), ValueError, "^linear needs cap >= step, got cap=1 and step=2"),
         (lambda: linear(0), ValueError, "0 < step < inf, got 0"),
         (lambda: Backoff([]), ValueError, "at least one delay"),
         (lambda: Backoff([5], cap=4), ValueError, "none above cap=4"),

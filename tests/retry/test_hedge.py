@@ -126,11 +126,11 @@ async def test_decorator_keeps_the_looks():
     """As everywhere."""
 
     @Hedge(after=2)
-    async def fetch(name: str) -> str:
+    async def fetch(name: str, *, times: int = 1) -> str:
         """Fetch."""
-        return name
+        return name * times
 
-    assert await fetch("x") == "x"
+    assert await fetch("x", times=2) == "xx"
     assert (fetch.__name__, fetch.__doc__) == ("fetch", "Fetch.")
     with pytest.raises(TypeError, match="is not async"):
         Hedge(after=2)(test_nonsense_is_refused)
@@ -138,7 +138,7 @@ async def test_decorator_keeps_the_looks():
     async def generator():
         yield
 
-    with pytest.raises(TypeError, match="one result, got the async generator"):
+    with pytest.raises(TypeError, match=r"^Hedge\(\) needs a function with one result, got the async generator"):
         Hedge(after=2)(generator)
 
 

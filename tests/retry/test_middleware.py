@@ -221,6 +221,8 @@ async def test_refusal_with_retry_after_is_for_every_tool(refusal):
         sdk_error(),
         ToolError(ConnectionError()),
         SimpleNamespace(code=-32603, message="broken", data=None),
+        SimpleNamespace(isError=True, data={"retry_after": 0}),
+        SimpleNamespace(content=[], data={"retry_after": 0}),
     ],
 )
 async def test_refusal_without_it_is_not(failure):
@@ -337,13 +339,14 @@ async def test_hedging_is_for_safe_requests(clock):
     through = middleware(budget=budget, hedge=Hedge(after=1, budget=budget))
 
     async def slow_at_first(ctx):
+        assert ctx is expected
         seen.append(clock())
         await anyio.sleep(60 if len(seen) == 1 else 1)
         return OK
 
     continuation = request(name="safe", requestState="x")
     for ctx, calls, seconds in ((SAFE, 2, 2), (UNSAFE, 1, 60), (continuation, 1, 60), (request("ping"), 1, 60)):
-        seen, began = [], clock()
+        seen, began, expected = [], clock(), ctx
         assert await through(ctx, slow_at_first) is OK
         assert (len(seen), clock() - began) == (calls, seconds)
     assert (budget.statistics().calls, budget.statistics().spent) == (3, 1)

@@ -35,6 +35,18 @@ def test_probability_is_the_formula():
     assert held.probability == pytest.approx((10 - 6) / 11)
 
 
+def test_defaults():
+    """Twice what is accepted, over about ten seconds."""
+    clock = Clock()
+    held = Throttle(clock=clock, random=lambda: 1.0)
+    for _ in range(10):
+        held.admit()
+    held.accepted()
+    assert held.probability == pytest.approx((10 - 2) / 11)
+    clock.now = 10.0
+    assert held.probability == pytest.approx((10 - 2) / math.e / (10 / math.e + 1))
+
+
 def test_draw_decides():
     """A draw below the probability drops the call."""
     unlucky, lucky = throttle(draw=0.49), throttle(draw=0.5)

@@ -95,7 +95,7 @@ class RetryMiddleware:
         if is_wanted and type(wire) is dict and not wire.get("isError"):  # pyright: ignore[reportUnknownMemberType]
             return False
         kind = outcome(result)
-        if kind == "input_required" or (kind == "ok" and is_wanted):
+        if kind == "input_required":
             return False
         is_worth_it = not is_wanted or (kind == "tool_error" and self._tool_errors)
         return self._goes_on(args[0], result, is_worth_it=is_worth_it)
@@ -126,7 +126,7 @@ def _refusal(failure: object) -> tuple[object, bool]:
 
     Only ``data`` of the error itself counts: a header further down may come from the middle of what a tool does.
     """
-    if isinstance(failure, Exception) and outcome(failure) not in ("rejected", "protocol_error"):
+    if outcome(failure) not in ("rejected", "protocol_error"):
         return None, False
     for source in (failure, getattr(failure, "__cause__", None)):
         details = getattr(source, "error", source)

@@ -22,11 +22,13 @@ from tests.support.sweep import sweep
 class Servers:
     """Answers attempt n after the n-th delay, or fails then; knows what is in flight, and what was cancelled."""
 
-    def __init__(self, *plans):
+    def __init__(self, *plans, wants=None):
         self.plans = list(plans)
+        self.wants = wants
         self.started = self.cancelled = self.running = self.most = 0
 
     async def __call__(self, *args, **kwargs):
+        assert self.wants in (None, (args, kwargs))
         plan = self.plans[self.started]
         self.started += 1
         number = self.started
@@ -64,6 +66,26 @@ async def test_late_answer_is_hedged(clock):
     assert statistics.budget.spent == 1
 
 
+async def test_statistics_add_up(clock):
+    """Over several calls, some of them hedged, some for free."""
+    hedge = Hedge(after=2, budget=Budget(burst=2, floor=1e-9))
+    own = Hedge(after=2)
+    for _ in range(4):
+        assert await hedge.call(Servers(4, 1)) in (1, 2)
+        await own.call(Servers(0))
+    statistics = hedge.statistics()
+    assert (statistics.calls, statistics.hedges, statistics.won, statistics.budget_refusals) == (4, 2, 2, 2)
+    assert own.statistics().budget.calls == 4
+
+
+async def test_all_attempts_may_fail(clock):
+    """Three of them, one after the other; the race ends with the last."""
+    failures = [(3, ConnectionError()), (3, ValueError()), (3, LookupError())]
+    with pytest.raises(LookupError):
+        await Hedge(after=2, attempts=3).call(Servers(*failures))
+    assert clock() == 7
+
+
 async def test_the_first_may_still_win(clock):
     """Late is not lost."""
     events = []
@@ -75,7 +97,7 @@ async def test_the_first_may_still_win(clock):
 
 async def test_1_no_more_than_attempts(clock):
     """Invariant 1: each waits its turn, none is left."""
-    servers = Servers(60, 60, 60)
+    servers = Servers(60, 60, 60, wants=((1,), {"key": 2}))
     assert await Hedge(after=2, attempts=3).call(servers, 1, key=2) == 1
     assert (servers.most, servers.running, clock()) == (3, 0, 60)
 
@@ -176,6 +198,17 @@ async def test_nothing_is_retained():
         assert kept[0]() is None
     finally:
         gc.enable()
+
+
+def test_quantile_defaults():
+    """A second until twenty latencies are known, then of the last two hundred."""
+    quantile = Quantile(0.5)
+    for number in range(200):
+        assert (quantile.seconds == 1) is (number < 20)
+        quantile.add(100 + number)
+    assert quantile.seconds == 199
+    quantile.add(1_000)
+    assert quantile.seconds == 200
 
 
 def test_quantile():

@@ -72,6 +72,20 @@ async def attempts(ctx, *answers, through=None):
 SAFE, UNSAFE = request(name="safe"), request(name="unsafe")
 
 
+async def test_defaults():
+    """Results marked isError count, and no tool is safe by itself."""
+    through = RetryMiddleware(Retry(on=ConnectionError, backoff=constant(0)), safe=["safe"])
+    assert await attempts(SAFE, FAILED, through=through) == 3
+    assert await attempts(SAFE, ConnectionError(), through=RetryMiddleware(Retry(on=ConnectionError))) == 1
+
+
+async def test_what_it_does_not_touch_is_passed_on():
+    """The very context, and the very result."""
+    server, ping = Server(OK), request("ping")
+    assert await middleware()(ping, server) is OK
+    assert server.seen[0] is ping
+
+
 async def test_success_is_passed_on():
     """The very context in, the very result out."""
     server = Server(OK)
@@ -299,7 +313,7 @@ async def test_what_the_throttle_holds_back_is_refused():
     """With a code and facts that a client can read."""
     through = middleware(throttle=Throttle(random=lambda: -1.0, clock=lambda: 0.0))
     server = Server(OK)
-    with pytest.raises(Exception, match="not sent: the server accepts too little") as caught:
+    with pytest.raises(Exception, match=r"^not sent: the server accepts too little$") as caught:
         await through(UNSAFE, server)
     assert (caught.value.code, caught.value.data) == (-31103, {"probability": 0.5})
     assert caught.value.__cause__ is None
@@ -321,7 +335,7 @@ async def test_attempt_that_takes_too_long_is_refused(clock):
     """Once for an unsafe tool, since it may still be at it; several times for a safe one."""
     through = middleware(attempt_timeout=2)
     for ctx, until in ((UNSAFE, 2), (SAFE, 8)):
-        with pytest.raises(Exception, match="no answer in time") as caught:
+        with pytest.raises(Exception, match=r"^no answer in time$") as caught:
             await through(ctx, lambda ctx: anyio.sleep_forever())
         assert (caught.value.code, caught.value.data, clock()) == (-31104, {"seconds": 2.0}, until)
         assert not isinstance(caught.value, AttemptTimeout)

@@ -401,6 +401,18 @@ async def test_hint_comes_before_the_backoff():
     assert naps.seconds == [6, 21, 1, 1]
 
 
+async def test_hint_of_a_refused_result():
+    """An answer may say when to come back as well."""
+    naps = Naps()
+    busy = SimpleNamespace(retry_after=4)
+
+    async def server():
+        return busy
+
+    assert await make(on_result=lambda result: result is busy, attempts=2, sleep=naps).call(server) is busy
+    assert naps.seconds == [5]
+
+
 async def test_own_reader_of_hints():
     """For a protocol of one's own; its nonsense is ignored too."""
     naps = Naps()

@@ -131,8 +131,8 @@ class Hedge:
                 if not self._may_hedge(number, waited):
                     break
                 race.start(tasks, number, lambda: fn(*args, **kwargs))
-        answer = race.result()
-        self._finish(race.winner, self._clock() - started)
+        winner, answer = race.result()
+        self._finish(winner, self._clock() - started)
         return answer
 
     def __call__(self, fn: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -180,17 +180,16 @@ class _Race(Generic[R]):
 
     def __init__(self) -> None:
         self._running = 0
-        self._answers: list[R] = []
+        self._answers: list[tuple[int, R]] = []
         self._error: BaseException | None = None
-        self.winner: int = 0
 
     def start(self, tasks: TaskGroup, number: int, call: Callable[[], Awaitable[R]]) -> None:
         """Start an attempt, which ends the race with the first answer, or when nothing else is running."""
         self._running += 1
         tasks.start_soon(self._run, tasks.cancel_scope, number, call)
 
-    def result(self) -> R:
-        """Return the answer, or raise the last failure."""
+    def result(self) -> tuple[int, R]:
+        """Return the number of the attempt that won, and its answer, or raise the last failure."""
         error, self._error = self._error, None
         if error is None:
             return self._answers[0]
@@ -210,11 +209,8 @@ class _Race(Generic[R]):
                 self._error = error  # raised where the caller waits: from here it would come out in a group
                 scope.cancel()
             return
-        self._running -= 1
-        if not self._answers:
-            self._answers.append(answer)
-            self.winner = number
-            scope.cancel()
+        self._answers.append((number, answer))
+        scope.cancel()
 
 
 def _checked_fraction(q: object) -> float:

@@ -66,8 +66,6 @@ def _is_list(value: Any) -> bool:
 
 def _field(source: object, name: str) -> Any:
     try:
-        return (
-            cast("Mapping[str, Any]", source).get(name) if isinstance(source, Mapping) else getattr(source, name, None)
-        )
+        return cast("Mapping[str, Any]", source).get(name) if isinstance(source, Mapping) else getattr(source, name)
     except Exception:  # noqa: BLE001  # a property of a foreign object
         return None

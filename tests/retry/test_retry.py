@@ -84,6 +84,22 @@ async def test_success_later():
     assert flaky.calls == 3
 
 
+@pytest.mark.parametrize("options", [{}, {"on_result": lambda result: False}, {"attempt_timeout": 9}])
+@pytest.mark.parametrize(("args", "kwargs"), [((), {}), ((1, 2), {}), ((1,), {"two": 2}), ((), {"two": 2})])
+async def test_arguments_reach_every_attempt(options, args, kwargs):
+    """Each of the loops, with and without keywords."""
+    seen = []
+
+    async def fn(*args, **kwargs):
+        seen.append((args, kwargs))
+        if len(seen) < 3:
+            raise ConnectionError
+
+    await make(**options)(fn)(*args, **kwargs)
+    await make(**options).call(fn, *args, **kwargs)
+    assert seen == [(args, kwargs)] * 4
+
+
 async def test_1_attempts_are_limited():
     """Invariant 1; the failure is the last one itself."""
     flaky = Flaky(9)
@@ -409,8 +425,8 @@ async def test_hint_of_a_refused_result():
     async def server():
         return busy
 
-    assert await make(on_result=lambda result: result is busy, attempts=2, sleep=naps).call(server) is busy
-    assert naps.seconds == [5]
+    assert await make(on_result=lambda result: result is busy, sleep=naps).call(server) is busy
+    assert naps.seconds == [5, 5]
 
 
 async def test_own_reader_of_hints():

@@ -569,12 +569,13 @@ async def test_statistics():
     retry = make(attempts=2)
     await retry.call(Flaky(0))
     await retry.call(Flaky(1))
+    await retry.call(Flaky(1))
     for failing in (Flaky(9), Flaky(9, ValueError)):
         with pytest.raises((ConnectionError, ValueError)):
             await retry.call(failing)
     statistics = retry.statistics()
-    assert (statistics.failures, statistics.retries, statistics.recovered, statistics.gave_up) == (4, 2, 1, 2)
-    assert (statistics.budget_refusals, statistics.throttled, statistics.budget.calls) == (0, 0, 4)
+    assert (statistics.failures, statistics.retries, statistics.recovered, statistics.gave_up) == (5, 3, 2, 2)
+    assert (statistics.budget_refusals, statistics.throttled, statistics.budget.calls) == (0, 0, 5)
     with pytest.raises(AttributeError):
         statistics.failures = 0
 
@@ -844,6 +845,20 @@ async def test_call_on_python_3_10(monkeypatch):
     """Which has no operator.call."""
     monkeypatch.delattr(operator, "call", raising=False)
     assert await make().call(Flaky(1)) == 2
+
+
+async def test_adapters_judge_by_the_arguments():
+    """What bind() is for: who is calling what decides, and not the error alone."""
+    judged = []
+
+    def is_retryable(error, args):
+        judged.append((type(error), args))
+        return len(judged) < 3
+
+    call = make(attempts=9).bind(Flaky(9), is_retryable=is_retryable)
+    with pytest.raises(ConnectionError):
+        await call("a", "b")
+    assert judged == [(ConnectionError, ("a", "b"))] * 3
 
 
 def test_one_object_in_many_event_loops():

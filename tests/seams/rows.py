@@ -14,10 +14,12 @@ from typing import Any
 
 import mcp_circuit
 import mcp_middleware as mm
+from mcp_retry import Retry, RetryMiddleware
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
     "circuit": lambda: mcp_circuit.CircuitMiddleware(lambda tool: mcp_circuit.CircuitBreaker()),
+    "retry": lambda: RetryMiddleware(Retry(on=ConnectionError)),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

@@ -30,15 +30,11 @@ def unmet(exclusives: Sequence[Exclusive], roles: Collection[str]) -> Exclusive 
 def ancestors(roles: Mapping[str, Role], names: Collection[str]) -> dict[str, str | None]:
     """Return the known ones of *names* and all they inherit from, each with the role that brought it, nearest first."""
     found: dict[str, str | None] = {name: None for name in sorted(names) if name in roles}
-    front = list(found)
-    while front:
-        following: list[str] = []
-        for heir in front:
-            for name in roles[heir].inherits:
-                if name in roles and name not in found:
-                    found[name] = heir
-                    following.append(name)
-        front = following
+    waiting = list(found)
+    for heir in waiting:  # which grows on the way
+        above = [name for name in roles[heir].inherits if name in roles and name not in found]
+        found.update(dict.fromkeys(above, heir))
+        waiting += above
     return found
 
 
@@ -220,7 +216,7 @@ def _unconditional(parts: Parts, effect: str, grants: Sequence[str | Grant]) -> 
     return Patterns(
         (pattern, (effect, number, grant.permission))
         for number, grant in enumerate(cast("Sequence[Grant]", grants))
-        if grant.when is grant.until is None and not grant.scopes and not grant.obligations
+        if grant.when is None and grant.until is None and not grant.scopes and not grant.obligations
         for pattern in _meaning(parts, grant)
     )
 

@@ -95,7 +95,8 @@ class _AllOf:
 
     def __call__(self, request: Request) -> bool:
         # All are run: an error in the last must not hide behind a "false" of the first when the rule is a denial.
-        return all([test(request) for test in self.tests])
+        answers = [test(request) for test in self.tests]
+        return all(answers)
 
 
 def _test(path: str, name: str, expected: Any) -> tuple[Condition | None, str | None]:

@@ -157,10 +157,13 @@ def read(document: object) -> tuple[Parts, list[Problem]]:
 def parse_json(text: str | bytes) -> object:
     """Return what JSON *text* says; a repeated key, NaN or a syntax error raises PolicyError."""
     problems: list[Problem] = []
+    found: object = None
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in items]
-        problems.extend(Problem("JSON", f"{key!r} stands there twice") for key in dict.fromkeys(keys) if keys.count(key) > 1)
+        problems.extend(
+            Problem("JSON", f"{key!r} stands there twice") for key in dict.fromkeys(keys) if keys.count(key) > 1
+        )
         return dict(items)
 
     def constant(name: str) -> None:
@@ -178,7 +181,7 @@ def parse_json(text: str | bytes) -> object:
 def parse_toml(text: str) -> object:
     """Return what TOML *text* says; needs Python 3.11, where the standard library can read it."""
     try:
-        import tomllib  # noqa: PLC0415  # absent from Python 3.10
+        import tomllib  # type: ignore[import-not-found]  # noqa: PLC0415  # absent from Python 3.10
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("TOML needs Python 3.11; read it as you like and use Policy.from_dict") from error
     try:

@@ -32,7 +32,9 @@ __all__ = ["LONGEST", "Decision", "Engine", "Reason", "Rule"]
 VIEWS, REMEMBERED = 1024, 4096  # whichever is full is emptied, so that keeping it costs nothing on the way
 LONGEST = 4096  # characters of a permission; a longer one is nobody's
 
-Reason: TypeAlias = Literal["granted", "denied", "scope", "condition", "obligation", "default", "separation", "invalid"]
+Reason: TypeAlias = Literal[
+    "granted", "denied", "scope", "condition", "obligation", "default", "separation", "invalid", "anonymous"
+]
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,7 @@ class _View:
 
     def settle(self, permission: str) -> bool | _Open:
         """Return the answer, or what it depends on."""
-        if self.excluded or len(permission) > LONGEST:
-            return False
-        verdict = False
-        is_open = False
+        verdict = is_open = False
         for rule in self.rules.find(permission):
             if rule.is_open:
                 is_open = True
@@ -109,6 +108,8 @@ class _View:
                 return False
             else:
                 verdict = True
+        if self.excluded or len(permission) > LONGEST:
+            return False
         if self.covers is not None and not self.covers.find(permission):
             return False
         return _Open(*self.found(permission)) if is_open else verdict
@@ -146,6 +147,20 @@ class Engine:
         if self._denier(verdict.denies, request) is not None:
             return False
         return any(self._shortfall(view, rule, request, ()).reason == "granted" for rule in verdict.allows)
+
+    def visible(self, subject: Subject, permission: str, scopes_aside: bool) -> bool:
+        """Say whether some arguments, and any scopes if they stand aside, would be allowed."""
+        key = (subject.key[0], None) if scopes_aside else subject.key
+        view = self._views.get(key) or self.view(key)
+        verdict = view.memory.get(permission)
+        if verdict is None:
+            verdict = _remembered(view, permission)
+        if not isinstance(verdict, _Open):
+            return verdict
+        return any(
+            not self._is_over(rule) and (view.held is None or view.held.issuperset(rule.grant.scopes))
+            for rule in verdict.allows
+        )
 
     def decide(
         self, subject: Subject, permission: str, arguments: Mapping[str, Any] | None, fulfilled: Collection[str]
@@ -281,5 +296,5 @@ def _compiled(parts: Parts) -> Iterator[Rule]:
     for place, effect, role, grant in rules(parts):
         test = condition_from(grant.when)[0] if isinstance(grant.when, Mapping) else grant.when
         is_open = bool(test or grant.until or grant.scopes or grant.obligations)
-        until = grant.until and grant.until.timestamp()
+        until = None if grant.until is None else grant.until.timestamp()
         yield Rule(grant.name or place, effect == "deny", role, grant, test, until, is_open)

@@ -14,7 +14,7 @@ effect of its own for each role, which lets a second role undo a denial; rules i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from . import document, review
 from .checks import ancestors, problems_in, unmet
 from .conditions import Subject
 from .engine import Decision, Engine
-from .rules import Exclusive, PolicyError, Problem
+from .rules import Assignment, Exclusive, Grant, PolicyError, Problem, Role, Scope
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,29 +49,45 @@ class Policy:
     - ``users``: user → roles, each a name or an ``Assignment``; when there are users, roles come from here alone, but
       for those named in ``external``, which a token may bring;
     - ``aliases``: a word → the permissions it stands for in rules;
-    - ``scopes``: scope of an access token → ``Scope``; when there are any, a token limits what its bearer's roles grant;
+    - ``scopes``: scope of an access token → ``Scope``; when there are any, a token limits what roles grant;
     - ``ssd``, ``dsd``: ``Exclusive`` sets of roles, that nobody may have, or have active, together.
 
     *clock* returns the seconds since 1970, for rules that end.  Raises PolicyError with everything that is wrong.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, **parts: Any) -> None:
-        found, problems = document.read(parts)
-        problems += problems_in(found)
+    def __init__(
+        self,
+        *,
+        roles: Mapping[str, Role | Mapping[str, object]] | None = None,
+        deny: Iterable[str | Grant | Mapping[str, object]] = (),
+        users: Mapping[str, Iterable[str | Assignment | Mapping[str, object]]] | None = None,
+        external: Iterable[str] | None = None,
+        aliases: Mapping[str, Iterable[str]] | None = None,
+        scopes: Mapping[str, Scope | Mapping[str, object]] | None = None,
+        ssd: Iterable[Exclusive | Mapping[str, object]] = (),
+        dsd: Iterable[Exclusive | Mapping[str, object]] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        tables = {"roles": roles, "users": users, "aliases": aliases, "scopes": scopes}
+        given = {key: table for key, table in tables.items() if table is not None}
+        self._become({**given, "deny": deny, "external": external, "ssd": ssd, "dsd": dsd}, clock)
+
+    def _become(self, source: object, clock: Callable[[], float]) -> None:
+        parts, problems = document.read(source)
+        problems += problems_in(parts)
         if problems:
             raise PolicyError(problems)
-        self._engine = Engine(found, clock)
-        self._memories = self._engine.memories
-        self._parts = found
+        self._parts = parts
         self._clock = clock
+        self._engine = Engine(parts, clock)
+        self._memories = self._engine.memories
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any], *, clock: Callable[[], float] = time.time) -> Self:
-        """Make a policy of what any parser returned, of YAML for example; raises PolicyError."""
-        strange = [key for key in document if not isinstance(key, str) or key == "clock"]
-        if strange:
-            raise PolicyError([Problem("policy", f"unknown key {key!r}") for key in strange])
-        return cls(clock=clock, **document)
+    def from_dict(cls, source: object, *, clock: Callable[[], float] = time.time) -> Self:
+        """Make a policy of the mapping that any parser returned, of YAML for example; raises PolicyError."""
+        policy = cls.__new__(cls)
+        cls._become(policy, source, clock)
+        return policy
 
     @classmethod
     def from_json(cls, text: str | bytes, *, clock: Callable[[], float] = time.time) -> Self:
@@ -96,6 +112,14 @@ class Policy:
     def dump(self) -> dict[str, Any]:
         """Return the canonical document, of which ``from_dict`` makes an equal policy if it has no Python in it."""
         return document.dump(self._parts)
+
+    def patterns(self) -> Iterator[tuple[str, str]]:
+        """Yield the place and the text of every pattern, aliases and scopes included."""
+        parts = self._parts
+        found = [(rule.id, rule.grant.permission) for rule in self._engine.rules]
+        found += [(f"scopes.{name}.allow", pattern) for name, scope in parts.scopes.items() for pattern in scope.allow]
+        yield from ((place, pattern) for place, pattern in found if pattern not in parts.aliases)
+        yield from ((f"aliases.{name}", pattern) for name, meaning in parts.aliases.items() for pattern in meaning)
 
     def subject(
         self,
@@ -132,6 +156,19 @@ class Policy:
             return verdict
         return self._engine.allowed(subject, permission, arguments)
 
+    def visible(self, subject: Subject, permission: str, *, scopes_aside: bool = False) -> bool:
+        """Say whether *subject* may, or would with other arguments, an obligation met, or other scopes if so wished.
+
+        This is what a list shows: a condition is given the benefit of the doubt, here alone.
+        """
+        try:
+            verdict = self._memories[subject.key][permission]
+        except KeyError:
+            verdict = None
+        if verdict is True or (verdict is False and not scopes_aside):
+            return verdict
+        return self._engine.visible(subject, permission, scopes_aside)
+
     def decide(
         self,
         subject: Subject,
@@ -155,7 +192,7 @@ class Policy:
         deny: Iterable[str] = (),
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raise AssertionError, with the explanation of each, for permissions decided otherwise: a policy's unit test."""
+        """Raise AssertionError that explains each permission decided otherwise: the unit test of a policy."""
         wrong = [name for name in allow if not self.allowed(subject, name, arguments)]
         wrong += [name for name in deny if self.allowed(subject, name, arguments)]
         if wrong:

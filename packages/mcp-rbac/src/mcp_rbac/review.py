@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 from .conditions import Subject
-from .engine import Decision, Engine, Rule
+from .engine import Decision, Engine
 from .permission import Patterns
 from .rules import Problem
 
 __all__ = ["Change", "Holders", "diff", "explain", "lint", "permissions_of", "who_can"]
 
+_Kind: TypeAlias = Literal["role", "user"]
+_Holder: TypeAlias = tuple[_Kind, str]
 Verdict: TypeAlias = Literal["allowed", "conditional", "denied"]
 
 
@@ -30,7 +32,7 @@ class Holders:
 class Change:
     """What a new policy does to one role or user."""
 
-    kind: Literal["role", "user"]
+    kind: _Kind
     holder: str
     permission: str
     before: Verdict
@@ -66,18 +68,23 @@ _BECAUSE = {
     "default": "no rule allows it",
     "separation": "active roles exclude each other, so that none of them counts",
     "invalid": "the request is no permission",
+    "anonymous": "nobody is known to ask",
 }
 
 
 def who_can(engine: Engine, permission: str) -> Holders:
     """Return who may do *permission*."""
     granting = {rule.role for rule in engine.grants.find(permission)}
-    found: dict[tuple[str, Verdict], list[str]] = {}
+    found: dict[tuple[_Kind, Verdict], list[str]] = {}
     for kind, holder, subject in _holders(engine):
         if not granting.isdisjoint(rule.role for rule in engine.rules_of(subject)):
             found.setdefault((kind, _verdict(engine, subject, permission)), []).append(holder)
-    keys = [(kind, verdict) for verdict in ("allowed", "conditional") for kind in ("role", "user")]
-    return Holders(*(tuple(sorted(found.get(cast("Any", key), ()))) for key in keys))
+    return Holders(
+        roles=tuple(sorted(found.get(("role", "allowed"), ()))),
+        users=tuple(sorted(found.get(("user", "allowed"), ()))),
+        conditional_roles=tuple(sorted(found.get(("role", "conditional"), ()))),
+        conditional_users=tuple(sorted(found.get(("user", "conditional"), ()))),
+    )
 
 
 def permissions_of(engine: Engine, subject: Subject) -> tuple[str, ...]:
@@ -88,8 +95,8 @@ def permissions_of(engine: Engine, subject: Subject) -> tuple[str, ...]:
 
 def diff(old: Engine, new: Engine) -> tuple[Change, ...]:
     """Return who gains and loses what; a pattern stands for itself: only stars match its stars."""
-    before = {(kind, holder): subject for kind, holder, subject in _holders(old)}
-    after = {(kind, holder): subject for kind, holder, subject in _holders(new)}
+    before: dict[_Holder, Subject] = {(kind, holder): subject for kind, holder, subject in _holders(old)}
+    after: dict[_Holder, Subject] = {(kind, holder): subject for kind, holder, subject in _holders(new)}
     nobody = Subject()
     changes: list[Change] = []
     for kind, holder in sorted({*before, *after}):
@@ -103,7 +110,7 @@ def diff(old: Engine, new: Engine) -> tuple[Change, ...]:
 
 
 def lint(engine: Engine, objects: Mapping[str, Iterable[object]]) -> tuple[Problem, ...]:
-    """Return what does not fit to the *objects* that a server has, by action; and rules that an inherited one covers."""
+    """Return what does not fit to the *objects* of a server, by action; and grants that a denial always overrides."""
     problems: list[Problem] = []
     for action, items in objects.items():
         names = sorted({_name(item) for item in items})
@@ -133,7 +140,7 @@ def _undone(engine: Engine) -> Iterator[Problem]:
                 yield Problem(rule.id, f"{rule.grant.permission!r} is denied to every holder of {rule.role!r}")
 
 
-def _holders(engine: Engine) -> Iterator[tuple[Literal["role", "user"], str, Subject]]:
+def _holders(engine: Engine) -> Iterator[tuple[_Kind, str, Subject]]:
     for role in engine.parts.roles:
         yield "role", role, Subject(roles=[role])
     for user, assignments in engine.parts.users.items():
@@ -151,9 +158,9 @@ def _verdict(engine: Engine, subject: Subject, permission: str) -> Verdict:
 
 
 def _name(item: object) -> str:
-    fields = cast("Mapping[str, object]", item) if isinstance(item, Mapping) else {}
-    for field in ("uri", "uriTemplate", "uri_template", "name"):
-        value = fields.get(field, getattr(item, field, None))
-        if value is not None:
-            return str(value)
-    return str(item)
+    fields = ("uri", "uriTemplate", "uri_template", "name")
+    if isinstance(item, Mapping):
+        found = [cast("Mapping[str, object]", item).get(field) for field in fields]
+    else:
+        found = [getattr(item, field, None) for field in fields]
+    return str(next((value for value in found if value is not None), item))

@@ -1,6 +1,6 @@
 """What a policy consists of, as frozen values; a document spells the same names.
 
-    roles.editor = Role(inherits=["viewer"], allow=["tools/call:edit", Grant("tools/call:publish", until=…)], deny=[…])
+roles.editor = Role(inherits=["viewer"], allow=["tools/call:edit", Grant("tools/call:publish", until=…)], deny=[…])
 """
 
 from __future__ import annotations

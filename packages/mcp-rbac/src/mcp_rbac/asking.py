@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 def asked_by(ctx: Any) -> Asked:
     """Return what the message of *ctx* asks for."""
     # By the one field that the server reads: a name beside the URI of a resource must not lead the decision astray.
-    method = ctx.method if isinstance(ctx.method, str) else ""
+    method: str = ctx.method if isinstance(ctx.method, str) else ""
     params = params_of(ctx)
     if method == "completion/complete":
         return _completed(field_of(params, "ref"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias, cast
 
-from .conditions import condition_from
+from .conditions import condition_from, is_mapping
 from .permission import Patterns, fault_in
 from .rules import Exclusive, Grant, Parts, Problem, Role, meant
 
@@ -75,7 +75,7 @@ def _bad_rules(parts: Parts) -> Iterator[Problem]:
     for place, effect, _, grant in rules(parts):
         if grant.permission not in parts.aliases and (fault := fault_in(grant.permission)):
             yield Problem(place, fault + meant(grant.permission, parts.aliases))
-        if isinstance(grant.when, Mapping):
+        if is_mapping(grant.when):
             for where, fault in condition_from(grant.when)[1]:
                 yield Problem(".".join(filter(None, (place, "when", where))), fault)
         if grant.name is not None and names.setdefault(grant.name, place) is not place:
@@ -88,7 +88,9 @@ def _bad_rules(parts: Parts) -> Iterator[Problem]:
 
 
 def _bad_patterns(parts: Parts) -> Iterator[Problem]:
-    patterns = [(f"aliases.{name}", pattern) for name, meaning in parts.aliases.items() for pattern in meaning]
+    patterns: list[tuple[str, str]] = [
+        (f"aliases.{name}", pattern) for name, meaning in parts.aliases.items() for pattern in meaning
+    ]
     for name, scope in parts.scopes.items():
         patterns += [(f"scopes.{name}.allow", pattern) for pattern in scope.allow if pattern not in parts.aliases]
     yield from (Problem(place, fault) for place, pattern in patterns if (fault := fault_in(pattern)))
@@ -105,13 +107,12 @@ def _circles(parts: Parts) -> Iterator[Problem]:
 def _circles_of(above: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
     left = dict.fromkeys(_behind_circles(above))
     while left:
-        path = dict.fromkeys([next(iter(left))])
-        while (following := next((name for name in above[next(reversed(path))] if name in left), None)) is not None:
+        path = [next(iter(left))]
+        while (following := next((name for name in above[path[-1]] if name in left), None)) is not None:
             if following in path:
-                names = list(path)
-                yield names[names.index(following) :]
+                yield path[path.index(following) :]
                 break
-            path[following] = None
+            path.append(following)
         for name in path:
             del left[name]
 

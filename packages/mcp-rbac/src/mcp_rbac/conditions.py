@@ -16,9 +16,9 @@ import math
 import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
-__all__ = ["Condition", "Key", "Request", "Subject", "condition_from", "is_condition"]
+__all__ = ["Condition", "Key", "Request", "Subject", "condition_from", "is_condition", "is_mapping", "mapping_of"]
 
 
 Key: TypeAlias = tuple[frozenset[str], frozenset[str] | None]
@@ -63,6 +63,16 @@ class Request:
 Condition: TypeAlias = Callable[[Request], bool]
 
 
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Say whether *value* is a mapping, which in all that is read here has strings for keys."""
+    return isinstance(value, Mapping)
+
+
+def mapping_of(value: object) -> Mapping[str, Any]:
+    """Return *value* if it is a mapping, else an empty one."""
+    return value if is_mapping(value) else {}
+
+
 def is_condition(value: object) -> bool:
     """Say whether *value* is a sync function, or an object that is called like one."""
     called = getattr(value, "__call__", None)  # noqa: B004  # the method itself is wanted
@@ -77,10 +87,10 @@ def condition_from(table: Mapping[str, Any]) -> tuple[Condition | None, list[tup
     for path, comparisons in table.items():
         if not _is_path(path):
             faults.append((path, f"{path!r} is no path: it begins with {', '.join(_ROOTS)}"))
-        elif not isinstance(comparisons, Mapping) or not comparisons:
+        elif not mapping_of(comparisons):
             faults.append((path, f"a comparison is a table such as {{le = 5}}, not {comparisons!r}"))
         else:
-            for name, expected in cast("Mapping[str, Any]", comparisons).items():
+            for name, expected in mapping_of(comparisons).items():
                 test, fault = _test(path, name, expected)
                 tests += [test] if test else []
                 faults += [(f"{path}.{name}", fault)] if fault else []

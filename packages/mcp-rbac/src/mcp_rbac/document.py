@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .conditions import is_condition
+from .conditions import is_condition, is_mapping
 from .rules import Assignment, Exclusive, Grant, Parts, PolicyError, Problem, Role, Scope, meant
 
 __all__ = ["dump", "parse_json", "parse_toml", "read", "version_of"]
@@ -203,11 +203,13 @@ def version_of(document: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     if type(value) in _FIELDS:
-        found = {key: _plain(item) for key, item in vars(value).items() if item is not None and item != ()}
+        found: dict[str, Any] = {
+            key: _plain(item) for key, item in vars(value).items() if item is not None and item != ()
+        }
         short = type(value) in (Grant, Assignment) and len(found) == 1
         return next(iter(found.values())) if short else {key: item for key, item in found.items() if item != {}}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
+    if is_mapping(value):
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in cast("Sequence[Any]", value)]
     if isinstance(value, datetime):

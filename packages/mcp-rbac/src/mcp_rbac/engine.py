@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from .checks import ancestors, rules, unmet
-from .conditions import Condition, Key, Request, Subject, condition_from
+from .conditions import Condition, Key, Request, Subject, condition_from, is_mapping
 from .permission import Patterns
 from .rules import Grant, Parts
 
@@ -222,9 +222,9 @@ class Engine:
         lacking = tuple(name for name in rule.grant.obligations if name not in fulfilled)
         return _Shortfall("obligation", obligations=lacking) if lacking else _Shortfall("granted")
 
-    def _covering(self, permission: str) -> list[str]:
+    def _covering(self, permission: str) -> Sequence[str]:
         """Return the scope to ask for: the first in the policy that covers *permission*."""
-        return next(([name] for name in self.parts.scopes if self._coverage([name]).find(permission)), [])
+        return next(([name] for name in self.parts.scopes if self._coverage([name]).find(permission)), ())
 
     def view(self, key: Key) -> _View:
         """Return what one set of roles and scopes may do, built if it is not at hand."""
@@ -286,7 +286,7 @@ def _holds(rule: Rule, request: Request, *, in_doubt: bool) -> bool:
     if rule.test is None:
         return True
     try:
-        answer: object = rule.test(request)
+        answer = cast("object", rule.test(request))
     except Exception:  # noqa: BLE001  # whatever it is, the rule cannot be evaluated
         return in_doubt
     return answer if isinstance(answer, bool) else in_doubt
@@ -294,7 +294,7 @@ def _holds(rule: Rule, request: Request, *, in_doubt: bool) -> bool:
 
 def _compiled(parts: Parts) -> Iterator[Rule]:
     for place, effect, role, grant in rules(parts):
-        test = condition_from(grant.when)[0] if isinstance(grant.when, Mapping) else grant.when
+        test = condition_from(grant.when)[0] if is_mapping(grant.when) else grant.when
         is_open = bool(test or grant.until or grant.scopes or grant.obligations)
         until = None if grant.until is None else grant.until.timestamp()
         yield Rule(grant.name or place, effect == "deny", role, grant, test, until, is_open)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from ._seam import Refused
+from .conditions import is_mapping
 from .methods import LISTS, Listed
 
 __all__ = [
@@ -35,8 +36,8 @@ NOWHERE: str = f"x{secrets.token_hex(12)}"
 
 def field_of(params: object, name: str) -> Any:
     """Return one parameter of a request, from a mapping or a model; None where there is none."""
-    if isinstance(params, Mapping):
-        return cast("Mapping[str, Any]", params).get(name)
+    if is_mapping(params):
+        return params.get(name)
     return getattr(params, name, None)
 
 
@@ -69,10 +70,11 @@ def put_back(answer: Any, name: str) -> Any:
             cast("Any", answer).error = put_back(details, name)
     elif isinstance(answer, str):
         return _named(answer, name)
-    elif isinstance(answer, Mapping):
-        return {key: put_back(value, name) for key, value in cast("Mapping[str, Any]", answer).items()}
-    elif type(answer) is list or type(answer) is tuple:
-        return type(answer)(put_back(value, name) for value in cast("list[Any]", answer))
+    elif is_mapping(answer):
+        return {key: put_back(value, name) for key, value in answer.items()}
+    elif isinstance(answer, (list, tuple)):
+        values = [put_back(value, name) for value in cast("list[object]", answer)]
+        return tuple(values) if isinstance(answer, tuple) else values
     elif hasattr(answer, "model_copy"):
         return answer.model_copy(update={key: put_back(value, name) for key, value in vars(answer).items()})
     return answer

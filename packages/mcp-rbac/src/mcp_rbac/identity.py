@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias, cast
 
 from . import _seam as seam  # pyright: ignore[reportPrivateUsage]  # our own copy
-from .conditions import Subject
+from .conditions import Subject, mapping_of
 from .policy import Policy
 
 __all__ = ["SubjectOf", "by_client", "by_subject", "from_token", "is_local"]
@@ -89,8 +89,7 @@ def _claims(ctx: object) -> Mapping[str, Any]:
     else:
         auth = sys.modules.get("mcp.server.auth.middleware.auth_context")
         token = auth.get_access_token() if auth else None
-    claims = getattr(token, "claims", None)
-    return cast("Mapping[str, Any]", claims) if isinstance(claims, Mapping) else {}
+    return mapping_of(getattr(token, "claims", None))
 
 
 def _at(claims: Mapping[str, Any], path: str) -> object:

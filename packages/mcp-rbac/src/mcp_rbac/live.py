@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import anyio
 from anyio import to_thread
@@ -54,7 +54,7 @@ class LivePolicy:
     """The policy of the moment.
 
     *load* makes one, and is called at once: what it raises then is raised here.  *validate* raises for a policy that
-    must not be taken, as ``check_methods`` does for a server's.  *on_event* is told of every replacement, and of failures.
+    must not be taken, as ``check_methods`` does for a server's.  *on_event* is told of replacements and failures.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class LivePolicy:
                 await to_thread.run_sync(self.reload)
 
     def _loaded(self) -> Policy:
-        policy: object = self._load()
-        if not isinstance(policy, Policy):
+        policy = self._load()
+        if not isinstance(cast("object", policy), Policy):
             raise TypeError(f"LivePolicy needs load to return a Policy, got {policy!r}")
         if self._validate is not None:
             self._validate(policy)

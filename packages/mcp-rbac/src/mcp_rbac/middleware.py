@@ -25,11 +25,10 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast, g
 from . import hiding
 from ._seam import CallContext, arguments, as_fastmcp, is_internal, is_notification, principal, refuse, request_id
 from .asking import Asked, asked_by, of_uri
-from .conditions import Subject
+from .conditions import Subject, mapping_of
 from .engine import LONGEST, Decision, Reason
 from .identity import SubjectOf, from_token, is_local
-from .methods import HANDSHAKE, LISTS, check_methods
-from .permission import uri_spellings
+from .methods import HANDSHAKE, LISTS, OBJECTS, check_methods
 from .policy import Policy, SeparationOfDuty
 from .stepup import Challenge, settle
 
@@ -176,7 +175,7 @@ class RBACMiddleware:
     def _subject(self, ctx: Any, policy: Policy) -> tuple[Subject | None, Reason | None]:
         """Return who calls, or why nobody does."""
         try:
-            found = self._subject_of(ctx, policy)
+            found = cast("object", self._subject_of(ctx, policy))
             if found is None:
                 found = self._local if is_local(ctx) else self._anonymous
         except SeparationOfDuty:
@@ -199,26 +198,28 @@ class RBACMiddleware:
             ctx = self._narrowed(ctx, policy, subject)
         result = await call_next(ctx)
         if method in LISTS:
-            result = hiding.filtered(method, result, partial(self._sees, policy, subject, LISTS[method].method))
+            result = hiding.filtered(method, result, self._keeper(policy, subject, LISTS[method].method))
         return hiding.made_private(result)
 
-    def _sees(self, policy: Policy, subject: Subject, method: str, name: str) -> bool:
+    def _keeper(self, policy: Policy, subject: Subject, method: str) -> Callable[[str], bool]:
+        if OBJECTS[method] == "uri":
+            return lambda uri: self._sees(policy, subject, of_uri(method, uri))
+        visible, aside = policy.visible, self._on_deny == "challenge"
+        return lambda name: visible(subject, f"{method}:{name}", scopes_aside=aside)
+
+    def _sees(self, policy: Policy, subject: Subject, permissions: Collection[str]) -> bool:
         aside = self._on_deny == "challenge"
-        if method == "resources/read":
-            spellings = uri_spellings(name)
-            seen = (policy.visible(subject, f"{method}:{one}", scopes_aside=aside) for one in spellings)
-            return bool(spellings) and all(seen)
-        return policy.visible(subject, f"{method}:{name}", scopes_aside=aside)
+        return bool(permissions) and all(policy.visible(subject, one, scopes_aside=aside) for one in permissions)
 
     def _narrowed(self, ctx: Any, policy: Policy, subject: Subject) -> Any:
         """Leave of what the caller wants to hear the things he may list, and the resources he may subscribe to."""
-        wanted = hiding.field_of(hiding.params_of(ctx), "notifications")
-        kept: dict[str, Any] = {}
-        for key, value in wanted.items() if isinstance(wanted, Mapping) else ():
-            if key == "resourceSubscriptions" and isinstance(value, list):
-                kept[key] = [uri for uri in value if self._may_all(policy, subject, of_uri("resources/subscribe", uri))]
-            elif key in _LISTENED and self._may_all(policy, subject, (_LISTENED[key],)):
-                kept[key] = value
+        wanted = mapping_of(hiding.field_of(hiding.params_of(ctx), "notifications"))
+        may = partial(_may_all, policy, subject)
+        kept = {key: value for key, value in wanted.items() if key in _LISTENED and may([_LISTENED[key]])}
+        uris = wanted.get("resourceSubscriptions")
+        if isinstance(uris, list):
+            named = cast("list[object]", uris)
+            kept["resourceSubscriptions"] = [uri for uri in named if may(of_uri("resources/subscribe", uri))]
         return hiding.with_fields(ctx, {"notifications": kept})
 
     async def _deny(
@@ -235,7 +236,7 @@ class RBACMiddleware:
             )
         if self._on_deny == "explain":
             raise refuse(CODE, "access denied", _details(decision))
-        if subject is not None and asked.target and self._sees(policy, subject, asked.method, asked.target):
+        if subject is not None and asked.target and self._sees(policy, subject, asked.permissions):
             raise refuse(CODE, "access denied")
         if not asked.field:
             raise hiding.not_found(ctx.method)

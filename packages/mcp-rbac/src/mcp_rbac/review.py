@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from .conditions import Subject
+from .conditions import Subject, is_mapping
 from .engine import Decision, Engine
 from .permission import Patterns
 from .rules import Problem
@@ -159,8 +159,8 @@ def _verdict(engine: Engine, subject: Subject, permission: str) -> Verdict:
 
 def _name(item: object) -> str:
     fields = ("uri", "uriTemplate", "uri_template", "name")
-    if isinstance(item, Mapping):
-        found = [cast("Mapping[str, object]", item).get(field) for field in fields]
+    if is_mapping(item):
+        found = [item.get(field) for field in fields]
     else:
         found = [getattr(item, field, None) for field in fields]
     return str(next((value for value in found if value is not None), item))

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .conditions import is_condition, is_mapping
+from .conditions import is_condition, is_mapping, mapping_of
 from .rules import Assignment, Exclusive, Grant, Parts, PolicyError, Problem, Role, Scope, meant
 
 __all__ = ["dump", "parse_json", "parse_toml", "read", "version_of"]
@@ -209,7 +209,7 @@ def _plain(value: Any) -> Any:
         short = type(value) in (Grant, Assignment) and len(found) == 1
         return next(iter(found.values())) if short else {key: item for key, item in found.items() if item != {}}
     if is_mapping(value):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in mapping_of(value).items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in cast("Sequence[Any]", value)]
     if isinstance(value, datetime):

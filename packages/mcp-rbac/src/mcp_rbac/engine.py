@@ -294,7 +294,7 @@ def _holds(rule: Rule, request: Request, *, in_doubt: bool) -> bool:
 
 def _compiled(parts: Parts) -> Iterator[Rule]:
     for place, effect, role, grant in rules(parts):
-        test = condition_from(grant.when)[0] if is_mapping(grant.when) else grant.when
+        test = condition_from(grant.when)[0] if is_mapping(grant.when) else cast("Condition | None", grant.when)
         is_open = bool(test or grant.until or grant.scopes or grant.obligations)
         until = None if grant.until is None else grant.until.timestamp()
         yield Rule(grant.name or place, effect == "deny", role, grant, test, until, is_open)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from ._seam import Refused
-from .conditions import is_mapping
+from .conditions import is_mapping, mapping_of
 from .methods import LISTS, Listed
 
 __all__ = [
@@ -71,7 +71,7 @@ def put_back(answer: Any, name: str) -> Any:
     elif isinstance(answer, str):
         return _named(answer, name)
     elif is_mapping(answer):
-        return {key: put_back(value, name) for key, value in answer.items()}
+        return {key: put_back(value, name) for key, value in mapping_of(answer).items()}
     elif isinstance(answer, (list, tuple)):
         values = [put_back(value, name) for value in cast("list[object]", answer)]
         return tuple(values) if isinstance(answer, tuple) else values

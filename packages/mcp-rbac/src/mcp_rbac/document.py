@@ -201,10 +201,14 @@ def version_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def _attributes(value: object) -> dict[str, Any]:
+    return vars(value)
+
+
 def _plain(value: Any) -> Any:
     if type(value) in _FIELDS:
         found: dict[str, Any] = {
-            key: _plain(item) for key, item in vars(value).items() if item is not None and item != ()
+            key: _plain(item) for key, item in _attributes(value).items() if item is not None and item != ()
         }
         short = type(value) in (Grant, Assignment) and len(found) == 1
         return next(iter(found.values())) if short else {key: item for key, item in found.items() if item != {}}

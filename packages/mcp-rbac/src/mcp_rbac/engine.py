@@ -24,13 +24,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from .checks import ancestors, rules, unmet
 from .conditions import Condition, Key, Request, Subject, condition_from, is_mapping
-from .permission import Patterns
+from .permission import LONGEST, Patterns
 from .rules import Grant, Parts
 
-__all__ = ["LONGEST", "Decision", "Engine", "Reason", "Rule"]
+__all__ = ["Decision", "Engine", "Reason", "Rule"]
 
 VIEWS, REMEMBERED = 1024, 4096  # whichever is full is emptied, so that keeping it costs nothing on the way
-LONGEST = 4096  # characters of a permission; a longer one is nobody's
 
 Reason: TypeAlias = Literal[
     "granted", "denied", "scope", "condition", "obligation", "default", "separation", "invalid", "anonymous"

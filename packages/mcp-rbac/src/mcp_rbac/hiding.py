@@ -76,7 +76,7 @@ def put_back(answer: Any, name: str) -> Any:
         values = [put_back(value, name) for value in cast("list[object]", answer)]
         return tuple(values) if isinstance(answer, tuple) else values
     elif hasattr(answer, "model_copy"):
-        return answer.model_copy(update={key: put_back(value, name) for key, value in vars(answer).items()})
+        return answer.model_copy(update={key: put_back(value, name) for key, value in mapping_of(vars(answer)).items()})
     return answer
 
 

@@ -26,9 +26,10 @@ from . import hiding
 from ._seam import CallContext, arguments, as_fastmcp, is_internal, is_notification, principal, refuse, request_id
 from .asking import Asked, asked_by, of_uri
 from .conditions import Subject, mapping_of
-from .engine import LONGEST, Decision, Reason
+from .engine import Decision, Reason
 from .identity import SubjectOf, from_token, is_local
 from .methods import HANDSHAKE, LISTS, OBJECTS, check_methods
+from .permission import LONGEST
 from .policy import Policy, SeparationOfDuty
 from .stepup import Challenge, settle
 

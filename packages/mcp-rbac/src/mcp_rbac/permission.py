@@ -22,12 +22,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 
-__all__ = ["Patterns", "fault_in", "uri_spellings"]
+__all__ = ["LONGEST", "Patterns", "fault_in", "uri_spellings"]
 
 V = TypeVar("V")
+LONGEST = 4096  # characters of a permission or URI; a longer one is nobody's
 _ACTION_SEGMENT = re.compile(r"[A-Za-z0-9_.$*-]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_.$-]+(?:/[A-Za-z0-9_.$-]+)*(?::[!-)+-~]+)?")  # a short cut past what follows
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
@@ -214,6 +216,7 @@ def _walk(root: _Node[V], segments: list[str]) -> list[V]:
     return found + [value for node in nodes for value in node.ending]
 
 
+@lru_cache(4096)
 def uri_spellings(uri: str) -> tuple[str, ...]:
     """Return what must be granted, all of it, before *uri* may be read; nothing if it has more than one reading.
 
@@ -223,7 +226,7 @@ def uri_spellings(uri: str) -> tuple[str, ...]:
     backslashes, control characters, and text that is not in Unicode's form NFC.
     """
     plain = unquote(uri, errors="replace") if "%" in uri and not _BAD_ESCAPE.search(uri) else uri
-    if not plain.isprintable() or not _DUBIOUS.isdisjoint(plain) or not unicodedata.is_normalized("NFC", plain):
+    if len(plain) > LONGEST or not plain.isprintable() or not _DUBIOUS.isdisjoint(plain) or not unicodedata.is_normalized("NFC", plain):
         return ()
     plain = _with_plain_authority(plain)
     before = re.split(r"[?#]", plain, maxsplit=1)[0]

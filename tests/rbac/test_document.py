@@ -83,9 +83,9 @@ def test_toml_is_what_it_says_in_python():
     assert read.version == IN_PYTHON.version
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="later Pythons have tomllib")
-def test_toml_on_python_3_10():
+def test_toml_on_python_3_10(monkeypatch):
     """The message says what to do instead."""
+    monkeypatch.setitem(sys.modules, "tomllib", None)
     with pytest.raises(ModuleNotFoundError, match="from_dict"):
         Policy.from_toml(TOML)
 
@@ -211,6 +211,10 @@ def role(**rules):
                 "ssd": [{"roles": ["r", "s"]}],
             },
             "users.ann: has roles that exclude each other",
+        ),
+        (
+            {"scopes": {"a": {"implies": ["b"]}, "b": {"implies": ["a"]}, "c": {"implies": ["a"]}}},
+            "scopes.a: implies itself: a → b → a",
         ),
         ({"aliases": {"a": ["b c"]}}, "aliases.a: 'b c' needs an action"),
         ({"scopes": {"a": {"allow": ["b c"]}}}, "scopes.a.allow: 'b c' needs an action"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -578,6 +579,67 @@ def test_protect_is_for_servers_with_a_chain():
     """The others have another way, which the message names."""
     with pytest.raises(TypeError, match="protect takes a server of mcp 2.x or FastMCP 4"):
         guarded().protect(object())
+
+
+class Lowlevel:
+    """What ``protect`` touches of the SDK's server."""
+
+    def __init__(self):
+        self.middleware, self.get_tool_input_schema = [], {"open_x": "schema", "secret": "schema"}.get
+        self.cache_hints = {"tools/list": Hint("public", 5), "prompts/list": Hint("private", 6)}
+
+
+@dataclass(frozen=True)
+class Hint:
+    scope: str
+    ttl_ms: int
+
+
+@pytest.mark.parametrize("attribute", ["_lowlevel_server", "_mcp_server", ""])
+def test_protect(attribute):
+    """The doors beside the chain: schemas before it, cache marks after it."""
+    lowlevel, one = Lowlevel(), guarded()
+    one.protect(SimpleNamespace(**{attribute: lowlevel}) if attribute else lowlevel)
+    assert lowlevel.middleware == [one]
+    assert lowlevel.cache_hints == {"tools/list": Hint("private", 5), "prompts/list": Hint("private", 6)}
+    assert [lowlevel.get_tool_input_schema(name) for name in ("open_x", "secret", "absent")] == ["schema", None, None]
+    lowlevel.get_tool_input_schema = None
+    guarded(local=None).protect(lowlevel)
+    assert lowlevel.get_tool_input_schema is None
+
+
+def test_protect_fastmcp(monkeypatch):
+    """Through its own chain."""
+    monkeypatch.setattr("mcp_rbac.middleware.as_fastmcp", lambda middleware: ("adapted", middleware))
+    added, lowlevel, one = [], Lowlevel(), guarded()
+    one.protect(SimpleNamespace(_mcp_server=lowlevel, add_middleware=added.append))
+    assert (added, lowlevel.middleware) == ([("adapted", one)], [])
+
+
+async def test_errors_of_both_sdks(monkeypatch):
+    """The SDK's own class, without which code and data would be lost."""
+
+    class McpError(Exception):
+        def __init__(self, error):
+            self.error = error
+
+    old = SimpleNamespace(McpError=McpError, ErrorData=lambda code, message: (code, message))
+    new = SimpleNamespace(MCPError=lambda *details: LookupError(*details))
+    for sdk, expected in ((old, McpError), (new, LookupError)):
+        monkeypatch.setitem(sys.modules, "mcp.shared.exceptions", sdk)
+        with pytest.raises(expected) as caught:
+            await guarded()(Ctx("acme/x"), Server())
+        assert getattr(caught.value, "error", caught.value.args)[:2] == (-32601, "Method not found")
+
+
+async def test_token_in_a_context_variable(monkeypatch):
+    """Of the 2.x SDK, where a decorated function has no request."""
+    token = SimpleNamespace(client_id="app", scopes=[], subject="ann", claims={"groups": ["r"]})
+    monkeypatch.setitem(
+        sys.modules, "mcp.server.auth.middleware.auth_context", SimpleNamespace(get_access_token=lambda: token)
+    )
+    one = RBACMiddleware(POLICY, subject=from_token(roles="groups"))
+    assert await one(tool("open_x"), Server(open_x={"ok": 1})) == {"ok": 1}
 
 
 def test_handshake_and_rest_are_all_methods():

@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import mcp_middleware as mm
+import mcp_rbac
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
+    "rbac": lambda: mcp_rbac.RBACMiddleware(
+        mcp_rbac.Policy(roles={"all": {"allow": ["**"]}}),
+        local=mcp_rbac.Subject(roles=["all"]),
+        anonymous=mcp_rbac.Subject(roles=["all"]),
+    ),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

@@ -178,8 +178,14 @@ def role(**rules):
         (role(allow=[{"permission": "x", "when": {"args..n": {"eq": 1}}}]), "'args..n' is no path"),
         (role(allow=[{"permission": "x", "when": {"args.n": 5}}]), "when.args.n: a comparison is a table"),
         (role(allow=[{"permission": "x", "when": {"args.n": {"eqq": 5}}}]), "when.args.n.eqq: 'eqq' is no comparison"),
-        (role(allow=[{"permission": "x", "when": {"args.n": {"le": True}}}]), "le needs a string or a number, got True"),
-        (role(allow=[{"permission": "x", "when": {"args.n": {"eq": None}}}]), "eq needs a string or a number, got None"),
+        (
+            role(allow=[{"permission": "x", "when": {"args.n": {"le": True}}}]),
+            "le needs a string or a number, got True",
+        ),
+        (
+            role(allow=[{"permission": "x", "when": {"args.n": {"eq": None}}}]),
+            "eq needs a string or a number, got None",
+        ),
         (role(allow=[{"permission": "x", "when": {"args.n": {"le": float("nan")}}}]), "got nan"),
         (role(allow=[{"permission": "x", "when": {"args.n": {"in": "ab"}}}]), "in needs a list of strings, numbers"),
         (role(allow=[{"permission": "x", "when": {"args.n": {"in": [[]]}}}]), "in needs a list of strings, numbers"),
@@ -196,10 +202,16 @@ def role(**rules):
         ({**role(), "external": ["t"]}, "external[0]: unknown role 't'"),
         ({**role(), "ssd": [{"roles": ["r", "t"]}]}, "ssd[0].roles[1]: unknown role 't'"),
         ({**role(), "ssd": [{"roles": ["r", "s"], "max": 0}]}, "ssd[0].max: wants an integer of at least 1, got 0"),
-        ({**role(), "dsd": [{"roles": ["r", "s"], "max": True}]}, "dsd[0].max: wants an integer of at least 1, got True"),
+        (
+            {**role(), "dsd": [{"roles": ["r", "s"], "max": True}]},
+            "dsd[0].max: wants an integer of at least 1, got True",
+        ),
         ({**role(), "dsd": [{"roles": ["r", "s"], "max": 2}]}, "dsd[0]: max = 2 of 2 roles forbids nothing"),
         ({**role(), "dsd": [{}]}, "dsd[0]: needs 'roles'"),
-        ({**role(inherits=["s"]), "dsd": [{"roles": ["r", "s"]}]}, "roles.r: nobody can hold it: with what it inherits"),
+        (
+            {**role(inherits=["s"]), "dsd": [{"roles": ["r", "s"]}]},
+            "roles.r: nobody can hold it: with what it inherits",
+        ),
         (
             {**role(), "users": {"ann": ["r", "s"]}, "ssd": [{"roles": ["r", "s"]}]},
             "users.ann: has roles that exclude each other: more than 1 of r, s come together",

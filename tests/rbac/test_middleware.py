@@ -9,7 +9,19 @@ from typing import Any
 
 import anyio
 import pytest
-from mcp_rbac import CODE, AccessDecided, Grant, METHODS, Policy, PolicyError, Principal, RBACMiddleware, Role, Subject, from_token
+from mcp_rbac import (
+    CODE,
+    AccessDecided,
+    Grant,
+    METHODS,
+    Policy,
+    PolicyError,
+    Principal,
+    RBACMiddleware,
+    Role,
+    Subject,
+    from_token,
+)
 from mcp_rbac import hiding
 
 from tests.rbac.world import ME, POLICY, Ctx, Server, guarded, over_http, tool
@@ -84,7 +96,11 @@ async def test_names_are_put_back_wherever_they_stand():
     with pytest.raises(SdkError) as caught:
         await guarded()(Ctx("resources/read", {"uri": "a://b"}), sdk)
     error = caught.value.error
-    assert (error.code, error.message, error.data) == (-32602, "Unknown: a://b", {"uri": ["a://b"], "n": ("a://b", 5, None)})
+    assert (error.code, error.message, error.data) == (
+        -32602,
+        "Unknown: a://b",
+        {"uri": ["a://b"], "n": ("a://b", 5, None)},
+    )
 
     async def wrapped(ctx):
         return Model(root=Model(text=f"<{ctx.params['name']}>", count=3))
@@ -230,7 +246,11 @@ def listing(key, *names, identity="name"):
         ("tools/list", listing("tools", "open_b", "secret", "open_a"), [0, 2]),
         ("prompts/list", listing("prompts", "hi", "other"), [0]),
         ("resources/list", listing("resources", "mem://x", "docs://x", identity="uri"), [1]),
-        ("resources/templates/list", listing("resourceTemplates", "mem://{x}", "docs://{x}", identity="uriTemplate"), [1]),
+        (
+            "resources/templates/list",
+            listing("resourceTemplates", "mem://{x}", "docs://{x}", identity="uriTemplate"),
+            [1],
+        ),
     ],
 )
 async def test_lists_are_filtered(method, result, kept):
@@ -257,7 +277,9 @@ async def test_lists_of_models():
         assert getattr(found, "cache_scope", "private") == "private"
         found = getattr(found, "root", found)
         assert [item.name for item in getattr(found, "tools", found)] == ["open_a"]
-    templates = Model(resource_templates=[SimpleNamespace(uri_template="mem://{x}", name="docs://a"), SimpleNamespace()])
+    templates = Model(
+        resource_templates=[SimpleNamespace(uri_template="mem://{x}", name="docs://a"), SimpleNamespace()]
+    )
     found = await guarded()(Ctx("resources/templates/list"), Server(**{"resources/templates/list": templates}))
     assert found.resource_templates == []
 
@@ -390,7 +412,11 @@ async def test_obligations():
     both = {"approve": handler(True), "log": handler(True)}
     assert await guarded(CONDITIONAL, obligations=both)(tool("ship"), server) == {"shipped": 1}
     assert asked == [("ship", ("approve", "log"))] * 2
-    for others in ({}, {"approve": handler(True)}, *({**both, "log": handler(no)} for no in (False, "yes", None, OSError()))):
+    for others in (
+        {},
+        {"approve": handler(True)},
+        *({**both, "log": handler(no)} for no in (False, "yes", None, OSError())),
+    ):
         assert (await refused(guarded(CONDITIONAL, obligations=others), tool("ship"), server))[0] == CODE
     assert len(server.seen) == 1
 

@@ -73,7 +73,21 @@ def test_index_of_many_patterns():
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", ":x", "tools call:x", "tools/call:", "a/**:x", "x:**/y", "x:a**", "x:*a*", "x:a\tb", "x:a ", "x:e\u0301", 7, None],
+    [
+        "",
+        ":x",
+        "tools call:x",
+        "tools/call:",
+        "a/**:x",
+        "x:**/y",
+        "x:a**",
+        "x:*a*",
+        "x:a\tb",
+        "x:a ",
+        "x:e\u0301",
+        7,
+        None,
+    ],
 )
 def test_fault(pattern):
     """What could not match as it reads is refused, with the words it has."""

@@ -63,7 +63,12 @@ def test_inheritance_of_any_depth():
 
 def test_way_through_a_diamond_is_the_shortest():
     """Several ways lead to a rule; the reader sees one, the same each time."""
-    roles = {"a": Role(inherits=["b", "c"]), "b": Role(inherits=["d"]), "c": Role(inherits=["d"]), "d": Role(allow=["x"])}
+    roles = {
+        "a": Role(inherits=["b", "c"]),
+        "b": Role(inherits=["d"]),
+        "c": Role(inherits=["d"]),
+        "d": Role(allow=["x"]),
+    }
     assert policy(roles=roles).decide(Subject("ann", {"a"}), "x").path == ("a", "b", "d")
 
 
@@ -225,7 +230,12 @@ def test_visible_gives_a_condition_the_benefit_of_the_doubt():
     subject = Subject("ann", {"r"}, ())
     shown = [grant if isinstance(grant, str) else grant.permission for grant in allow]
     assert [name for name in shown if one.visible(subject, name)] == ["args", "duty", "plain"]
-    assert [name for name in shown if one.visible(subject, name, scopes_aside=True)] == ["args", "scoped", "duty", "plain"]
+    assert [name for name in shown if one.visible(subject, name, scopes_aside=True)] == [
+        "args",
+        "scoped",
+        "duty",
+        "plain",
+    ]
     assert one.allowed(subject, "plain", {"n": 2})
     assert one.visible(subject, "plain"), "remembered as well"
 
@@ -235,7 +245,12 @@ def test_assignments():
     users = {"ann": ["base", Assignment("there", tenant="acme"), {"role": "brief", "until": NOON}]}
     now = [NOON.timestamp() - 1]
     roles = {name: Role(allow=[name]) for name in ("base", "there", "brief", "given", "not_given")}
-    one = policy(roles={**roles, "not_given": Role()}, users={**users, "bob": ["not_given"]}, external=["given"], clock=lambda: now[0])
+    one = policy(
+        roles={**roles, "not_given": Role()},
+        users={**users, "bob": ["not_given"]},
+        external=["given"],
+        clock=lambda: now[0],
+    )
     assert one.subject("ann").roles == {"base", "brief"}
     assert one.subject("ann", tenant="acme").roles == {"base", "there", "brief"}
     now[0] += 1

@@ -117,7 +117,17 @@ def test_who_can(document, permission):
     assert policy.who_can(permission).roles == expected
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["roles", "users", "allow", "deny", "when", "permission", "ssd", "max", "r"]), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["roles", "users", "allow", "deny", "when", "permission", "ssd", "max", "r"]), inner
+            )
+        ),
+    )
+)
 def test_no_document_raises_anything_else(document):
     """A policy or a PolicyError, whatever a parser returns."""
     try:

@@ -132,7 +132,9 @@ def test_methods_of_mcp(pattern, said):
         assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("pattern", ["**", "tools/*:x", "*/list", "tools/*", "resources/templates/list", "ping", "acme/x:y", "acme/x"])
+@pytest.mark.parametrize(
+    "pattern", ["**", "tools/*:x", "*/list", "tools/*", "resources/templates/list", "ping", "acme/x:y", "acme/x"]
+)
 def test_methods_that_may_be_named(pattern):
     """Those of the protocol and those that were announced."""
     check_methods(Policy(roles={"r": Role([pattern])}), ["acme/x"])

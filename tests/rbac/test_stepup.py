@@ -142,7 +142,9 @@ async def test_answer_without_a_decision_passes_when_it_is_over():
     assert sent == [START, body(b"a", more=True), body(b"")]
 
 
-@pytest.mark.parametrize("url", ["", "/relative", "ftp://x", 'https://x/"', "https://x/ y", "https://x/\n", "https://é"])
+@pytest.mark.parametrize(
+    "url", ["", "/relative", "ftp://x", 'https://x/"', "https://x/ y", "https://x/\n", "https://é"]
+)
 def test_nonsense_url(url):
     """It stands in a header between quotes."""
     with pytest.raises(ValueError, match="resource_metadata"):

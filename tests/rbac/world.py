@@ -28,7 +28,9 @@ def tool(name, **arguments):
 
 def over_http(ctx, *, user=None, headers=None, **claims):
     """The same message over HTTP, with a token if there is a user."""
-    token = SimpleNamespace(client_id="app", scopes=claims.pop("scopes", []), subject=user, claims={"iss": "i", **claims})
+    token = SimpleNamespace(
+        client_id="app", scopes=claims.pop("scopes", []), subject=user, claims={"iss": "i", **claims}
+    )
     scope: dict[str, Any] = {"user": SimpleNamespace(access_token=token)} if user else {}
     request = SimpleNamespace(scope=scope, headers=headers or {"host": "x"})
     return Ctx(ctx.method, ctx.params, request=request, request_id=ctx.request_id)

@@ -38,10 +38,16 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("resources/list", {}),
     ("resources/templates/list", {}),
     ("prompts/list", {}),
-    *(("tools/call", {"name": name, "arguments": {"a": 1}}) for name in ("secret", "absent", "it's", 'say "hi"', "a\nb")),
+    *(
+        ("tools/call", {"name": name, "arguments": {"a": 1}})
+        for name in ("secret", "absent", "it's", 'say "hi"', "a\nb")
+    ),
     ("tools/call", {"name": "secret", "arguments": {"a": "no number"}}),
     ("tools/call", {"name": "secret", "arguments": 5}),
-    *(("resources/read", {"uri": uri}) for uri in ("mem://secret", "mem://about/secret", "mem://absent", "docs://a/../b")),
+    *(
+        ("resources/read", {"uri": uri})
+        for uri in ("mem://secret", "mem://about/secret", "mem://absent", "docs://a/../b")
+    ),
     ("resources/read", {"uri": "mem://secret", "name": "docs://open"}),
     *(("prompts/get", {"name": name, "arguments": {"name": "x"}}) for name in ("secret", "absent")),
     ("prompts/get", {"name": "secret"}),
@@ -188,7 +194,10 @@ async def test_unknown_is_answered_as_without_us(build: Any, era: str) -> None:
 @pytest.mark.parametrize("build", BUILDERS)
 async def test_hidden_is_unknown_over_http(build: Any) -> None:
     """Status and headers too."""
-    async with http(build(with_secrets=True, rbac=guard())) as one, http(build(with_secrets=False, rbac=guard())) as two:
+    async with (
+        http(build(with_secrets=True, rbac=guard())) as one,
+        http(build(with_secrets=False, rbac=guard())) as two,
+    ):
         for method, params in QUESTIONS:
             hidden, absent = await post(one, method, params), await post(two, method, params)
             assert hidden.status_code == absent.status_code
@@ -289,7 +298,10 @@ async def test_every_method_is_denied_by_default(build: Any, method: str) -> Non
 @pytest.mark.skipif(MCP < 2 or bool(FASTMCP), reason="MCPServer of mcp 2 has subscriptions/listen")
 async def test_listening_is_narrowed() -> None:
     """The server acknowledges what it heard of."""
-    async with talking(decorated(with_secrets=True, rbac=guard()), "modern") as peer, anyio.create_task_group() as tasks:
+    async with (
+        talking(decorated(with_secrets=True, rbac=guard()), "modern") as peer,
+        anyio.create_task_group() as tasks,
+    ):
         wanted = {"toolsListChanged": True, "resourceSubscriptions": ["docs://open", "mem://secret"]}
         tasks.start_soon(peer.request, "subscriptions/listen", {"notifications": wanted})
         await peer.heard("notifications/subscriptions/acknowledged")

@@ -36,8 +36,7 @@ Reason: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule as it is evaluated; ``id`` is its name, or its place in the policy."""
 
     id: str

@@ -149,10 +149,11 @@ class Patterns(Generic[V]):
 
     def add(self, pattern: str, value: V) -> None:
         """File *value* under *pattern*, in which ``fault_in`` finds nothing wrong."""
-        action, colon, object_ = pattern.partition(":")
         if "*" not in pattern:
             self._exact.setdefault(pattern, []).append(value)
-        elif pattern == "**":
+            return
+        action, colon, object_ = pattern.partition(":")
+        if pattern == "**":
             self._everything.append(value)
         elif "*" in action:
             root = self._actions.setdefault((action.count("/"), colon), _Node())
@@ -226,7 +227,12 @@ def uri_spellings(uri: str) -> tuple[str, ...]:
     backslashes, control characters, and text that is not in Unicode's form NFC.
     """
     plain = unquote(uri, errors="replace") if "%" in uri and not _BAD_ESCAPE.search(uri) else uri
-    if len(plain) > LONGEST or not plain.isprintable() or not _DUBIOUS.isdisjoint(plain) or not unicodedata.is_normalized("NFC", plain):
+    if (
+        len(plain) > LONGEST
+        or not plain.isprintable()
+        or not _DUBIOUS.isdisjoint(plain)
+        or not unicodedata.is_normalized("NFC", plain)
+    ):
         return ()
     plain = _with_plain_authority(plain)
     before = re.split(r"[?#]", plain, maxsplit=1)[0]

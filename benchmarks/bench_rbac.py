@@ -78,7 +78,7 @@ def remembered(rules: int) -> Run:
 
 
 def first_time(rules: int) -> Run:
-    view = Policy.from_dict(document(rules, wild=True))._engine.view(me(rules).key)  # noqa: SLF001  # past the memory
+    view = Policy.from_dict(document(rules, wild=True))._engine.view(me(rules).key)  # past the memory
     return partial(view.settle, f"tools/call:{asked(rules)}_x")
 
 

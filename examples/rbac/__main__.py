@@ -1,7 +1,6 @@
 """One server, three callers: what each of them sees, what is refused, and what the audit log says of it.
 
-The callers are told apart by an access token each, as over HTTP; the token is put where the SDK's bearer middleware
-would put it, so that the example needs no network.
+Over HTTP the callers would be told apart by their access tokens; here the example says who comes, and needs no network.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ POLICY = Policy.from_dict(
 CALLER = SimpleNamespace(user="nobody")
 
 
-def subject_of(ctx: Any, policy: Policy) -> Subject:
+def subject_of(_ctx: Any, policy: Policy) -> Subject:
     """Take the caller from where the example has put it; a server would say ``from_token(issuer=…)``."""
     return policy.subject(CALLER.user)
 

@@ -19,7 +19,7 @@ allow = ["tools/list", "read:resources", "tools/call:search_*"]
 inherits = ["viewer"]
 allow = [
     "tools/call:edit",
-    { permission = "tools/call:publish", name = "publishing", until = 2030-01-31T12:00:00+01:00, obligations = ["approve"] },
+    { permission = "tools/call:publish", name = "publishing", until = 2030-01-31T12:00:00+01:00, obligations = ["o"] },
     { permission = "tools/call:pay", when = { "args.amount" = { le = 1000 } }, scopes = ["pay"] },
 ]
 deny = ["tools/call:edit_prod"]
@@ -52,7 +52,7 @@ IN_PYTHON = Policy(
                     "tools/call:publish",
                     name="publishing",
                     until=datetime(2030, 1, 31, 12, tzinfo=timezone(timedelta(hours=1))),
-                    obligations=["approve"],
+                    obligations=["o"],
                 ),
                 Grant("tools/call:pay", when={"args.amount": {"le": 1000}}, scopes=["pay"]),
             ],

@@ -226,7 +226,7 @@ def test_visible_gives_a_condition_the_benefit_of_the_doubt():
         "taken",
     ]
     roles = {"r": Role(allow=allow, deny=[Grant("plain", when={"args.n": {"eq": 1}})])}
-    one = policy(roles=roles, deny=["taken*"], clock=lambda: NOON.timestamp())
+    one = policy(roles=roles, deny=["taken*"], clock=NOON.timestamp)
     subject = Subject("ann", {"r"}, ())
     shown = [grant if isinstance(grant, str) else grant.permission for grant in allow]
     assert [name for name in shown if one.visible(subject, name)] == ["args", "duty", "plain"]
@@ -357,6 +357,6 @@ def test_nonsense_subject(arguments, said):
 
 def test_policy_error_is_a_value_error():
     """Whoever catches bad configuration catches this."""
-    with pytest.raises(ValueError, match="1 problem in the policy\n  roles.r.allow") as caught:
+    with pytest.raises(ValueError, match=r"1 problem in the policy\n  roles\.r\.allow") as caught:
         policy(roles={"r": Role(allow=[""])})
     assert isinstance(caught.value, PolicyError)

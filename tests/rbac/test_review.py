@@ -7,11 +7,11 @@ import json
 import anyio
 import pytest
 from mcp_rbac import (
+    METHODS,
     Change,
     Grant,
     Holders,
     LivePolicy,
-    METHODS,
     Policy,
     PolicyError,
     PolicyRejected,

@@ -24,10 +24,9 @@ def body(text, *, more=False):
 
 class Token:
     client_id, subject = "app", "ann"
-    claims = {"groups": ["r"]}
 
     def __init__(self, *scopes):
-        self.scopes = list(scopes)
+        self.scopes, self.claims = list(scopes), {"groups": ["r"]}
 
 
 class User:

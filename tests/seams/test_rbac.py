@@ -242,7 +242,7 @@ async def post(client: Any, method: str, params: dict[str, Any], **headers: str)
 
 @pytest.mark.parametrize("build", BUILDERS)
 async def test_hidden_is_as_fast_as_unknown(build: Any) -> None:
-    """Medians within 10 %, of turns taken one after the other; noise may ask for a second try, a difference for more."""
+    """Medians within 10 %, of turns taken one after the other; noise may ask for another try."""
     async with talking(build(with_secrets=True, rbac=guard()), ERAS[-1]) as peer:
         ratios = []
         for _ in range(4):

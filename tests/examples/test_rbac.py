@@ -26,6 +26,6 @@ eve     find_paper: Unknown tool: find_paper
 def test_the_office_lets_each_caller_see_his_own() -> None:
     """Three callers, one server, and an audit log."""
     need("mcp", 2)
-    done = run("-m", "examples.rbac")
+    done = run("-m", "examples.rbac_office")
     assert done.returncode == 0, done.stderr
     assert done.stdout == PRINTED

@@ -1,1 +1,0 @@
-"""Who may do what in a stationer's office: ``python -m examples.rbac``."""

@@ -76,8 +76,12 @@ def put_back(answer: Any, name: str) -> Any:
         values = [put_back(value, name) for value in cast("list[object]", answer)]
         return tuple(values) if isinstance(answer, tuple) else values
     elif hasattr(answer, "model_copy"):
-        return answer.model_copy(update={key: put_back(value, name) for key, value in mapping_of(vars(answer)).items()})
+        return answer.model_copy(update={key: put_back(value, name) for key, value in _attributes(answer).items()})
     return answer
+
+
+def _attributes(model: object) -> dict[str, Any]:
+    return vars(model)
 
 
 def _named(text: str, name: str) -> str:
@@ -115,11 +119,11 @@ def filtered(method: str, result: Any, keep: Callable[[str], bool]) -> Any:
 
 def _kept(items: list[object], listed: Listed, keep: Callable[[str], bool]) -> list[object]:
     # What is on the wire is asked directly: a list of a hundred tools costs two thirds of what it would.
-    name = listed.identity[0]
+    name, given = listed.identity[0], cast("list[Any]", items)
     return [
         item
-        for item in cast("list[Any]", items)
-        if keep(item[name] if type(item) is dict and name in item else _identity(item, listed))
+        for item in given
+        if keep(item[name] if item.__class__ is dict and name in item else _identity(item, listed))
     ]
 
 

@@ -26,6 +26,7 @@ from mcp_rbac import (
 from mcp_rbac._seam import Refused
 
 from tests.rbac.world import ME, POLICY, Ctx, Server, guarded, over_http, tool
+from tests.support.schedule import run_shuffled
 from tests.support.sweep import Victim, sweep
 
 
@@ -470,6 +471,31 @@ async def test_failing_audit_denies():
     server = Server(open_x={})
     assert await refused(guarded(on_event=broken), tool("open_x"), server) == (CODE, "access denied", None)
     assert not server.seen
+
+
+def test_callers_do_not_mix_in_any_order_of_tasks():
+    """One object serves all of them at once: each is answered by his own rights, and audited under his own name."""
+
+    async def run():
+        events, heard = [], {}
+        one = RBACMiddleware(POLICY, subject=lambda ctx, policy: ctx.request, on_event=events.append)
+
+        async def slow(ctx):
+            await anyio.lowlevel.checkpoint()
+            heard[ctx.request.user] = ctx.params["name"]
+            return {}
+
+        async def call(user, roles):
+            await anyio.lowlevel.checkpoint()
+            await one(replace(tool("open_x"), request=Subject(user, roles)), slow)
+            assert heard[user] == ("open_x" if roles else hiding.NOWHERE)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(call, str(number), {"r"} if number % 2 else ())
+        assert sorted((event.user, event.allowed) for event in events) == [(str(n), n % 2 == 1) for n in range(10)]
+
+    run_shuffled(run)
 
 
 def test_cancelled_call_is_audited():

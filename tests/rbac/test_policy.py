@@ -5,7 +5,19 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
-from mcp_rbac import Assignment, Decision, Exclusive, Grant, Policy, PolicyError, Role, Scope, SeparationOfDuty, Subject
+from mcp_rbac import (
+    Assignment,
+    Decision,
+    Exclusive,
+    Grant,
+    Policy,
+    PolicyError,
+    Role,
+    Scope,
+    SeparationOfDuty,
+    Statistics,
+    Subject,
+)
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -323,6 +335,16 @@ def test_memory_is_bounded(monkeypatch):
         memories = one._memories
         assert len(memories) <= 8
         assert all(len(memory) <= 4 for memory in memories.values())
+
+
+def test_statistics():
+    """What an operator watches: the memory is the one thing that grows."""
+    one = policy(roles={"r": Role(allow=["x", "y"])}, deny=["z"])
+    assert one.statistics() == Statistics(roles=1, rules=3, sets=0, remembered=0)
+    for roles in ({"r"}, ()):
+        for name in "xyz":
+            one.allowed(Subject("ann", roles), name)
+    assert one.statistics() == Statistics(roles=1, rules=3, sets=2, remembered=6)
 
 
 def test_decision_carries_the_version():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._seam import Principal, as_fastmcp
 from .conditions import Condition, Request, Subject
-from .engine import Decision, Reason
+from .engine import Decision, Reason, Statistics
 from .identity import SubjectOf, by_client, by_subject, from_token
 from .live import LivePolicy, PolicyRejected, PolicyReplaced, load_file
 from .methods import HANDSHAKE, METHODS, check_methods
@@ -43,6 +43,7 @@ __all__ = [
     "Role",
     "Scope",
     "SeparationOfDuty",
+    "Statistics",
     "StepUp",
     "Subject",
     "SubjectOf",

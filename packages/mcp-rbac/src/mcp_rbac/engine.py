@@ -27,7 +27,7 @@ from .conditions import Condition, Key, Request, Subject, condition_from, is_map
 from .permission import LONGEST, Patterns
 from .rules import Grant, Parts
 
-__all__ = ["Decision", "Engine", "Reason", "Rule"]
+__all__ = ["Decision", "Engine", "Reason", "Rule", "Statistics"]
 
 VIEWS, REMEMBERED = 1024, 4096  # whichever is full is emptied, so that keeping it costs nothing on the way
 
@@ -66,6 +66,16 @@ class Decision:
     roles: tuple[str, ...] = ()
     obligations: tuple[str, ...] = ()
     version: str = ""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How large a policy is, and how much it remembers: sets of roles and scopes, and decisions of all of them."""
+
+    roles: int
+    rules: int
+    sets: int
+    remembered: int
 
 
 @dataclass(frozen=True)
@@ -186,6 +196,11 @@ class Engine:
             scopes=nearest.scopes,
             obligations=nearest.obligations,
         )
+
+    def statistics(self) -> Statistics:
+        """Count; two policies with equal counts are not equal."""
+        remembered = sum(map(len, self.memories.values()))
+        return Statistics(len(self.parts.roles), len(self.rules), len(self._views), remembered)
 
     def meaning(self, rule: Rule) -> Sequence[str]:
         """Return the patterns that *rule* stands for."""

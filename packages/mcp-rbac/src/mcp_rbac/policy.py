@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import document, review
 from .checks import ancestors, problems_in, unmet
 from .conditions import Subject
-from .engine import Decision, Engine
+from .engine import Decision, Engine, Statistics
 from .rules import Assignment, Exclusive, Grant, PolicyError, Problem, Role, Scope
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ class Policy:
     def version(self) -> str:
         """A hash of what the policy says, 16 hexadecimal digits; a condition in Python counts by its name alone."""
         return document.version_of(self.dump())
+
+    def statistics(self) -> Statistics:
+        """Return how large the policy is and how much it remembers."""
+        return self._engine.statistics()
 
     def dump(self) -> dict[str, Any]:
         """Return the canonical document, of which ``from_dict`` makes an equal policy if it has no Python in it."""

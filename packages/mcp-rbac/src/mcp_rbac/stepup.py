@@ -81,8 +81,7 @@ class StepUp:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
         if scope["type"] != "http" or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
+            return await self._app(scope, receive, send)
         exchange = _Exchange(send, self._metadata)
         await self._app({**scope, _KEY: exchange}, receive, exchange.pass_on)
 

@@ -71,6 +71,13 @@ def test_index_of_many_patterns():
     assert index.find("tools/call:team77x_deploy") == []
 
 
+def test_patterns_that_begin_alike():
+    """They share what they have in common, and nothing more."""
+    index = Patterns([("x:a*/b", 1), ("x:a*/c", 2), ("x:a*/**", 3), ("x:*/b", 4)])
+    assert sorted(index.find("x:az/b")) == [1, 3, 4]
+    assert sorted(index.find("x:az/c")) == [2, 3]
+
+
 @pytest.mark.parametrize(
     "pattern",
     [

@@ -80,10 +80,10 @@ class StepUp:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
-        if scope["type"] != "http" or scope["method"] != "POST":
-            return await self._app(scope, receive, send)
         exchange = _Exchange(send, self._metadata)
-        await self._app({**scope, _KEY: exchange}, receive, exchange.pass_on)
+        if scope["type"] == "http" and scope["method"] == "POST":
+            scope, send = {**scope, _KEY: exchange}, exchange.pass_on
+        await self._app(scope, receive, send)
 
 
 def settle(ctx: object, challenge: Challenge | None) -> None:

@@ -364,6 +364,13 @@ async def test_seen_and_refused():
     assert await refused(one, tool("pay", n="5"), server) == (CODE, "access denied", None)
 
 
+async def test_arguments_of_what_takes_none_do_not_count():
+    """A caller could add to the parameters whatever a condition wants to see."""
+    policy = Policy(roles={"r": Role([Grant("resources/read:docs://a", when={"args.key": {"eq": 1}})])})
+    ctx = Ctx("resources/read", {"uri": "docs://a", "arguments": {"key": 1}})
+    assert (await refused(guarded(policy), ctx, Server(**{"docs://a": {"leak": 1}})))[0] == CODE
+
+
 async def test_explained():
     """For servers whose users are trusted with the policy."""
     one = guarded(CONDITIONAL, on_deny="explain")

@@ -163,7 +163,7 @@ class RBACMiddleware:
         if subject is None or not asked.permissions:
             permission = asked.permissions[0] if asked.permissions else ctx.method
             return subject, Decision(False, reason or "invalid", str(permission)[:LONGEST], version=policy.version)
-        given = arguments(ctx)
+        given = _arguments(ctx)
         decision = _YES
         for permission in asked.permissions:
             if self._on_event is None and policy.allowed(subject, permission, given):
@@ -191,7 +191,9 @@ class RBACMiddleware:
             fulfil = self._obligations.get(name)
             if fulfil is None or not await _succeeds(fulfil, ctx, decision):
                 return decision
-        return self._source.current.decide(subject, decision.permission, arguments(ctx), fulfilled=decision.obligations)
+        return self._source.current.decide(
+            subject, decision.permission, _arguments(ctx), fulfilled=decision.obligations
+        )
 
     async def _pass(self, ctx: Any, call_next: Any, policy: Policy, subject: Subject) -> Any:
         method = ctx.method
@@ -292,6 +294,11 @@ async def _asking_for_nothing(ctx: Any, call_next: Any, asked: Asked) -> Any:
         hiding.put_back(error, asked.target)
         raise
     return hiding.put_back(result, asked.target)
+
+
+def _arguments(ctx: Any) -> Mapping[str, Any]:
+    # Of what takes arguments alone: elsewhere a server ignores them, and a caller could add what a condition wants.
+    return arguments(ctx) if ctx.method in ("tools/call", "prompts/get") else {}
 
 
 def _may_all(policy: Policy, subject: Subject, permissions: Collection[str]) -> bool:

@@ -101,6 +101,12 @@ def test_fault(pattern):
     assert repr(pattern) in fault_in(pattern)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+    """What was asked before must not answer for the code as it is now."""
+    uri_spellings.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("uri", "spellings"),
     [

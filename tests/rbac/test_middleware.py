@@ -442,6 +442,33 @@ async def test_obligation_is_no_shield_against_a_new_policy():
     assert await refused(one, tool("ship"), Server(ship={"leak": 1})) == (CODE, "access denied", None)
 
 
+async def test_obligation_is_met_for_all_that_is_asked():
+    """A URI with a query asks for two things; an approval of the one is none of the other."""
+    policy = Policy(roles={"r": Role([Grant("resources/read:docs://a?*", obligations=["approve"])])})
+
+    async def approve(ctx, decision):
+        return True
+
+    server = Server(**{"docs://a?q": {"leak": 1}})
+    with pytest.raises(LookupError, match="docs://a"):
+        await guarded(policy, obligations={"approve": approve})(Ctx("resources/read", {"uri": "docs://a?q"}), server)
+
+
+async def test_obligation_is_no_shield_against_a_lost_role():
+    """Who he is by then counts, too."""
+    users = {"ann": ["r"]}
+    old = Policy(roles={"r": Role([Grant("tools/call:ship", obligations=["approve"])])}, users=users)
+    new = Policy(roles={**old.dump()["roles"], "s": {}}, users={"ann": ["s"], "bob": ["r"]})
+    source = SimpleNamespace(current=old)
+
+    async def approve(ctx, decision):
+        source.current = new
+        return True
+
+    one = RBACMiddleware(source, obligations={"approve": approve})
+    assert (await one(over_http(tool("ship"), user="ann"), Server(ship={"leak": 1})))["isError"]
+
+
 async def test_audit():
     """3. One event a decision, with the names and without the values."""
     events: list[AccessDecided] = []

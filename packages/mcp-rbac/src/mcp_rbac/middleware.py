@@ -124,7 +124,7 @@ class RBACMiddleware:
         subject, decision = self._decide(ctx, asked, policy)
         try:
             if decision.reason == "obligation" and subject is not None:
-                decision = await self._fulfilled(ctx, subject, decision)
+                subject, decision = await self._fulfilled(ctx, asked, subject, decision)
         finally:
             self._tell(ctx, subject, decision)
         if not decision.allowed or subject is None:
@@ -158,7 +158,9 @@ class RBACMiddleware:
         seen = subject is not None and policy.visible(subject, f"tools/call:{name}")
         return lookup(name) if seen else None
 
-    def _decide(self, ctx: Any, asked: Asked, policy: Policy) -> tuple[Subject | None, Decision]:
+    def _decide(
+        self, ctx: Any, asked: Asked, policy: Policy, fulfilled: Collection[str] = ()
+    ) -> tuple[Subject | None, Decision]:
         subject, reason = self._subject(ctx, policy)
         if subject is None or not asked.permissions:
             permission = asked.permissions[0] if asked.permissions else ctx.method
@@ -168,7 +170,7 @@ class RBACMiddleware:
         for permission in asked.permissions:
             if self._on_event is None and policy.allowed(subject, permission, given):
                 continue
-            decision = policy.decide(subject, permission, given)
+            decision = policy.decide(subject, permission, given, fulfilled=fulfilled)
             if not decision.allowed:
                 break
         return subject, decision
@@ -185,15 +187,15 @@ class RBACMiddleware:
             return None, "invalid"
         return (found, None) if isinstance(found, Subject) else (None, "anonymous" if found is None else "invalid")
 
-    async def _fulfilled(self, ctx: Any, subject: Subject, decision: Decision) -> Decision:
-        """Meet the obligations, and decide again by the policy that is in force by then."""
+    async def _fulfilled(
+        self, ctx: Any, asked: Asked, subject: Subject, decision: Decision
+    ) -> tuple[Subject | None, Decision]:
+        """Meet the obligations, and decide all of it again, by the policy and the roles that are in force by then."""
         for name in decision.obligations:
             fulfil = self._obligations.get(name)
             if fulfil is None or not await _succeeds(fulfil, ctx, decision):
-                return decision
-        return self._source.current.decide(
-            subject, decision.permission, _arguments(ctx), fulfilled=decision.obligations
-        )
+                return subject, decision
+        return self._decide(ctx, asked, self._source.current, fulfilled=decision.obligations)
 
     async def _pass(self, ctx: Any, call_next: Any, policy: Policy, subject: Subject) -> Any:
         method = ctx.method

@@ -1,0 +1,1 @@
+"""Who may do what in a stationer's office: ``python -m examples.rbac_office``."""

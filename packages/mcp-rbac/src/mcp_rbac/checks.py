@@ -1,0 +1,238 @@
+"""What is wrong with a policy that is well written: names of nothing, circles, contradictions, dead rules.
+
+Each check reports all it finds.  None depends on what another found, so that one run shows everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias, cast
+
+from .conditions import condition_from, is_mapping
+from .permission import Patterns, fault_in
+from .rules import Exclusive, Grant, Parts, Problem, Role, meant
+
+__all__ = ["Effect", "ancestors", "problems_in", "rules", "unmet"]
+
+Effect: TypeAlias = Literal["allow", "deny"]
+
+
+def problems_in(parts: Parts) -> list[Problem]:
+    """Return every fault of *parts*."""
+    return [problem for check in _CHECKS for problem in check(parts)]
+
+
+def unmet(exclusives: Sequence[Exclusive], roles: Collection[str]) -> Exclusive | None:
+    """Return the first of *exclusives* that *roles*, inherited ones among them, break."""
+    return next((one for one in exclusives if sum(role in roles for role in one.roles) > one.max), None)
+
+
+def ancestors(roles: Mapping[str, Role], names: Collection[str]) -> dict[str, str | None]:
+    """Return the known ones of *names* and all they inherit from, each with the role that brought it, nearest first."""
+    found: dict[str, str | None] = {name: None for name in sorted(names) if name in roles}
+    waiting = list(found)
+    for heir in waiting:  # which grows on the way
+        above = [name for name in roles[heir].inherits if name in roles and name not in found]
+        found.update(dict.fromkeys(above, heir))
+        waiting += above
+    return found
+
+
+def _unknown_names(parts: Parts) -> Iterator[Problem]:
+    for place, names, known, kind in _references(parts):
+        for number, name in enumerate(names):
+            if name not in known:
+                yield Problem(f"{place}[{number}]", f"unknown {kind} {name!r}{meant(name, known)}")
+
+
+def _references(parts: Parts) -> Iterator[tuple[str, Sequence[str], Collection[str], str]]:
+    roles, scopes = parts.roles, parts.scopes
+    for name, role in roles.items():
+        yield f"roles.{name}.inherits", role.inherits, roles, "role"
+    for user, assignments in parts.users.items():
+        yield f"users.{user}", [assignment.role for assignment in assignments], roles, "role"
+    yield "external", parts.external or (), roles, "role"
+    for kind, exclusives in (("ssd", parts.ssd), ("dsd", parts.dsd)):
+        for number, exclusive in enumerate(exclusives):
+            yield f"{kind}[{number}].roles", exclusive.roles, roles, "role"
+    for name, scope in scopes.items():
+        yield f"scopes.{name}.implies", scope.implies, scopes, "scope"
+
+
+def rules(parts: Parts) -> Iterator[tuple[str, Effect, str | None, Grant]]:
+    """Yield the place, the effect, the role and the text of every rule; a denial for everyone has no role."""
+    for number, grant in enumerate(parts.deny):
+        yield f"deny[{number}]", "deny", None, grant
+    for name, role in parts.roles.items():
+        for number, grant in enumerate(cast("Sequence[Grant]", role.deny)):
+            yield f"roles.{name}.deny[{number}]", "deny", name, grant
+        for number, grant in enumerate(cast("Sequence[Grant]", role.allow)):
+            yield f"roles.{name}.allow[{number}]", "allow", name, grant
+
+
+def _bad_rules(parts: Parts) -> Iterator[Problem]:
+    names: dict[str, str] = {}
+    for place, effect, _, grant in rules(parts):
+        if grant.permission not in parts.aliases and (fault := fault_in(grant.permission)):
+            yield Problem(place, fault + meant(grant.permission, parts.aliases))
+        if is_mapping(grant.when):
+            for where, fault in condition_from(grant.when)[1]:
+                yield Problem(".".join(filter(None, (place, "when", where))), fault)
+        if grant.name is not None and names.setdefault(grant.name, place) is not place:
+            yield Problem(f"{place}.name", f"{grant.name!r} is the name of {names[grant.name]} already")
+        if effect == "deny" and (grant.scopes or grant.obligations):
+            yield Problem(place, "a denial takes neither scopes nor obligations: it would hold for some tokens only")
+        for number, scope in enumerate(grant.scopes if parts.scopes else ()):
+            if scope not in parts.scopes:
+                yield Problem(f"{place}.scopes[{number}]", f"unknown scope {scope!r}{meant(scope, parts.scopes)}")
+
+
+def _bad_patterns(parts: Parts) -> Iterator[Problem]:
+    patterns: list[tuple[str, str]] = [
+        (f"aliases.{name}", pattern) for name, meaning in parts.aliases.items() for pattern in meaning
+    ]
+    for name, scope in parts.scopes.items():
+        patterns += [(f"scopes.{name}.allow", pattern) for pattern in scope.allow if pattern not in parts.aliases]
+    yield from (Problem(place, fault) for place, pattern in patterns if (fault := fault_in(pattern)))
+
+
+def _circles(parts: Parts) -> Iterator[Problem]:
+    parents = {name: role.inherits for name, role in parts.roles.items()}
+    implied = {name: scope.implies for name, scope in parts.scopes.items()}
+    for kind, verb, above in (("roles", "inherits from", parents), ("scopes", "implies", implied)):
+        for circle in _circles_of(above):
+            yield Problem(f"{kind}.{circle[0]}", f"{verb} itself: {' → '.join([*circle, circle[0]])}")
+
+
+def _circles_of(above: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    left = dict.fromkeys(_behind_circles(above))
+    while left:
+        path = [next(iter(left))]
+        while (following := next((name for name in above[path[-1]] if name in left), None)) is not None:
+            if following in path:
+                yield path[path.index(following) :]
+                break
+            path.append(following)
+        for name in path:
+            del left[name]
+
+
+def _behind_circles(above: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the names that cannot be put after all that they rest on."""
+    below: dict[str, list[str]] = {}
+    waiting = {name: sum(other in above for other in others) for name, others in above.items()}
+    for name, others in above.items():
+        for other in others:
+            below.setdefault(other, []).append(name)
+    ready = [name for name, count in waiting.items() if not count]
+    while ready:
+        for name in below.get(ready.pop(), ()):
+            waiting[name] -= 1
+            if not waiting[name]:
+                ready.append(name)
+    return [name for name, count in waiting.items() if count]
+
+
+def _useless_exclusives(parts: Parts) -> Iterator[Problem]:
+    for kind, exclusives in (("ssd", parts.ssd), ("dsd", parts.dsd)):
+        for number, one in enumerate(exclusives):
+            if one.max >= len(one.roles):
+                yield Problem(f"{kind}[{number}]", f"max = {one.max} of {len(one.roles)} roles forbids nothing")
+
+
+def _broken_duties(parts: Parts) -> Iterator[Problem]:
+    if not (parts.ssd or parts.dsd):
+        return
+    both = [*parts.ssd, *parts.dsd]
+    for name in parts.roles:
+        if one := unmet(both, ancestors(parts.roles, [name])):
+            yield Problem(f"roles.{name}", f"nobody can hold it: with what it inherits {_broken(one)}")
+    for user, assignments in parts.users.items():
+        for tenant in dict.fromkeys([None, *(assignment.tenant for assignment in assignments)]):
+            names = [assignment.role for assignment in assignments if assignment.tenant in (None, tenant)]
+            if one := unmet(parts.ssd, ancestors(parts.roles, names)):
+                yield Problem(f"users.{user}", f"has roles that exclude each other: {_broken(one)}")
+                break
+
+
+def _broken(one: Exclusive) -> str:
+    return f"more than {one.max} of {', '.join(one.roles)} come together"
+
+
+def _unreachable_roles(parts: Parts) -> Iterator[Problem]:
+    if not parts.users:
+        return
+    assigned = [assignment.role for assignments in parts.users.values() for assignment in assignments]
+    reached = ancestors(parts.roles, [*assigned, *(parts.external or ())])
+    for name in parts.roles:
+        if name not in reached:
+            yield Problem(f"roles.{name}", "nobody can have it: no user has it or inherits it, nor is it external")
+
+
+def _shadowed_rules(parts: Parts) -> Iterator[Problem]:
+    for name, role in parts.roles.items():
+        if not role.deny and _all_literal(parts, cast("Sequence[Grant]", role.allow)):
+            continue  # the usual case, and most of the time it takes to make a large policy
+        above = {"deny": _unconditional(parts, "deny", role.deny)}
+        yield from _shadowed(parts, name, "deny", role.deny, above)
+        above["allow"] = _unconditional(parts, "allow", role.allow)
+        yield from _shadowed(parts, name, "allow", role.allow, above)
+
+
+def _all_literal(parts: Parts, grants: Sequence[Grant]) -> bool:
+    permissions = {grant.permission for grant in grants}
+    return len(permissions) == len(grants) and "*" not in "".join(permissions) and permissions.isdisjoint(parts.aliases)
+
+
+_Index = Patterns[tuple[str, int, str]]
+
+
+def _shadowed(
+    parts: Parts, role: str, effect: str, grants: Sequence[str | Grant], above: Mapping[str, _Index]
+) -> Iterator[Problem]:
+    for number, grant in enumerate(cast("Sequence[Grant]", grants)):
+        own = (effect, number, grant.permission)
+        for index in above.values():
+            covers = [_cover(index, pattern, own) for pattern in _meaning(parts, grant)]
+            if covers and all(covers):
+                message = f"{grant.permission!r} changes nothing beside {covers[0]}"
+                yield Problem(f"roles.{role}.{effect}[{number}]", message)
+                break
+
+
+def _cover(index: _Index, pattern: str, own: tuple[str, int, str]) -> str | None:
+    """Name a rule of *index* that matches all that *pattern* does: with ``**`` as one segment, and as two."""
+    found = index.find(pattern.replace("**", "*"))
+    if pattern.endswith("**"):
+        longer = index.find(pattern.replace("**", "*/*"))
+        found = [] if pattern == "**" else [rule for rule in found if rule in longer]
+    for effect, number, permission in found:
+        twin = effect == own[0] and permission == own[2]
+        if (effect, number) != own[:2] and not (twin and number > own[1]):
+            return f"{effect}[{number}]"
+    return None
+
+
+def _unconditional(parts: Parts, effect: str, grants: Sequence[str | Grant]) -> _Index:
+    return Patterns(
+        (pattern, (effect, number, grant.permission))
+        for number, grant in enumerate(cast("Sequence[Grant]", grants))
+        if grant.when is None and grant.until is None and not grant.scopes and not grant.obligations
+        for pattern in _meaning(parts, grant)
+    )
+
+
+def _meaning(parts: Parts, grant: Grant) -> Sequence[str]:
+    return parts.aliases.get(grant.permission) or (grant.permission,)
+
+
+_CHECKS: tuple[Callable[[Parts], Iterator[Problem]], ...] = (
+    _unknown_names,
+    _bad_rules,
+    _bad_patterns,
+    _circles,
+    _useless_exclusives,
+    _broken_duties,
+    _unreachable_roles,
+    _shadowed_rules,
+)

@@ -1,0 +1,223 @@
+"""From data to the parts of a policy, and back: strict, and with every fault in its place.
+
+Reading goes by the fields of the dataclasses in ``rules``: an unknown key is a fault, a value is of the kind its field
+wants or a fault, and reading goes on behind each, so that one run shows them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from .conditions import is_condition, is_mapping, mapping_of
+from .rules import Assignment, Exclusive, Grant, Parts, PolicyError, Problem, Role, Scope, meant
+
+__all__ = ["dump", "parse_json", "parse_toml", "read", "version_of"]
+
+T = TypeVar("T")
+
+
+class _Reader:
+    """Collects the faults met on the way."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def fault(self, place: str, message: str) -> None:
+        self.problems.append(Problem(place.removeprefix("policy."), message))
+
+    def table(self, value: object, place: str) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            self.fault(place, f"wants a table, got {value!r}")
+            return {}
+        found = cast("Mapping[object, Any]", value)
+        for key in found:
+            if not isinstance(key, str) or not key or key != key.strip():
+                self.fault(place, f"{key!r} is no name")
+        return {key: item for key, item in found.items() if isinstance(key, str)}
+
+    def sequence(self, value: object, place: str) -> Sequence[Any]:
+        if isinstance(value, (list, tuple, set, frozenset)):
+            found = cast("Sequence[Any]", value)
+            return sorted(found, key=str) if isinstance(value, (set, frozenset)) else found
+        self.fault(place, f"wants a list, got {value!r}")
+        return ()
+
+    def names(self, value: object, place: str) -> tuple[str, ...]:
+        seen: dict[str, None] = {}
+        for number, name in enumerate(self.sequence(value, place)):
+            if not isinstance(name, str) or not name:
+                self.fault(f"{place}[{number}]", f"wants a name, got {name!r}")
+            elif name in seen:
+                self.fault(f"{place}[{number}]", f"{name!r} stands there twice")
+            else:
+                seen[name] = None
+        return tuple(seen)
+
+    def text(self, value: object, place: str) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value):
+            self.fault(place, f"wants a string, got {value!r}")
+        return value if isinstance(value, str) else None
+
+    def moment(self, value: object, place: str) -> datetime | None:
+        try:
+            found = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
+        except ValueError:
+            found = object()
+        if isinstance(found, datetime) and found.tzinfo is not None:
+            return found
+        if value is not None:
+            self.fault(place, f"wants a date and time with its zone, such as 2030-01-31T12:00:00Z, got {value!r}")
+        return None
+
+    def condition(self, value: object, place: str) -> Any:
+        if isinstance(value, Mapping):
+            return self.table(cast("object", value), place)
+        if value is not None and not is_condition(value):
+            self.fault(place, f"wants a sync function of a Request, or a table of comparisons, got {value!r}")
+        return value
+
+    def number(self, value: object, place: str) -> int:
+        if type(value) is not int or value < 1:
+            self.fault(place, f"wants an integer of at least 1, got {value!r}")
+            return 1
+        return value
+
+    def record(self, kind: type[T], value: object, place: str) -> T | None:
+        """Read a table, or an instance of *kind*, field by field."""
+        readers = _FIELDS[kind]
+        given = vars(value) if isinstance(value, kind) else self.table(value, place)
+        for key in [key for key in given if key not in readers]:
+            self.fault(place, f"unknown key {key!r}{meant(key, readers)}")
+        lacking = [key for key in _REQUIRED.get(kind, ()) if key not in given]
+        if lacking and isinstance(value, Mapping):
+            self.fault(place, f"needs {' and '.join(map(repr, lacking))}")
+        found = {key: read(self, given[key], f"{place}.{key}") for key, read in readers.items() if key in given}
+        return None if any(found.get(key) is None for key in _REQUIRED.get(kind, ())) else kind(**found)
+
+    def records(self, kind: type[T], value: object, place: str, *, short: bool = False) -> tuple[T, ...]:
+        """Read a list of tables; where *short*, a string stands for a table of the first field alone."""
+        found: list[T] = []
+        for number, item in enumerate(self.sequence(value, place)):
+            brief = short and isinstance(item, str)
+            read = kind(item) if brief else self.record(kind, item, f"{place}[{number}]")  # type: ignore[call-arg]
+            found += [] if read is None else [read]
+        return tuple(found)
+
+    def tables(self, value: object, place: str, read: Callable[[Any, str], T | None]) -> dict[str, T]:
+        items = {name: read(item, f"{place}.{name}") for name, item in self.table(value, place).items()}
+        return {name: item for name, item in items.items() if item is not None}
+
+
+def _grants(reader: _Reader, value: object, place: str) -> tuple[Grant, ...]:
+    return reader.records(Grant, value, place, short=True)
+
+
+_Read = Callable[[_Reader, Any, str], Any]
+_FIELDS: Mapping[type, Mapping[str, _Read]] = {
+    Grant: {
+        "permission": _Reader.text,
+        "when": _Reader.condition,
+        "until": _Reader.moment,
+        "scopes": _Reader.names,
+        "obligations": _Reader.names,
+        "name": _Reader.text,
+    },
+    Role: {"allow": _grants, "deny": _grants, "inherits": _Reader.names},
+    Scope: {"allow": _Reader.names, "implies": _Reader.names},
+    Assignment: {"role": _Reader.text, "tenant": _Reader.text, "until": _Reader.moment},
+    Exclusive: {"roles": _Reader.names, "max": _Reader.number},
+    Parts: {
+        "roles": lambda reader, value, place: reader.tables(value, place, partial(reader.record, Role)),
+        "deny": _grants,
+        "users": lambda reader, value, place: reader.tables(
+            value, place, partial(reader.records, Assignment, short=True)
+        ),
+        "external": lambda reader, value, place: None if value is None else reader.names(value, place),
+        "aliases": lambda reader, value, place: reader.tables(value, place, reader.names),
+        "scopes": lambda reader, value, place: reader.tables(value, place, partial(reader.record, Scope)),
+        "ssd": lambda reader, value, place: reader.records(Exclusive, value, place),
+        "dsd": lambda reader, value, place: reader.records(Exclusive, value, place),
+    },
+}
+_REQUIRED: Mapping[type, tuple[str, ...]] = {Grant: ("permission",), Assignment: ("role",), Exclusive: ("roles",)}
+
+
+def read(document: object) -> tuple[Parts, list[Problem]]:
+    """Return the parts that *document*, a mapping, has, and every fault in how it is written."""
+    reader = _Reader()
+    parts = reader.record(Parts, document, "policy")
+    return parts or Parts(), reader.problems
+
+
+def parse_json(text: str | bytes) -> object:
+    """Return what JSON *text* says; a repeated key, NaN or a syntax error raises PolicyError."""
+    problems: list[Problem] = []
+    found: object = None
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in items]
+        problems.extend(
+            Problem("JSON", f"{key!r} stands there twice") for key in dict.fromkeys(keys) if keys.count(key) > 1
+        )
+        return dict(items)
+
+    def constant(name: str) -> None:
+        problems.append(Problem("JSON", f"{name} is no JSON"))
+
+    try:
+        found = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        problems.append(Problem("JSON", str(error)))
+    if problems:
+        raise PolicyError(problems)
+    return found
+
+
+def parse_toml(text: str) -> object:
+    """Return what TOML *text* says; needs Python 3.11, where the standard library can read it."""
+    try:
+        import tomllib  # type: ignore[import-not-found]  # noqa: PLC0415  # absent from Python 3.10
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("TOML needs Python 3.11; read it as you like and use Policy.from_dict") from error
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError([Problem("TOML", str(error))]) from error
+
+
+def dump(parts: Parts) -> dict[str, Any]:
+    """Return the document of *parts* in its one canonical form: what is left out has its default."""
+    return cast("dict[str, Any]", _plain(parts))
+
+
+def version_of(document: Mapping[str, Any]) -> str:
+    """Return a hash of a canonical document, 16 hexadecimal digits: the same for the same policy anywhere."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _attributes(value: object) -> dict[str, Any]:
+    return vars(value)
+
+
+def _plain(value: Any) -> Any:
+    if type(value) in _FIELDS:
+        found: dict[str, Any] = {
+            key: _plain(item) for key, item in _attributes(value).items() if item is not None and item != ()
+        }
+        short = type(value) in (Grant, Assignment) and len(found) == 1
+        return next(iter(found.values())) if short else {key: item for key, item in found.items() if item != {}}
+    if is_mapping(value):
+        return {key: _plain(item) for key, item in mapping_of(value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in cast("Sequence[Any]", value)]
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    if callable(value):
+        return {"callable": f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"}
+    return value

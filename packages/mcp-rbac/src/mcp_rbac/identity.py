@@ -1,0 +1,103 @@
+"""Who is calling: from the verified token of the request to a ``Subject``.
+
+    token ──▶ from_token(roles="realm_access.roles", issuer=…) ──▶ Subject(user, roles, scopes, tenant, claims)
+
+Nothing that the caller can write himself counts: no header, no ``_meta``, no ``clientInfo``.  A token that lacks what
+it should have, or has it in another type, is an error, and an error is a denial.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeAlias, cast
+
+from . import _seam as seam  # pyright: ignore[reportPrivateUsage]  # our own copy
+from .conditions import Subject, mapping_of
+from .policy import Policy
+
+__all__ = ["SubjectOf", "by_client", "by_subject", "from_token", "is_local"]
+
+SubjectOf: TypeAlias = Callable[[Any, Policy], Subject | None]
+"""Makes a subject of a context; None for a request without a token, an exception for one that must be refused."""
+
+
+def by_subject(principal: seam.Principal) -> str | None:
+    """Call users by the ``sub`` of their token, which is unique for one issuer."""
+    return principal.subject
+
+
+def by_client(principal: seam.Principal) -> str | None:
+    """Call users by the client they use, for servers that machines talk to."""
+    return principal.client_id
+
+
+def from_token(
+    *,
+    issuer: str | Collection[str] | None = None,
+    user: Callable[[seam.Principal], str | None] = by_subject,
+    roles: str | None = None,
+    tenant: str | None = None,
+) -> SubjectOf:
+    """Make subjects of access tokens.
+
+    *issuer* names who may issue tokens; name it when the verifier accepts more than one, since a user's name means
+    something for one issuer only.  *roles* and *tenant* are the claims that have them, ``"realm_access.roles"`` one
+    inside another; a claim that is absent gives no roles and no tenant, one of another type refuses the request.  Which
+    of the roles count is for the policy to say (``external``).  All claims are there for conditions, as attributes.
+    """
+    issuers = {issuer} if isinstance(issuer, str) else issuer
+
+    def subject_of(ctx: Any, policy: Policy) -> Subject | None:
+        principal = seam.principal(ctx)
+        if principal is None:
+            return None
+        if issuers is not None and principal.issuer not in issuers:
+            raise ValueError("the token is from another issuer")
+        claims = _claims(ctx)
+        found = None if roles is None else _at(claims, roles)
+        if not isinstance(found, (list, tuple, type(None))):
+            raise TypeError(f"the claim {roles} is no list")
+        named = None if tenant is None else _at(claims, tenant)
+        return policy.subject(
+            user(principal),
+            external=cast("Collection[str]", found or ()),
+            scopes=principal.scopes,
+            tenant=cast("Any", named),
+            attributes=claims,
+        )
+
+    return subject_of
+
+
+def is_local(ctx: object) -> bool:
+    """Say whether no HTTP request is in sight: the client talks over stdio, or in this process."""
+    return http_request(ctx) is None
+
+
+def http_request(ctx: object) -> Any:
+    """Return the HTTP request that *ctx* belongs to, or None."""
+    # The accessors of the common protocol keep these to themselves.
+    return seam._http_request(ctx) or seam._ambient_request()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def _claims(ctx: object) -> Mapping[str, Any]:
+    request = http_request(ctx)
+    if request is not None:
+        scope: Any = getattr(request, "scope", {})
+        token = getattr(scope.get("user"), "access_token", None)
+    else:
+        auth = sys.modules.get("mcp.server.auth.middleware.auth_context")
+        token = auth.get_access_token() if auth else None
+    return mapping_of(getattr(token, "claims", None))
+
+
+def _at(claims: Mapping[str, Any], path: str) -> object:
+    found: Any = claims
+    for name in path.split("."):
+        if not isinstance(found, Mapping):
+            raise TypeError(f"the claim {path} goes through no object")
+        found = cast("Mapping[str, Any]", found).get(name)
+        if found is None:
+            return None
+    return found

@@ -1,0 +1,100 @@
+"""What MCP asks for, as data: the methods, what each is about, and what a permission for it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import NamedTuple
+
+from .policy import Policy
+from .rules import PolicyError, Problem, meant
+
+__all__ = ["HANDSHAKE", "LISTS", "METHODS", "OBJECTS", "Listed", "check_methods"]
+
+HANDSHAKE: frozenset[str] = frozenset(
+    {
+        "initialize",
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/progress",
+        "ping",
+        "server/discover",
+    }
+)
+"""What a connection is made of: it names no object, and needs no grant unless a middleware is told so."""
+
+OBJECTS: Mapping[str, str] = MappingProxyType(
+    {
+        "tools/call": "name",
+        "prompts/get": "name",
+        "resources/read": "uri",
+        "resources/subscribe": "uri",
+        "resources/unsubscribe": "uri",
+    }
+)
+"""The methods whose permission names an object, and the parameter that has it."""
+
+
+class Listed(NamedTuple):
+    """A list in a result: its keys, on the wire and in Python; what identifies an item; the method it is for."""
+
+    keys: tuple[str, ...]
+    identity: tuple[str, ...]
+    method: str
+
+
+LISTS: Mapping[str, Listed] = MappingProxyType(
+    {
+        "tools/list": Listed(("tools",), ("name",), "tools/call"),
+        "prompts/list": Listed(("prompts",), ("name",), "prompts/get"),
+        "resources/list": Listed(("resources",), ("uri",), "resources/read"),
+        "resources/templates/list": Listed(
+            ("resourceTemplates", "resource_templates"), ("uriTemplate", "uri_template"), "resources/read"
+        ),
+    }
+)
+"""The methods that list; a result keeps the items that the caller may use."""
+
+METHODS: frozenset[str] = (
+    HANDSHAKE
+    | OBJECTS.keys()
+    | LISTS.keys()
+    | {
+        "completion/complete",
+        "logging/setLevel",
+        "notifications/roots/list_changed",
+        "subscriptions/listen",
+    }
+)
+"""Every method that a client may send, in all versions of the protocol up to 2026-07-28."""
+
+
+def check_methods(policy: Policy, methods: Collection[str] = ()) -> None:
+    """Raise PolicyError for rules that no MCP request can match; *methods* are custom ones that may be named too."""
+    known = METHODS - {"completion/complete"} | frozenset(methods)
+    problems = [
+        Problem(place, fault) for place, pattern in policy.patterns() if (fault := _fault_in(pattern, known, methods))
+    ]
+    if problems:
+        raise PolicyError(problems)
+
+
+def _fault_in(pattern: str, known: Collection[str], custom: Collection[str]) -> str | None:
+    action, colon, _ = pattern.partition(":")
+    if action == "completion/complete":
+        return "completions belong to what they complete: grant 'prompts/get:…' or 'resources/read:…'"
+    matching = known if pattern == "**" else [method for method in known if _matches(action, method)]
+    if not matching:
+        return f"unknown method {action!r}{meant(action, known)}"
+    if pattern == "**" or not set(matching).isdisjoint(custom):
+        return None
+    if not colon and all(method in OBJECTS for method in matching):
+        return f"{pattern!r} names no object, and every {action} has one: '{action}:**' stands for all"
+    if colon and not any(method in OBJECTS for method in matching):
+        return f"{pattern!r} names an object, and {action} has none: leave it out"
+    return None
+
+
+def _matches(action: str, method: str) -> bool:
+    return action.count("/") == method.count("/") and fnmatchcase(method, action)

@@ -1,0 +1,64 @@
+"""A policy evaluated as it reads, rule by rule: what the compiled one is compared with."""
+
+from __future__ import annotations
+
+from mcp_rbac.checks import ancestors, rules, unmet
+
+
+def matches(pattern, permission):
+    """Compare one pattern with one permission."""
+    if pattern == "**":
+        return True
+    (action, colon, name), (asked, colon_too, object_) = pattern.partition(":"), permission.partition(":")
+    return colon == colon_too and _all(action, asked) and (not colon or _all(name, object_))
+
+
+def _all(pattern, text):
+    patterns, segments = pattern.split("/"), text.split("/")
+    if patterns[-1] == "**":
+        return len(segments) >= len(patterns) and all(map(_one, patterns[:-1], segments))
+    return len(patterns) == len(segments) and all(map(_one, patterns, segments))
+
+
+def _one(pattern, segment):
+    before, star, after = pattern.partition("*")
+    if not star:
+        return pattern == segment
+    return len(segment) >= len(before + after) and segment.startswith(before) and segment.endswith(after)
+
+
+def allowed(parts, subject, permission):
+    """Decide without conditions: denials first, then scopes, then grants."""
+    held = ancestors(parts.roles, subject.roles)
+    if unmet([*parts.ssd, *parts.dsd], held):
+        return False
+    found = [
+        (effect, grant)
+        for _, effect, role, grant in rules(parts)
+        if (role is None or role in held)
+        and any(matches(pattern, permission) for pattern in parts.aliases.get(grant.permission, [grant.permission]))
+    ]
+    if any(effect == "deny" for effect, _ in found):
+        return False
+    if parts.scopes and subject.scopes is not None and not _covered(parts, subject.scopes, permission):
+        return False
+    return any(_in_scope(parts, subject.scopes, grant) for effect, grant in found)
+
+
+def _in_scope(parts, scopes, grant):
+    return scopes is None or all(name in _closure(parts, scopes) for name in grant.scopes)
+
+
+def _covered(parts, scopes, permission):
+    held = [parts.scopes[name] for name in _closure(parts, scopes) if name in parts.scopes]
+    return any(matches(pattern, permission) for scope in held for pattern in scope.allow)
+
+
+def _closure(parts, scopes):
+    held = set(scopes)
+    while True:
+        more = {other for name in held if name in parts.scopes for other in parts.scopes[name].implies}
+        more |= {other for name in held if name.endswith(":*") for other in parts.scopes if other.startswith(name[:-1])}
+        if more <= held:
+            return held
+        held |= more

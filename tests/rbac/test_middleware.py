@@ -1,0 +1,733 @@
+"""Every message is decided, and what is denied leaves no trace of what it would have found."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from mcp_rbac import (
+    CODE,
+    METHODS,
+    AccessDecided,
+    Grant,
+    Policy,
+    PolicyError,
+    Principal,
+    RBACMiddleware,
+    Role,
+    Subject,
+    from_token,
+    hiding,
+)
+from mcp_rbac._seam import Refused
+
+from tests.rbac.world import ME, POLICY, Ctx, Server, guarded, over_http, tool
+from tests.support.schedule import run_shuffled
+from tests.support.sweep import Victim, sweep
+
+
+async def refused(middleware, ctx, server):
+    """Return what was raised, as its code, message and data."""
+    with pytest.raises(Exception) as caught:  # looked at by the callers
+        await middleware(ctx, server)
+    error: Any = caught.value
+    return error.code, error.message, error.data
+
+
+async def test_granted_call_passes_untouched():
+    """The context and the result are the same objects."""
+    server, ctx = Server(open_x={"ok": 1}), tool("open_x")
+    assert await guarded()(ctx, server) is server.results["open_x"]
+    assert server.seen == [ctx]
+    assert server.seen[0] is ctx
+
+
+async def test_hidden_is_unknown():
+    """2. The server never hears the name, and the caller never hears another."""
+    server = Server(secret={"leak": 1})
+    hidden, absent = [await guarded()(tool(name), server) for name in ("secret", "absent")]
+    assert hidden["content"][0]["text"] == "Unknown tool: 'secret' (secret)"
+    assert absent["content"][0]["text"] == "Unknown tool: 'absent' (absent)"
+    assert {ctx.params["name"] for ctx in server.seen} == {hiding.NOWHERE}
+
+
+@pytest.mark.parametrize("name", ["it's", 'say "hi"', "a\nb", "\u202e", "", "é", "e\u0301", "x" * 5000, "open_e\u0301"])
+async def test_odd_names_are_unknown_in_the_servers_own_words(name):
+    """Quotes are where an imitation would differ."""
+    server = Server()
+    result = await guarded()(tool(name), server)
+    assert result == await Server()(tool(name))
+    assert server.seen[0].params["name"] == hiding.NOWHERE
+
+
+async def test_error_of_a_hidden_object_has_its_name():
+    """Resources and prompts are unknown by exception."""
+    ctx = Ctx("resources/read", {"uri": "mem://secret"})
+    with pytest.raises(LookupError) as caught:
+        await guarded()(ctx, Server())
+    assert caught.value.args == ("no such thing: mem://secret", {"name": "mem://secret"})
+
+
+class Model:
+    """As pydantic's models, in so far as they are touched."""
+
+    def __init__(self, **fields):
+        vars(self).update(fields)
+
+    def model_copy(self, *, update):
+        return type(self)(**{**vars(self), **update})
+
+
+class SdkError(Exception):
+    def __init__(self, error):
+        super().__init__(error.message)
+        self.error = error
+
+
+async def test_names_are_put_back_wherever_they_stand():
+    """In models, in an SDK's error with its data, in tuples; what is no text stays."""
+
+    async def sdk(ctx):
+        name = ctx.params["uri"]
+        raise SdkError(Model(code=-32602, message=f"Unknown: {name}", data={"uri": [name], "n": (name, 5, None)}))
+
+    with pytest.raises(SdkError) as caught:
+        await guarded()(Ctx("resources/read", {"uri": "a://b"}), sdk)
+    error = caught.value.error
+    assert (error.code, error.message, error.data) == (
+        -32602,
+        "Unknown: a://b",
+        {"uri": ["a://b"], "n": ("a://b", 5, None)},
+    )
+
+    async def wrapped(ctx):
+        return Model(root=Model(text=f"<{ctx.params['name']}>", count=3))
+
+    result = await guarded()(tool("secret"), wrapped)
+    assert (result.root.text, result.root.count) == ("<secret>", 3)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A context of FastMCP's kind."""
+
+    method: str
+    message: Any
+
+
+async def test_contexts_with_a_message():
+    """FastMCP keeps the parameters there, in a model or, for what has no handler of its own, in a mapping."""
+    seen = []
+
+    async def server(ctx):
+        seen.append(ctx.message)
+        return []
+
+    class Url:
+        unicode_string = "x"
+
+        def __str__(self):
+            return "docs://a"
+
+    await guarded()(Message("tools/call", Model(name="open_x", arguments={})), server)
+    await guarded()(Message("tools/call", Model(name="secret", arguments={})), server)
+    await guarded()(Message("resources/read", Model(uri=Url())), server)
+    await guarded()(Message("completion/complete", {"ref": {"type": "ref/prompt", "name": "no"}}), server)
+    assert [getattr(one, "name", None) for one in seen[:2]] == ["open_x", hiding.NOWHERE]
+    assert str(seen[2].uri) == "docs://a"
+    assert seen[3] == {"ref": {"type": "ref/prompt", "name": hiding.NOWHERE}}
+
+
+async def test_no_field_but_the_servers_own_counts():
+    """A name beside the URI must not be what is judged."""
+    server = Server(**{"mem://secret": "leak"})
+    with pytest.raises(LookupError):
+        await guarded()(Ctx("resources/read", {"uri": "mem://secret", "name": "docs://a"}), server)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "is_allowed"),
+    [
+        ("prompts/get", {"name": "hi"}, True),
+        ("prompts/get", {"name": "other"}, False),
+        ("resources/read", {"uri": "DOCS://a/b"}, True),
+        ("resources/read", {"uri": "docs://a/../../etc"}, False),
+        ("resources/read", {"uri": "docs://a?q"}, True),
+        ("resources/subscribe", {"uri": "docs://a"}, True),
+        ("resources/subscribe", {"uri": "mem://a"}, False),
+        ("resources/unsubscribe", {"uri": "docs://a"}, False),
+    ],
+)
+async def test_objects(method, target, is_allowed):
+    """By what each method names."""
+    server = Server(**{method: {"ok": 1}})
+    await guarded()(Ctx(method, target), server)
+    assert (server.seen[0].params == target) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("ref", "is_allowed"),
+    [
+        ({"type": "ref/prompt", "name": "hi"}, True),
+        ({"type": "ref/prompt", "name": "other"}, False),
+        ({"type": "ref/resource", "uri": "docs://{x}"}, True),
+        ({"type": "ref/resource", "uri": "mem://{x}"}, False),
+    ],
+)
+async def test_completion_is_judged_by_its_ref(ref, is_allowed):
+    """Or it would complete what the caller cannot see."""
+    server = Server(**{"completion/complete": {"values": []}})
+    await guarded()(Ctx("completion/complete", {"ref": ref, "argument": {}}), server)
+    assert (server.seen[0].params["ref"] == ref) is is_allowed
+
+
+@pytest.mark.parametrize("params", [None, {}, {"ref": 5}, {"ref": {"type": "ref/prompt", "uri": "docs://a"}}, []])
+async def test_malformed_completion(params):
+    """A reference of one kind with the name of another is none."""
+    server = Server()
+    assert (await refused(guarded(), Ctx("completion/complete", params), server))[0] == -32601
+    assert not server.seen
+
+
+@pytest.mark.parametrize("params", [None, {}, {"name": 7}, {"name": None}, {"name": ["open_x"]}, [], "open_x"])
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get", "resources/read"])
+async def test_malformed_request(method, params):
+    """Nothing of the server runs."""
+    server, events = Server(), []
+    assert (await refused(guarded(on_event=events.append), Ctx(method, params), server))[0] == -32601
+    assert not server.seen
+    assert [(event.allowed, event.reason) for event in events] == [(False, "invalid")]
+
+
+@pytest.mark.parametrize("method", ["logging/setLevel", "acme/anything", "", None, 5, "tools", "tools/call/x"])
+async def test_unknown_method(method):
+    """A method without a grant is one that the server does not have."""
+    server = Server()
+    code, message, data = await refused(guarded(), Ctx(method), server)
+    assert (code, message, data) == (-32601, "Method not found", method)
+    assert not server.seen
+
+
+async def test_custom_method():
+    """May be granted, once it was announced."""
+    policy = Policy(roles={"r": Role(["acme/reindex"])})
+    with pytest.raises(PolicyError, match="unknown method 'acme/reindex'"):
+        guarded(policy)
+    server = Server(**{"acme/reindex": {"done": 1}})
+    assert await guarded(policy, methods=["acme/reindex"])(Ctx("acme/reindex"), server) == {"done": 1}
+
+
+async def test_handshake_passes_unless_it_must_not():
+    """Without it there would be no connection to refuse anything on."""
+    server = Server(initialize={"serverInfo": {}})
+    assert await guarded(local=None)(Ctx("initialize"), server) == {"serverInfo": {}}
+    assert (await refused(guarded(public=()), Ctx("initialize"), server))[0] == -32601
+
+
+@pytest.mark.parametrize("on_deny", ["hide", "explain", "challenge"])
+async def test_denied_notification_is_dropped(on_deny):
+    """And audited, since nobody would hear a refusal."""
+    server, events = Server(), []
+    ctx = Ctx("notifications/roots/list_changed", request_id=None)
+    assert await guarded(on_deny=on_deny, on_event=events.append)(ctx, server) is None
+    assert not server.seen
+    assert [(event.method, event.allowed) for event in events] == [(ctx.method, False)]
+
+
+def listing(key, *names, identity="name"):
+    return {key: [{identity: name, "n": n} for n, name in enumerate(names)], "nextCursor": "2", "cacheScope": "public"}
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "kept"),
+    [
+        ("tools/list", listing("tools", "open_b", "secret", "open_a"), [0, 2]),
+        ("prompts/list", listing("prompts", "hi", "other"), [0]),
+        ("resources/list", listing("resources", "mem://x", "docs://x", identity="uri"), [1]),
+        (
+            "resources/templates/list",
+            listing("resourceTemplates", "mem://{x}", "docs://{x}", identity="uriTemplate"),
+            [1],
+        ),
+    ],
+)
+async def test_lists_are_filtered(method, result, kept):
+    """Order, pages and everything else kept; never to be cached for others."""
+    key = next(iter(result))
+    found = await guarded()(Ctx(method), Server(**{method: result}))
+    assert [item["n"] for item in found[key]] == kept
+    assert found == {**result, key: found[key], "cacheScope": "private"}
+    assert result["cacheScope"] == "public", "the server's own is not touched"
+
+
+async def test_lists_of_models():
+    """As mcp 1.x and FastMCP return them."""
+
+    def of(*names):
+        return [SimpleNamespace(name=name) for name in names]
+
+    for result in (
+        of("open_a", "no"),
+        Model(root=Model(tools=of("open_a", "no"), nextCursor=None)),
+        Model(tools=of("open_a", "no"), cache_scope="public"),
+    ):
+        found: Any = await guarded()(Ctx("tools/list"), Server(**{"tools/list": result}))
+        assert getattr(found, "cache_scope", "private") == "private"
+        found = getattr(found, "root", found)
+        assert [item.name for item in getattr(found, "tools", found)] == ["open_a"]
+    templates = Model(
+        resource_templates=[SimpleNamespace(uri_template="mem://{x}", name="docs://a"), SimpleNamespace()]
+    )
+    found = await guarded()(Ctx("resources/templates/list"), Server(**{"resources/templates/list": templates}))
+    assert found.resource_templates == []
+
+
+@pytest.mark.parametrize("result", [None, {}, {"tools": None}, "tools", 5])
+async def test_list_that_cannot_be_filtered_does_not_pass(result):
+    """Whatever it is, it may hold what the caller must not see."""
+    with pytest.raises(TypeError, match="nothing can be filtered"):
+        await guarded()(Ctx("tools/list"), Server(**{"tools/list": result}))
+
+
+async def test_list_without_a_grant_is_empty():
+    """As for somebody who may use nothing of it; with reasons, it is refused."""
+    server, nobody = Server(**{"tools/list": listing("tools", "open_a")}), Subject("nobody")
+    assert (await guarded(local=nobody)(Ctx("tools/list"), server))["tools"] == []
+    assert (await refused(guarded(local=nobody, on_deny="explain"), Ctx("tools/list"), server))[0] == CODE
+
+
+async def test_list_of_the_sdk_is_filtered_and_never_refused():
+    """Its header can be forged, so it gains nothing: not even what the caller may call."""
+    server = Server(**{"tools/list": listing("tools", "open_a", "secret")})
+    policy = Policy(roles={"r": Role(["tools/call:open_a"])})
+    for on_deny in ("hide", "explain", "challenge"):
+        one = guarded(policy, on_deny=on_deny)
+        assert (await one(Ctx("tools/list", internal=True), server))["tools"] == []
+    assert [tool["name"] for tool in (await guarded()(Ctx("tools/list", internal=True), server))["tools"]] == ["open_a"]
+
+
+async def test_reads_are_private():
+    """A cache must not carry them to someone who may not read."""
+    server = Server(**{"docs://a": {"contents": [], "cacheScope": "public"}})
+    assert (await guarded()(Ctx("resources/read", {"uri": "docs://a"}), server))["cacheScope"] == "private"
+
+
+async def test_listening_is_narrowed():
+    """To what the caller may list, and to the resources he may subscribe to."""
+    wanted = {
+        "toolsListChanged": True,
+        "promptsListChanged": True,
+        "resourcesListChanged": True,
+        "resourceSubscriptions": ["docs://a", "mem://b", 7],
+        "taskIds": ["x"],
+    }
+    server = Server(**{"subscriptions/listen": {}})
+    await guarded()(Ctx("subscriptions/listen", {"notifications": wanted}), server)
+    assert server.seen[0].params["notifications"] == {
+        "toolsListChanged": True,
+        "promptsListChanged": True,
+        "resourcesListChanged": True,
+        "resourceSubscriptions": ["docs://a"],
+    }
+    only = Policy(roles={"r": Role(["subscriptions/listen", "prompts/list"])})
+    await guarded(only)(Ctx("subscriptions/listen", {"notifications": {**wanted, "resourceSubscriptions": 5}}), server)
+    assert server.seen[1].params["notifications"] == {"promptsListChanged": True}
+    await guarded(only)(Ctx("subscriptions/listen", {}), server)
+    assert server.seen[2].params == {"notifications": {}}
+
+
+CONDITIONAL = Policy(
+    roles={
+        "r": Role(
+            [
+                "tools/list",
+                Grant("tools/call:pay", when={"args.n": {"le": 5}}),
+                Grant("tools/call:ship", obligations=["approve", "log"]),
+                Grant("tools/call:move", scopes=["files:read", "files:write"]),
+            ]
+        )
+    }
+)
+
+
+async def test_seen_and_refused():
+    """What a list shows exists: a wrong argument is told as a refusal, without the reason."""
+    server = Server(pay={"paid": 1}, **{"tools/list": listing("tools", "pay", "secret")})
+    one = guarded(CONDITIONAL)
+    assert [tool["name"] for tool in (await one(Ctx("tools/list"), server))["tools"]] == ["pay"]
+    assert await one(tool("pay", n=5), server) == {"paid": 1}
+    assert await refused(one, tool("pay", n=6), server) == (CODE, "access denied", None)
+    assert await refused(one, tool("pay", n="5"), server) == (CODE, "access denied", None)
+
+
+async def test_arguments_of_what_takes_none_do_not_count():
+    """A caller could add to the parameters whatever a condition wants to see."""
+    policy = Policy(roles={"r": Role([Grant("resources/read:docs://a", when={"args.key": {"eq": 1}})])})
+    ctx = Ctx("resources/read", {"uri": "docs://a", "arguments": {"key": 1}})
+    assert (await refused(guarded(policy), ctx, Server(**{"docs://a": {"leak": 1}})))[0] == CODE
+
+
+async def test_explained():
+    """For servers whose users are trusted with the policy."""
+    one = guarded(CONDITIONAL, on_deny="explain")
+    assert await refused(one, tool("ship"), Server()) == (
+        CODE,
+        "access denied",
+        {"permission": "tools/call:ship", "reason": "obligation", "obligations": ["approve", "log"]},
+    )
+    code, _, data = await refused(one, tool("absent"), Server())
+    assert (code, data) == (CODE, {"permission": "tools/call:absent", "reason": "default"})
+    assert (await refused(guarded(on_deny="explain", local=Subject()), tool("open_x"), Server()))[2] == {
+        "permission": "tools/call:open_x",
+        "reason": "default",
+        "roles": ["r"],
+    }
+
+
+async def test_challenge():
+    """All missing scopes, for what the token alone stands in the way of; the rest is hidden."""
+    caller = Subject("me", {"r"}, {"files:read"})
+    one = guarded(CONDITIONAL, local=caller, on_deny="challenge")
+    server = Server(move={"leak": 1}, **{"tools/list": listing("tools", "move", "secret")})
+    assert await refused(one, tool("move"), server) == (
+        CODE,
+        "insufficient scope",
+        {"error": "insufficient_scope", "scope": "files:write"},
+    )
+    assert (await one(tool("secret"), server))["isError"]
+    assert [tool["name"] for tool in (await one(Ctx("tools/list"), server))["tools"]] == ["move"]
+    hidden = guarded(CONDITIONAL, local=caller)
+    assert (await hidden(tool("move"), server))["isError"], "without challenges it does not exist"
+
+
+async def test_obligations():
+    """Each in turn, all of them, and by the policy that is in force when they are met."""
+    asked = []
+
+    def handler(answer):
+        async def fulfil(ctx, decision):
+            asked.append((ctx.params["name"], decision.obligations))
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return fulfil
+
+    server = Server(ship={"shipped": 1})
+    both = {"approve": handler(True), "log": handler(True)}
+    assert await guarded(CONDITIONAL, obligations=both)(tool("ship"), server) == {"shipped": 1}
+    assert asked == [("ship", ("approve", "log"))] * 2
+    for others in (
+        {},
+        {"approve": handler(True)},
+        *({**both, "log": handler(no)} for no in (False, "yes", None, OSError())),
+    ):
+        assert (await refused(guarded(CONDITIONAL, obligations=others), tool("ship"), server))[0] == CODE
+    assert len(server.seen) == 1
+
+
+async def test_obligation_is_no_shield_against_a_new_policy():
+    """An approval may take an hour, in which the right may be gone."""
+    source = SimpleNamespace(current=CONDITIONAL)
+
+    async def approve(ctx, decision):
+        source.current = POLICY
+        return True
+
+    one = RBACMiddleware(source, local=ME, obligations={"approve": approve, "log": approve})
+    assert await refused(one, tool("ship"), Server(ship={"leak": 1})) == (CODE, "access denied", None)
+
+
+async def test_obligation_is_met_for_all_that_is_asked():
+    """A URI with a query asks for two things; an approval of the one is none of the other."""
+    policy = Policy(roles={"r": Role([Grant("resources/read:docs://a?*", obligations=["approve"])])})
+
+    async def approve(ctx, decision):
+        return True
+
+    server = Server(**{"docs://a?q": {"leak": 1}})
+    with pytest.raises(LookupError, match="docs://a"):
+        await guarded(policy, obligations={"approve": approve})(Ctx("resources/read", {"uri": "docs://a?q"}), server)
+
+
+async def test_obligation_is_no_shield_against_a_lost_role():
+    """Who he is by then counts, too."""
+    users = {"ann": ["r"]}
+    old = Policy(roles={"r": Role([Grant("tools/call:ship", obligations=["approve"])])}, users=users)
+    new = Policy(roles={**old.dump()["roles"], "s": {}}, users={"ann": ["s"], "bob": ["r"]})
+    source = SimpleNamespace(current=old)
+
+    async def approve(ctx, decision):
+        source.current = new
+        return True
+
+    one = RBACMiddleware(source, obligations={"approve": approve})
+    assert (await one(over_http(tool("ship"), user="ann"), Server(ship={"leak": 1})))["isError"]
+
+
+async def test_audit():
+    """3. One event a decision, with the names and without the values."""
+    events: list[AccessDecided] = []
+    one = guarded(on_event=events.append, audit_arguments=["path", "absent"], subject=lambda ctx, policy: ME)
+    ctx = replace(tool("open_x", path="/a", password="hunter2"), principal=Principal("app", "iss", "ann"))
+    await one(ctx, Server(open_x={}))
+    await one(tool("secret"), Server())
+    assert events[0] == AccessDecided(
+        "tools/call",
+        "tools/call:open_x",
+        True,
+        "granted",
+        "roles.r.allow[1]",
+        POLICY.version,
+        user="me",
+        client_id="app",
+        issuer="iss",
+        tenant=None,
+        roles=("r",),
+        obligations=(),
+        internal=False,
+        arguments={"path": "/a"},
+    )
+    assert (events[1].permission, events[1].allowed, events[1].reason) == ("tools/call:secret", False, "default")
+    assert "hunter2" not in repr(events)
+
+
+async def test_failing_audit_denies():
+    """What cannot be recorded must not happen, and the error is not the client's to read."""
+
+    def broken(event):
+        raise OSError("disk full: /var/audit")
+
+    server = Server(open_x={})
+    assert await refused(guarded(on_event=broken), tool("open_x"), server) == (CODE, "access denied", None)
+    assert not server.seen
+
+
+def test_callers_do_not_mix_in_any_order_of_tasks():
+    """One object serves all of them at once: each is answered by his own rights, and audited under his own name."""
+
+    async def run():
+        events, heard = [], {}
+        one = RBACMiddleware(POLICY, subject=lambda ctx, policy: ctx.request, on_event=events.append)
+
+        async def slow(ctx):
+            await anyio.lowlevel.checkpoint()
+            heard[ctx.request.user] = ctx.params["name"]
+            return {}
+
+        async def call(user, roles):
+            await anyio.lowlevel.checkpoint()
+            await one(replace(tool("open_x"), request=Subject(user, roles)), slow)
+            assert heard[user] == ("open_x" if roles else hiding.NOWHERE)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(call, str(number), {"r"} if number % 2 else ())
+        assert sorted((event.user, event.allowed) for event in events) == [(str(n), n % 2 == 1) for n in range(10)]
+
+    run_shuffled(run)
+
+
+def test_cancelled_call_is_audited():
+    """3. At every point where it may be cancelled, an obligation included."""
+    events = []
+
+    async def approve(ctx, decision):
+        await anyio.sleep(1)
+        return True
+
+    async def slow(ctx):
+        await anyio.sleep(1)
+
+    async def scenario(victim: Victim):
+        events.clear()
+        one = guarded(CONDITIONAL, obligations={"approve": approve, "log": approve}, on_event=events.append)
+        await victim(one, tool("ship"), slow)
+        return victim
+
+    points = sweep(scenario, lambda victim: len(events) == 1)
+    assert min(points.values()) == 3
+
+
+async def test_who_calls():
+    """A token, no token, no HTTP: each stated or denied, and never taken for another."""
+    roles = Policy(roles={"r": Role(["tools/call:open_*"]), "guest": Role(["tools/call:open_a"])})
+    guest, server = Subject("guest", {"guest"}), Server(open_a={"a": 1}, open_b={"b": 1})
+
+    async def may(ctx, **options):
+        one = RBACMiddleware(roles, **{"subject": from_token(roles="groups"), **options})
+        return "isError" not in await one(ctx, server)
+
+    assert not await may(tool("open_a"))
+    assert await may(tool("open_b"), local=ME)
+    assert not await may(over_http(tool("open_b")), local=ME), "HTTP without a token is not local"
+    assert not await may(over_http(tool("open_b"), headers={}), local=ME), "not even without headers"
+    assert await may(over_http(tool("open_a")), anonymous=guest)
+    assert not await may(over_http(tool("open_b")), anonymous=guest)
+    assert await may(over_http(tool("open_b"), user="ann", groups=["r"]))
+    assert not await may(over_http(tool("open_b"), user="ann"), local=ME, anonymous=ME), "a token speaks for itself"
+
+
+@pytest.mark.parametrize("groups", ["r", {"r": 1}, 5, True, [1], [None], ["r", []]])
+async def test_odd_claims_deny(groups):
+    """Roles that are no list of strings are not guessed at."""
+    policy = Policy(roles={"r": Role(["**"])})
+    one = RBACMiddleware(policy, subject=from_token(roles="groups"), anonymous=ME, on_event=(events := []).append)
+    assert (await one(over_http(tool("x"), user="ann", groups=groups), Server(x={})))["isError"]
+    assert events[0].reason == "invalid"
+
+
+async def test_claims():
+    """Roles inside of objects, the tenant, the issuer, and all of them for conditions."""
+    policy = Policy(
+        roles={"r": Role([Grant("tools/call:x", when={"tenant": {"eq": "acme"}, "attributes.level": {"ge": 3}})])},
+        users={"ann": ["r"], "app": ["r"]},
+        external=["r"],
+    )
+
+    async def may(claims, user="eve", **options):
+        one = RBACMiddleware(policy, subject=from_token(roles="realm.roles", tenant="org", **options))
+        result = await one(over_http(tool("x"), user=user, **claims), Server(x={"ok": 1}))
+        return result == {"ok": 1}
+
+    claims = {"realm": {"roles": ["r"]}, "org": "acme", "level": 3}
+
+    async def told(*arguments, **options):
+        try:
+            return await may(*arguments, **options)
+        except Refused:  # what he sees and may not do
+            return False
+
+    assert await told(claims)
+    assert await told({**claims, "realm": {}}, user="ann")
+    assert not await told({**claims, "realm": {}})
+    assert not await told({**claims, "realm": None})
+    assert not await told({**claims, "realm": "r"})
+    assert not await told({**claims, "org": "other"})
+    assert not await told({**claims, "org": ["acme"]})
+    assert not await told({**claims, "level": "9"})
+    assert await told(claims, issuer="i")
+    assert await told(claims, issuer=["h", "i"])
+    assert not await told(claims, issuer="h")
+
+
+async def test_users_may_be_clients():
+    """For machines, whose tokens have no subject."""
+    from mcp_rbac import by_client
+
+    policy = Policy(roles={"r": Role(["tools/call:x"])}, users={"app": ["r"]})
+    for user, expected in ((by_client, True), (None, False)):
+        subject = from_token(user=user) if user else from_token()
+        result = await RBACMiddleware(policy, subject=subject)(over_http(tool("x"), user="ann"), Server(x={"ok": 1}))
+        assert (result == {"ok": 1}) is expected
+
+
+async def test_conflicting_roles_deny():
+    """With the reason in the audit log."""
+    policy = Policy(roles={"a": Role(["**"]), "b": Role(["ping"])}, dsd=[{"roles": ["a", "b"]}])
+    events = []
+    one = RBACMiddleware(policy, subject=from_token(roles="groups"), on_event=events.append)
+    assert (await one(over_http(tool("x"), user="ann", groups=["a", "b"]), Server(x={})))["isError"]
+    assert events[0].reason == "separation"
+
+
+@pytest.mark.parametrize("subject", [lambda ctx, policy: "me", lambda ctx, policy: 1 / 0, lambda ctx: None])
+async def test_odd_subject_denies(subject):
+    """Whatever a resolver of one's own does."""
+    one = RBACMiddleware(POLICY, subject=subject, local=ME, anonymous=ME)
+    assert (await one(tool("open_x"), Server(open_x={})))["isError"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"policy": None}, TypeError, "policy to be a Policy or LivePolicy, got None"),
+        ({"policy": {"roles": {}}}, TypeError, "policy to be a Policy"),
+        ({"policy": Policy}, TypeError, "policy to be a Policy"),
+        ({"policy": Policy(roles={"r": Role(["tools/call"])})}, PolicyError, "names no object"),
+        ({"on_deny": "ignore"}, ValueError, "on_deny to be one of hide, explain, challenge, got 'ignore'"),
+        ({"local": "me"}, TypeError, "local to be a Subject or None, got 'me'"),
+        ({"anonymous": Subject}, TypeError, "anonymous to be a Subject or None, got <class"),
+    ],
+)
+def test_nonsense(options, error, said):
+    """At construction, with the name of the argument."""
+    with pytest.raises(error) as caught:
+        RBACMiddleware(**{"policy": POLICY, **options})
+    assert said in str(caught.value)
+
+
+def test_protect_is_for_servers_with_a_chain():
+    """The others have another way, which the message names."""
+    with pytest.raises(TypeError, match="protect takes a server of mcp 2"):
+        guarded().protect(object())
+
+
+class Lowlevel:
+    """What ``protect`` touches of the SDK's server."""
+
+    def __init__(self):
+        self.middleware, self.get_tool_input_schema = [], {"open_x": "schema", "secret": "schema"}.get
+        self.cache_hints = {"tools/list": Hint("public", 5), "prompts/list": Hint("private", 6)}
+
+
+@dataclass(frozen=True)
+class Hint:
+    scope: str
+    ttl_ms: int
+
+
+@pytest.mark.parametrize("attribute", ["_lowlevel_server", "_mcp_server", ""])
+def test_protect(attribute):
+    """The doors beside the chain: schemas before it, cache marks after it."""
+    lowlevel, one = Lowlevel(), guarded()
+    one.protect(SimpleNamespace(**{attribute: lowlevel}) if attribute else lowlevel)
+    assert lowlevel.middleware == [one]
+    assert lowlevel.cache_hints == {"tools/list": Hint("private", 5), "prompts/list": Hint("private", 6)}
+    assert [lowlevel.get_tool_input_schema(name) for name in ("open_x", "secret", "absent")] == ["schema", None, None]
+    lowlevel.get_tool_input_schema = None
+    guarded(local=None).protect(lowlevel)
+    assert lowlevel.get_tool_input_schema is None
+
+
+def test_protect_fastmcp(monkeypatch):
+    """Through its own chain."""
+    monkeypatch.setattr("mcp_rbac.middleware.as_fastmcp", lambda middleware: ("adapted", middleware))
+    added, lowlevel, one = [], Lowlevel(), guarded()
+    one.protect(SimpleNamespace(_mcp_server=lowlevel, add_middleware=added.append))
+    assert (added, lowlevel.middleware) == ([("adapted", one)], [])
+
+
+async def test_errors_of_both_sdks(monkeypatch):
+    """The SDK's own class, without which code and data would be lost."""
+
+    class McpError(Exception):
+        def __init__(self, error):
+            self.error = error
+
+    old = SimpleNamespace(McpError=McpError, ErrorData=lambda code, message: (code, message))
+    new = SimpleNamespace(MCPError=LookupError)
+    for sdk, expected in ((old, McpError), (new, LookupError)):
+        monkeypatch.setitem(sys.modules, "mcp.shared.exceptions", sdk)
+        with pytest.raises(expected) as caught:
+            await guarded()(Ctx("acme/x"), Server())
+        assert getattr(caught.value, "error", caught.value.args)[:2] == (-32601, "Method not found")
+
+
+async def test_token_in_a_context_variable(monkeypatch):
+    """Of the 2.x SDK, where a decorated function has no request."""
+    token = SimpleNamespace(client_id="app", scopes=[], subject="ann", claims={"groups": ["r"]})
+    monkeypatch.setitem(
+        sys.modules, "mcp.server.auth.middleware.auth_context", SimpleNamespace(get_access_token=lambda: token)
+    )
+    one = RBACMiddleware(POLICY, subject=from_token(roles="groups"))
+    assert await one(tool("open_x"), Server(open_x={"ok": 1})) == {"ok": 1}
+
+
+def test_handshake_and_rest_are_all_methods():
+    """What is public has no object."""
+    assert {"initialize", "ping"} < METHODS

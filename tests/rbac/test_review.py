@@ -1,0 +1,274 @@
+"""Questions to a policy beside the one at run time, and its replacement while it runs."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import pytest
+from mcp_rbac import (
+    METHODS,
+    Change,
+    Grant,
+    Holders,
+    LivePolicy,
+    Policy,
+    PolicyError,
+    PolicyRejected,
+    PolicyReplaced,
+    Role,
+    Subject,
+    check_methods,
+    load_file,
+)
+
+STAFF = Policy(
+    roles={
+        "viewer": Role(["tools/call:search_*"]),
+        "editor": Role([Grant("tools/call:edit", when={"args.n": {"eq": 1}})], inherits=["viewer"]),
+        "banned": Role(deny=["**"], inherits=["viewer"]),
+    },
+    users={"ann": ["editor"], "bob": ["viewer", "banned"]},
+)
+
+
+def test_explain():
+    """Verdict, rule, way, and what would help, for a person to read."""
+    assert STAFF.explain(Subject("ann", {"editor"}), "tools/call:search_x").splitlines() == [
+        "ALLOWED tools/call:search_x to ann (roles: editor)",
+        "  because: a rule allows it",
+        "  rule: roles.viewer.allow[0]",
+        "  through: editor → viewer",
+        f"  policy: {STAFF.version}",
+    ]
+    assert STAFF.explain(Subject(), "tools/call:edit").splitlines() == [
+        "DENIED tools/call:edit to someone (roles: none)",
+        "  because: no rule allows it",
+        "  would allow, any of the roles: editor",
+        f"  policy: {STAFF.version}",
+    ]
+
+
+def test_expect():
+    """A policy's own test: silent when it holds, and otherwise all that does not, explained."""
+    ann = Subject("ann", {"editor"})
+    STAFF.expect(ann, allow=["tools/call:search_x", "tools/call:edit"], deny=["tools/call:drop"], arguments={"n": 1})
+    with pytest.raises(AssertionError) as caught:
+        STAFF.expect(ann, allow=["tools/call:drop", "tools/call:edit"], deny=["tools/call:search_x"])
+    assert [line for line in str(caught.value).splitlines() if line[:1].isalpha()] == [
+        "DENIED tools/call:drop to ann (roles: editor)",
+        "DENIED tools/call:edit to ann (roles: editor)",
+        "ALLOWED tools/call:search_x to ann (roles: editor)",
+    ]
+
+
+def test_who_can_and_permissions_of():
+    """Heirs counted, the denied left out, conditions kept apart."""
+    assert STAFF.who_can("tools/call:search_x") == Holders(roles=("editor", "viewer"), users=("ann",))
+    assert STAFF.who_can("tools/call:edit") == Holders((), (), ("editor",), ("ann",))
+    assert STAFF.who_can("tools/call:drop") == Holders((), ())
+    assert STAFF.permissions_of(STAFF.subject("ann")) == ("tools/call:edit", "tools/call:search_*")
+    assert STAFF.permissions_of(STAFF.subject("bob")) == ()
+
+
+def test_diff():
+    """By role and by user, wildcards compared for what they stand for."""
+    old = Policy(roles={"r": Role(["x:a/*"]), "gone": Role(["y"])}, users={"ann": ["r", "gone"]})
+    new = Policy(roles={"r": Role(["x:a/**", Grant("y", obligations=["o"])])}, users={"ann": ["r"]})
+    assert old.diff(new) == (
+        Change("role", "gone", "y", "allowed", "denied"),
+        Change("role", "r", "x:a/**", "denied", "allowed"),
+        Change("role", "r", "y", "denied", "conditional"),
+        Change("user", "ann", "x:a/**", "denied", "allowed"),
+        Change("user", "ann", "y", "allowed", "conditional"),
+    )
+    assert Policy().diff(Policy(roles={"r": Role(["**"])})) == (Change("role", "r", "**", "denied", "allowed"),)
+
+
+def test_lint():
+    """What the server has and nobody may use, and the other way round; what is always denied."""
+
+    class Tool:
+        name = "search_web"
+
+    one = Policy(
+        roles={
+            "a": Role(["tools/call:search_*", "tools/call:serch", "resources/read:docs://**", "prompts/get:hi"]),
+            "b": Role(["tools/call:search_*"], inherits=["c"]),
+            "c": Role(deny=["tools/call:*"]),
+        }
+    )
+    found = one.lint([Tool(), {"name": "drop"}], resources=[{"uri": "docs://a", "name": "a"}, "mem://x"])
+    assert [str(problem) for problem in found] == [
+        "tools/call:drop: no role is granted this",
+        "roles.a.allow[1]: 'tools/call:serch' matches nothing that the server has",
+        "resources/read:mem://x: no role is granted this",
+        "roles.b.allow[0]: 'tools/call:search_*' is denied to every holder of 'b'",
+    ]
+    assert STAFF.lint(["search_x", "edit"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("tool/call:x", "unknown method 'tool/call', did you mean 'tools/call'?"),
+        ("acme/reindex", "unknown method 'acme/reindex'"),
+        ("tools/call", "'tools/call' names no object, and every tools/call has one: 'tools/call:**' stands for all"),
+        ("tools/list:x", "'tools/list:x' names an object, and tools/list has none: leave it out"),
+        ("tasks/*:x", "unknown method 'tasks/*'"),
+        ("completion/complete", "completions belong to what they complete"),
+        ("ping/*", "unknown method 'ping/*'"),
+    ],
+)
+def test_methods_of_mcp(pattern, said):
+    """A rule that no request can match is a slip of the pen, in a rule, an alias or a scope."""
+    for parts in (
+        {"roles": {"r": Role([pattern])}},
+        {"roles": {"r": Role(["a"])}, "aliases": {"a": [pattern]}},
+        {"scopes": {"s": {"allow": [pattern]}}},
+    ):
+        with pytest.raises(PolicyError) as caught:
+            check_methods(Policy(**parts))
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**", "tools/*:x", "*/list", "tools/*", "resources/templates/list", "ping", "acme/x:y", "acme/x"]
+)
+def test_methods_that_may_be_named(pattern):
+    """Those of the protocol and those that were announced."""
+    check_methods(Policy(roles={"r": Role([pattern])}), ["acme/x"])
+
+
+def test_every_method_may_be_named():
+    """Each with what it needs, but for completions."""
+    for method in METHODS - {"completion/complete"}:
+        with_object = Policy(roles={"r": Role([f"{method}:x"])})
+        without = Policy(roles={"r": Role([method])})
+        faults = 0
+        for one in (with_object, without):
+            try:
+                check_methods(one)
+            except PolicyError:
+                faults += 1
+        assert faults == 1, method
+
+
+def one_role(*allow):
+    return Policy(roles={"r": Role(list(allow))})
+
+
+def test_reload_keeps_the_last_good_policy():
+    """Whatever goes wrong, and it is told."""
+    events = []
+    loads = [one_role("x"), one_role("y"), OSError("gone"), PolicyError([]), "no policy", one_role("y"), one_role("z")]
+
+    def load():
+        found = loads.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def no_z(policy):
+        if policy.allowed(Subject(roles={"r"}), "z"):
+            raise ValueError("no z here")
+
+    live = LivePolicy(load, validate=no_z, on_event=events.append)
+    first = live.current.version
+    assert [live.reload() for _ in range(6)] == [True, False, False, False, True, False]
+    second = live.current.version
+    assert events == [
+        PolicyReplaced(first, second),
+        PolicyRejected(second, "gone"),
+        PolicyRejected(second, "0 problems in the policy\n"),
+        PolicyRejected(second, "LivePolicy needs load to return a Policy, got 'no policy'"),
+        PolicyRejected(second, "no z here"),
+    ]
+
+
+def test_first_policy_must_be_good():
+    """There is none to fall back on."""
+    with pytest.raises(OSError, match="nowhere"):
+        LivePolicy(lambda: load_file("nowhere.json"))
+    with pytest.raises(TypeError, match="needs load to return a Policy, got None"):
+        LivePolicy(lambda: None)
+
+
+def test_reload_without_listener():
+    """Nobody needs to listen."""
+    loads = [one_role("x"), one_role("y")]
+    live = LivePolicy(lambda: loads.pop(0))
+    assert live.reload()
+    assert not live.reload()
+
+
+async def test_no_decision_fails_while_policies_are_replaced(anyio_backend):
+    """A thousand reloads under load: each decision is that of one policy or the other, both of which allow."""
+    both = [one_role("x", "y"), one_role("x")]
+    live = LivePolicy(lambda: both[0])
+    failed, decided = [], 0
+
+    async def decide():
+        nonlocal decided
+        while not done:
+            policy = live.current
+            decision = policy.decide(Subject("ann", {"r"}), "x")
+            failed.extend([decision] if not decision.allowed or decision.version != policy.version else [])
+            decided += 1
+            await anyio.lowlevel.checkpoint()
+
+    done = False
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(decide)
+        for _ in range(1000):
+            both.reverse()
+            assert live.reload()
+            await anyio.lowlevel.checkpoint()
+        done = True
+    assert not failed
+    assert decided > 1000
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
+async def test_watch(tmp_path, anyio_backend):
+    """A file that changes is read again; one that goes is a failure, and one that comes back is not."""
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps(one_role("x").dump()))
+    events, changes = [], [one_role("y", "z"), "the same", None, one_role("w")]
+
+    async def sleep(seconds):
+        assert seconds == 2.5
+        if not changes:
+            raise EOFError
+        change = changes.pop(0)
+        if change == "the same":
+            return
+        path.unlink(missing_ok=True)
+        if change:
+            path.write_text(json.dumps(change.dump()))
+
+    live = LivePolicy(lambda: load_file(path), on_event=events.append, sleep=sleep)
+    with pytest.raises(EOFError):
+        await live.watch(path, every=2.5)
+    assert [type(event).__name__ for event in events] == ["PolicyReplaced", "PolicyRejected", "PolicyReplaced"]
+
+
+@pytest.mark.parametrize("every", [0, -1, float("nan")])
+async def test_watch_needs_an_interval(every):
+    """Zero would never let anyone else run."""
+    with pytest.raises(ValueError, match="every > 0"):
+        await LivePolicy(one_role).watch("x", every=every)
+
+
+def test_load_file(tmp_path):
+    """By the name, since neither format says what it is."""
+    (tmp_path / "p.json").write_text('{"roles": {}}')
+    (tmp_path / "p.toml").write_text("[roles]\n")
+    assert load_file(tmp_path / "p.json").dump() == {}
+    try:
+        assert load_file(str(tmp_path / "p.toml")).dump() == {}
+    except ModuleNotFoundError:
+        pytest.skip("Python 3.10 has no tomllib")
+    with pytest.raises(ValueError, match=r"reads \.json and \.toml"):
+        load_file("policy.yaml")

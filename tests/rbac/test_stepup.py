@@ -1,0 +1,156 @@
+"""HTTP 403 for want of scopes, made of an answer that has begun already, or has not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from mcp_rbac import Policy, RBACMiddleware, Role, Scope, StepUp, from_token
+
+from tests.rbac.world import Ctx
+
+URL = "https://mcp.example/.well-known/oauth-protected-resource"
+POLICY = Policy(
+    roles={"r": Role(["tools/call:*", "tools/list"])},
+    scopes={"files:read": Scope(["tools/call:read"]), "files:write": Scope(["tools/call:write", "tools/list"])},
+)
+RBAC = RBACMiddleware(POLICY, subject=from_token(roles="groups"), on_deny="challenge")
+START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+
+
+def body(text, *, more=False):
+    return {"type": "http.response.body", "body": text, "more_body": more}
+
+
+class Token:
+    client_id, subject = "app", "ann"
+
+    def __init__(self, *scopes):
+        self.scopes, self.claims = list(scopes), {"groups": ["r"]}
+
+
+class User:
+    def __init__(self, token):
+        self.access_token = token
+
+
+class HttpRequest:
+    def __init__(self, scope):
+        self.scope, self.headers = scope, {"host": "x"}
+
+
+async def ask(name, *scopes, eager=False, method="tools/call", http="POST", internal=False, endpoint=True):
+    """Send one request; an *eager* app begins its answer before it looks at what was asked."""
+    sent = []
+
+    async def app(scope, receive, send):
+        if eager:
+            await send(START)
+        ctx = Ctx(method, {"name": name}, request=HttpRequest(scope), request_id=7, internal=internal)
+        try:
+            text = json.dumps(await RBAC(ctx, server)).encode()
+        except Exception as error:  # noqa: BLE001  # as the SDK answers it
+            text = str(error).encode()
+        if not eager:
+            await send(START)
+        await send(body(text, more=True))
+        await send(body(b""))
+
+    async def server(ctx):
+        return {"tools": []} if ctx.method == "tools/list" else {"ran": ctx.params["name"]}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": http, "user": User(Token(*scopes))}
+    await StepUp(app, resource_metadata=URL)(scope, None, send)
+    return sent
+
+
+@pytest.mark.parametrize("eager", [False, True])
+async def test_denied_for_want_of_scopes(eager):
+    """Whole, once, and in place of whatever had begun."""
+    start, answer = await ask("write", "files:read", eager=eager)
+    assert start["status"] == 403
+    headers = dict(start["headers"])
+    assert headers[b"www-authenticate"].decode() == (
+        f'Bearer error="insufficient_scope", scope="files:write", resource_metadata="{URL}"'
+    )
+    assert headers[b"content-length"] == str(len(answer["body"])).encode()
+    assert json.loads(answer["body"]) == {
+        "jsonrpc": "2.0",
+        "id": 7,
+        "error": {
+            "code": -31003,
+            "message": "insufficient scope",
+            "data": {"error": "insufficient_scope", "scope": "files:write"},
+        },
+    }
+
+
+@pytest.mark.parametrize("eager", [False, True])
+async def test_allowed_passes(eager):
+    """Every message, in order."""
+    assert await ask("write", "files:write", eager=eager) == [START, body(b'{"ran": "write"}', more=True), body(b"")]
+
+
+async def test_denied_for_another_reason_passes():
+    """What no scope would allow is hidden as ever: the answer is the app's own."""
+    sent = await ask("absent", "files:read", method="prompts/get")
+    assert sent[0] == START
+
+
+async def test_what_the_sdk_asks_itself_decides_nothing():
+    """Its list comes before the call that the client made."""
+    start, *_ = await ask("x", "files:read", method="tools/list", internal=True)
+    assert start == START
+
+
+@pytest.mark.parametrize("http", ["GET", "DELETE"])
+async def test_other_requests_pass(http):
+    """A stream of events must not wait for a decision."""
+    assert (await ask("write", "files:read", http=http))[0] == START
+
+
+async def test_other_connections_pass():
+    """The life of the app among them."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope)
+
+    scope = {"type": "lifespan"}
+    await StepUp(app, resource_metadata=URL)(scope, None, None)
+    assert seen[0] is scope
+
+
+async def test_answer_without_a_decision_passes_when_it_is_over():
+    """A request that never comes to the middleware."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send(START)
+        await send(body(b"a", more=True))
+        assert not sent
+        await send(body(b""))
+
+    async def send(message):
+        sent.append(message)
+
+    await StepUp(app, resource_metadata=URL)({"type": "http", "method": "POST"}, None, send)
+    assert sent == [START, body(b"a", more=True), body(b"")]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "/relative", "ftp://x", 'https://x/"', "https://x/ y", "https://x/\n", "https://é"]
+)
+def test_nonsense_url(url):
+    """It stands in a header between quotes."""
+    with pytest.raises(ValueError, match="resource_metadata"):
+        StepUp(test_nonsense_url, resource_metadata=url)
+
+
+def test_nonsense_app():
+    """The instance, not its name."""
+    with pytest.raises(TypeError, match="StepUp takes an ASGI app"):
+        StepUp("app", resource_metadata=URL)

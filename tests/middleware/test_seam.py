@@ -158,7 +158,29 @@ def test_accessors_of_an_empty_context_are_empty():
 def test_target(params, expected):
     """A name, a URI, or what a completion refers to; nothing that is not text."""
     assert target(Call("x", params)) == expected
-    assert target(FastContext(params)) == expected
+    assert target(FastContext(params, "x")) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "expected"),
+    [
+        ("tools/call", {}, "public"),
+        ("prompts/get", {}, "public"),
+        ("resources/read", {}, "file:///secret"),
+        ("resources/read", {"uri": None}, None),
+        ("tools/call", {"name": None}, None),
+        (
+            "completion/complete",
+            {"ref": {"type": "ref/resource", "name": "public", "uri": "file:///{x}"}},
+            "file:///{x}",
+        ),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "greet", "uri": "file:///a"}}, "greet"),
+        ("completion/complete", {"ref": {"type": ["odd"]}}, None),
+    ],
+)
+def test_target_is_the_field_that_the_method_goes_by(method, params, expected):
+    """A caller who sends both must not be taken for one who calls something else."""
+    assert target(Call(method, {"name": "public", "uri": "file:///secret", **params})) == expected
 
 
 def test_arguments_are_a_mapping_or_nothing():

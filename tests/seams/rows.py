@@ -14,21 +14,18 @@ from typing import Any
 
 import mcp_circuit
 import mcp_middleware as mm
+import mcp_rbac
 from mcp_retry import Retry, RetryMiddleware
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
     "circuit": lambda: mcp_circuit.CircuitMiddleware(lambda tool: mcp_circuit.CircuitBreaker()),
-    "retry": lambda: RetryMiddleware(Retry(on=ConnectionError)),
-import mcp_rbac
-
-ROWS: dict[str, Callable[[], Any]] = {
-    "chain": mm.Chain,
     "rbac": lambda: mcp_rbac.RBACMiddleware(
         mcp_rbac.Policy(roles={"all": {"allow": ["**"]}}),
         local=mcp_rbac.Subject(roles=["all"]),
         anonymous=mcp_rbac.Subject(roles=["all"]),
     ),
+    "retry": lambda: RetryMiddleware(Retry(on=ConnectionError)),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

@@ -1,0 +1,26 @@
+"""Cache what async code computes: once for all who ask, never across users, and with an eye on what is worth keeping."""
+
+from __future__ import annotations
+
+from .cache import Cache, cached
+from .decorate import Cached
+from .events import (
+    CacheError,
+    CacheStatistics,
+    CacheUnavailable,
+    Computed,
+    Event,
+    Explanation,
+    Failed,
+    Invalidated,
+    Left,
+    NotStored,
+    ServedStale,
+    StoreDown,
+    StoreUp,
+)
+from .flight import ComputationCancelled
+from .keys import Unkeyable, canonical
+from .store import JSON, PICKLE, Made, Serializer, Store, Stored
+
+__version__ = "0.1.0"

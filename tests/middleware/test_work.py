@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 from mcp_middleware import Call, Chain, RequestValue, outcome
+
 from tests.support.measure import count_instructions, no_growth
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._seam import as_fastmcp
 from .cache import Cache, cached
 from .decorate import Cached
 from .events import (
@@ -19,8 +20,40 @@ from .events import (
     StoreDown,
     StoreUp,
 )
-from .flight import ComputationCancelled
+from .flight import ComputationCancelled, Uncacheable
 from .keys import Unkeyable, canonical
+from .middleware import CacheMiddleware
 from .store import JSON, PICKLE, Made, Serializer, Store, Stored
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "JSON",
+    "PICKLE",
+    "Cache",
+    "CacheError",
+    "CacheMiddleware",
+    "CacheStatistics",
+    "CacheUnavailable",
+    "Cached",
+    "ComputationCancelled",
+    "Computed",
+    "Event",
+    "Explanation",
+    "Failed",
+    "Invalidated",
+    "Left",
+    "Made",
+    "NotStored",
+    "Serializer",
+    "ServedStale",
+    "Store",
+    "StoreDown",
+    "StoreUp",
+    "Stored",
+    "Uncacheable",
+    "Unkeyable",
+    "as_fastmcp",
+    "cached",
+    "canonical",
+]

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from .config import Config, Tags, Ttl, checked_tags
 from .entries import NEVER, PLAIN, Entry, Facts
 from .events import Computed, Event, Failed, Left, NotStored, ServedStale
-from .flight import Answer, ComputationCancelled, Failure, Flight, Outcome, is_own_doing, twin
+from .flight import Answer, ComputationCancelled, Failure, Flight, Outcome, Uncacheable, is_own_doing, twin
 from .isolation import Pickled, kept, shown
 from .remote import Remote
 from .table import Space, Table
@@ -193,6 +193,9 @@ class Engine:
                 self.land(space, key, flight, Failure(ComputationCancelled("the computation raised CancelledError")))
             elif not flight.hand_over():
                 self.land(space, key, flight, "again")
+            return None
+        if isinstance(error, Uncacheable):
+            self.land(space, key, flight, Failure(error))
             return None
         self.failures += 1
         self.tell(Failed(key, error))

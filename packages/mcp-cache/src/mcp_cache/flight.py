@@ -19,11 +19,15 @@ from typing import Any, Literal, NamedTuple, Union
 
 import anyio
 
-__all__ = ["Answer", "ComputationCancelled", "Failure", "Flight", "Follower", "is_own_doing", "twin"]
+__all__ = ["Answer", "ComputationCancelled", "Failure", "Flight", "Follower", "Uncacheable", "is_own_doing", "twin"]
 
 
 class ComputationCancelled(RuntimeError):  # noqa: N818  # what happened
     """The computation that this caller waited for raised CancelledError, although nobody had cancelled it."""
+
+
+class Uncacheable(Exception):  # noqa: N818  # what it says of the value
+    """Raise it from a computation whose result must not be shared: nothing is stored, and every caller gets it raised."""
 
 
 class Answer(NamedTuple):

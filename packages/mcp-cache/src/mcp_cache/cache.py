@@ -124,7 +124,7 @@ class Cache:
             remote = Remote(store, serializer, config, clock, tell, on_error=on_store_error, retry_after=retry_store_after)
         self._engine = Engine(config, clock, on_event, remote)
         self.isolation: Isolation = isolation
-        self._space = self._engine.table.new_space("")
+        self._space = self._engine.table.new_space("=")
         self._entries = self._space.entries
         self._clock = clock
         self._hits = 0

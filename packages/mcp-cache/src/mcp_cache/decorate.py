@@ -65,7 +65,7 @@ def decorated(
     """Return *fn*, cached. Raises TypeError if it is not async."""
     if not inspect.iscoroutinefunction(fn):
         raise TypeError(f"{getattr(fn, '__qualname__', fn)}() is not async; did you forget 'async def'?")
-    space = engine.table.new_space(f"{fn.__module__}.{fn.__qualname__}")
+    space = engine.table.new_space(f"{fn.__module__}.{fn.__qualname__}=")
     binder = Binder(fn)
 
     async def missed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import anyio.lowlevel
 
 from .engine import Engine
 from .events import Invalidated
+from .keys import parsed
 from .table import Space
 
 __all__ = ["forget", "forget_everything", "forget_matching", "forget_tag", "hear", "matches", "remove"]
@@ -64,7 +66,7 @@ async def forget_matching(engine: Engine, space: Space, match: Match) -> None:
         if not count % BATCH:
             await anyio.lowlevel.checkpoint()
     if engine.remote is not None:
-        await engine.remote.invalidate("match", lambda name: engine.remote_match(space, name, match))
+        await engine.remote.invalidate("match", partial(_names, space, match))
         _doom_matching(engine, space, match)
         for entry in engine.table.matching(match, space):
             engine.table.drop(entry)
@@ -105,3 +107,14 @@ def matches(
 def _doom_matching(engine: Engine, space: Space, match: Match) -> None:
     for key in [key for key in space.flights if match(key)]:
         engine.doom(space, key)
+
+
+def _names(space: Space, match: Match, name: str) -> bool:
+    """Say whether a key of the store belongs to *space* and matches; one that cannot be read counts as matching."""
+    if not name.startswith(space.name):
+        return False
+    try:
+        key = parsed(name[len(space.name) :])
+    except ValueError:
+        return True
+    return match(key)

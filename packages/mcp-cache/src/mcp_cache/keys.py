@@ -7,13 +7,15 @@ string is quoted. ``freeze`` does the same for arguments of Python functions, am
 
 from __future__ import annotations
 
+import ast
 import inspect
+import math
 import weakref
 from collections.abc import Callable, Hashable
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-__all__ = ["Binder", "Unkeyable", "canonical", "freeze"]
+__all__ = ["Binder", "Unkeyable", "canonical", "freeze", "parsed"]
 
 RAW = frozenset({str, int})  # types whose values serve as they are; bool is not among them, although True == 1
 
@@ -51,7 +53,9 @@ def _write(value: Any, put: Callable[[str], None]) -> None:
         for item in value:
             _write(item, put)
             put(",")
-        put("]")
+        put("]" if kind is list else ")")
+    elif kind is float and value in (math.inf, -math.inf):
+        put("1e999" if value > 0 else "-1e999")
     elif value is None or kind in (bool, int, float, bytes):
         put(repr(value))
     else:
@@ -68,6 +72,20 @@ def _write_members(value: dict[Any, Any], put: Callable[[str], None]) -> None:
         _write(value[name], put)
         put(",")
     put("}")
+
+
+def parsed(text: str) -> Any:
+    """Return the value whose canonical text is *text*. Raises ValueError for one that holds a NaN."""
+    return _whole(ast.literal_eval(text))
+
+
+def _whole(value: Any) -> Any:
+    """Put the two halves together as which characters beyond U+FFFF are written."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    if isinstance(value, dict):
+        return {_whole(name): _whole(item) for name, item in value.items()}
+    return type(value)(map(_whole, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _shown(value: object) -> str:

@@ -99,6 +99,8 @@ class Engine:
     def keep(self, space: Space, key: Any, form: Any, born: int, seconds: float, tags: tuple[str, ...], cost: float) -> None:
         """Store a value, in the form in which it is kept, for *seconds*."""
         now, config = self.clock(), self.config
+        if self.remote is not None:
+            self._name(space, key)
         entry = Entry(space.entries, key, form, born, now + seconds)
         if tags or self.needs_facts:
             weight = 1.0 if config.weigh is None else config.weigh(shown(form))

@@ -27,7 +27,7 @@ def same(one, other):
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
-        return one == other and math.copysign(1, one) == math.copysign(1, other) or (one != one and other != other)
+        return (one == other and math.copysign(1, one) == math.copysign(1, other)) or (one != one and other != other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     if isinstance(one, (list, tuple)):
@@ -51,7 +51,28 @@ def test_canonical_can_be_read_again(value):
         assert "nan" in canonical(value)
 
 
-ALIKE = [1, 1.0, True, "1", b"1", [1], (1,), {"1": 1}, None, "None", "", [], (), {}, 0, 0.0, -0.0, False, "a,b", ["a", "b"]]
+ALIKE = [
+    1,
+    1.0,
+    True,
+    "1",
+    b"1",
+    [1],
+    (1,),
+    {"1": 1},
+    None,
+    "None",
+    "",
+    [],
+    (),
+    {},
+    0,
+    0.0,
+    -0.0,
+    False,
+    "a,b",
+    ["a", "b"],
+]
 
 
 def test_what_is_easily_confused():
@@ -270,7 +291,7 @@ def test_nonsense_is_refused():
     cache = Cache()
     with pytest.raises(TypeError, match="is not async"):
         cache(lambda: 1)
-    with pytest.raises(TypeError, match=r"write @cached\(cache\)"):
+    with pytest.raises(TypeError, match=r"@cached\(cache\) needs a Cache"):
         cached(lambda: 1)
     with pytest.raises(ValueError, match="unkeyable"):
         cached(cache, unkeyable="ignore")

@@ -298,16 +298,19 @@ async def test_notifications_of_the_session_are_overheard(wrapped):
     assert await ask(middleware, server, request) == [2]
 
 
+@dataclass
+class Result:
+    """A model, as far as the cache looks at it."""
+
+    ttl_ms: int
+    text: str
+
+    def model_copy(self, *, update):
+        return dataclasses.replace(self, **update)
+
+
 async def test_fastmcp_context():
     """Its messages are models, its results are, too; what the SDK knows lies one deeper."""
-
-    @dataclass
-    class Result:
-        ttl_ms: int
-        text: str
-
-        def model_copy(self, *, update):
-            return dataclasses.replace(self, **update)
 
     @dataclass
     class Message:

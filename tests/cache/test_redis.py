@@ -379,7 +379,12 @@ async def test_named_stores_do_not_meet(server, anyio_backend):
 
 @pytest.mark.parametrize(
     ("options", "argument"),
-    [({"lease": 0}, "lease"), ({"lease": True}, "lease"), ({"max_ttl": math.inf}, "max_ttl"), ({"name": "a}b"}, "name")],
+    [
+        ({"lease": 0}, "lease"),
+        ({"lease": True}, "lease"),
+        ({"max_ttl": math.inf}, "max_ttl"),
+        ({"name": "a}b"}, "name"),
+    ],
 )
 def test_nonsense_is_refused(options, argument, anyio_backend):
     """At construction."""

@@ -1,6 +1,6 @@
 """One process of several that share a store: prints a line for each computation and one for its results.
 
-    python worker.py PORT KEY CALLERS SECONDS LEASE
+python worker.py PORT KEY CALLERS SECONDS LEASE
 """
 
 from __future__ import annotations

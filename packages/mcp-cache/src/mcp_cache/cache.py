@@ -36,6 +36,7 @@ import anyio
 from .config import Config, Tags, Ttl, checked_tags, checked_ttl
 from .decorate import Cached, P, R, decorated
 from .engine import Engine
+from .entries import Entry
 from .events import CacheStatistics, Event, Explanation, Invalidated, NotStored
 from .flight import Failure
 from .invalidation import forget, forget_everything, forget_matching, forget_tag, hear, matches, remove
@@ -78,7 +79,7 @@ class Cache:
     same key; those made from arguments, by a decorated function or the middleware, are not. Not thread-safe.
     """
 
-    def __init__(  # noqa: D417
+    def __init__(
         self,
         *,
         maxsize: int = 1024,
@@ -121,7 +122,9 @@ class Cache:
         tell = on_event or (lambda _: None)
         remote = None
         if store is not None:
-            remote = Remote(store, serializer, config, clock, tell, on_error=on_store_error, retry_after=retry_store_after)
+            remote = Remote(
+                store, serializer, config, clock, tell, on_error=on_store_error, retry_after=retry_store_after
+            )
         self._engine = Engine(config, clock, on_event, remote)
         self.isolation: Isolation = isolation
         self._space = self._engine.table.new_space("=")
@@ -158,7 +161,7 @@ class Cache:
         return found.get(key, default)
 
     async def get_many(self, keys: Iterable[Hashable]) -> dict[Hashable, Any]:
-        """Return what is cached under the *keys* and fresh; one round trip to the store for all. Raises a cached failure."""
+        """Return what is cached under the *keys* and fresh; one round trip to the store. Raises a cached failure."""
         engine, space, found, absent = self._engine, self._space, dict[Hashable, Any](), list[Hashable]()
         for key in keys:
             entry, now = space.entries.get(key), self._clock()
@@ -171,11 +174,12 @@ class Cache:
             for key, (value, seconds, tags) in (await engine.remote.read(space, absent)).items():
                 found[key] = value
                 if seconds > 0 and engine.table.is_current(tags, born):
-                    engine.keep(space, key, kept(value, engine.config.isolation), born, seconds, tags, 0.0)
+                    form = kept(value, engine.config.isolation)
+                    engine.keep(space, Entry(space.entries, key, form, born), seconds, tags)
         return found
 
     async def set(self, key: Hashable, value: Any, *, ttl: Ttl = None, tags: Tags = ()) -> None:
-        """Cache *value* under *key*; what is being computed under it is not stored any more. ``ttl`` as for the cache."""
+        """Cache *value* under *key*; what is being computed under it is not stored."""
         await self.set_many({key: value}, ttl=ttl, tags=tags)
 
     async def set_many(self, values: Mapping[Hashable, Any], *, ttl: Ttl = None, tags: Tags = ()) -> None:
@@ -194,7 +198,7 @@ class Cache:
                 seconds = await engine.remote.write(space, key, value, seconds, names)
                 remove(engine, space, key)
             if seconds > 0:
-                engine.keep(space, key, form, engine.table.tick, seconds, names, 0.0)
+                engine.keep(space, Entry(space.entries, key, form, engine.table.tick), seconds, names)
 
     async def delete(self, key: Hashable) -> bool:
         """Forget *key*, and defeat what is being computed under it; say whether it was in process."""
@@ -284,8 +288,8 @@ class Cache:
         try:
             await group.__aexit__(None, None, None)
         finally:
-            for flight, (space, key) in list(engine.refreshing.items()):  # a task cancelled before its first step
-                engine.land(space, key, flight, "again")
+            for flight in engine.refreshing:  # a task cancelled before its first step
+                flight.end("again")
             engine.refreshing.clear()
             if engine.remote is not None:
                 engine.remote.is_heard = False
@@ -297,16 +301,22 @@ def cached(
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Cached[P, R]]:
     """Decorate async functions and methods, so that *cache* keeps what they return for the same arguments.
 
-    Arguments are the same if they have the same JSON form or, where they have none, the same type and are equal: 1, 1.0,
-    True and "1" are four. How they are passed does not matter, and defaults count. ``self`` is held weakly. An argument
+    Arguments are the same if they have the same JSON form or, where they have none, the same type and are equal: 1,
+    1.0, True and "1" are four. How they are passed does not matter, and defaults count. ``self`` is held weakly. An argument
     that is neither JSON nor hashable raises Unkeyable, naming it; with ``unkeyable="bypass"``, the call is not cached.
 
     The function keeps its signature, and gets three more: ``fn.key(*args)``, ``await fn.invalidate(*args)`` (for a
     method, on the class and with the instance) and ``await fn.clear()``.
     """
-    if not isinstance(cache, Cache):
-        raise TypeError(f"cached needs a Cache, got {cache!r}; write @cached(cache)")
+    checked_cache("@cached(cache)", cache)
     checked_ttl(ttl)
     if unkeyable not in ("raise", "bypass"):
         raise ValueError(f"cached needs unkeyable to be 'raise' or 'bypass', got {unkeyable!r}")
     return partial(decorated, cache._engine, ttl, tags, unkeyable == "bypass")  # noqa: SLF001  # its other half
+
+
+def checked_cache(who: str, cache: object) -> Cache:
+    """Return *cache*, or raise TypeError."""
+    if not isinstance(cache, Cache):
+        raise TypeError(f"{who} needs a Cache, got {cache!r}")
+    return cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Union, get_args
 
 from .isolation import Isolation
@@ -13,10 +12,10 @@ from .table import POLICIES
 
 __all__ = ["Config", "Tags", "Ttl", "checked_tags", "checked_ttl"]
 
-Ttl = Union[float, Callable[[Any], Union[float, None]], None]
+Ttl = Union[float, Callable[[Any], Union[float, None]], None]  # noqa: UP007  # evaluated on 3.10
 """Seconds; a function of the value that returns seconds, 0 for "do not store"; None for no end."""
 
-Tags = Union[Iterable[str], Callable[[Any], Iterable[str]]]
+Tags = Union[Iterable[str], Callable[[Any], Iterable[str]]]  # noqa: UP007  # evaluated on 3.10
 """Names under which entries can be invalidated together, or a function of the value that returns them."""
 
 
@@ -39,22 +38,22 @@ class Config:
     random: Callable[[], float]
 
     def __post_init__(self) -> None:
-        if isinstance(self.maxsize, bool) or not isinstance(self.maxsize, int):
+        if type(self.maxsize) is not int:
             raise TypeError(f"Cache needs an int as maxsize, got {self.maxsize!r}")
         if self.maxsize < 1:
             raise ValueError(f"Cache needs maxsize >= 1, got {self.maxsize!r}")
         _within("max_weight", self.max_weight, 0, math.inf, includes_end=True)
         _within("idle", self.idle, 0, math.inf, includes_end=True)
         for name in ("stale_while_revalidate", "stale_if_error", "refresh_ahead"):
-            getattr(self, name) == 0 or _within(name, getattr(self, name), 0, math.inf)
-        self.jitter == 0 or _within("jitter", self.jitter, 0, 1)
+            _within(name, getattr(self, name), 0, math.inf, includes_start=True)
+        _within("jitter", self.jitter, 0, 1, includes_start=True)
         _one_of("policy", self.policy, tuple(POLICIES))
         _one_of("isolation", self.isolation, get_args(Isolation))
         if (self.weigh is None) != (self.max_weight == math.inf):
             raise ValueError("Cache needs weigh= and max_weight= together")
         checked_ttl(self.ttl)
         for kind, seconds in self.negative_ttl.items():
-            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            if not _is_exception(kind):
                 raise TypeError(f"Cache needs subclasses of Exception as keys of negative_ttl, got {kind!r}")
             _within(f"negative_ttl[{kind.__name__}]", seconds, 0, math.inf)
 
@@ -77,11 +76,6 @@ class Config:
         kinds = (kind for kind in type(error).__mro__ if kind in self.negative_ttl)
         return next((self.negative_ttl[kind] for kind in kinds), 0.0)
 
-    @cached_property
-    def constant_ttl(self) -> float | None:
-        """The lifetime of every value, None if it has to be worked out for each."""
-        return None if self.jitter or callable(self.ttl) else math.inf if self.ttl is None else self.ttl
-
     @property
     def windows(self) -> float:
         """The seconds for which an expired entry may still be of use."""
@@ -103,12 +97,19 @@ def checked_tags(tags: Tags, value: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _within(name: str, value: float, low: float, high: float, *, includes_end: bool = False) -> None:
+def _within(
+    name: str, value: object, low: float, high: float, *, includes_start: bool = False, includes_end: bool = False
+) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"Cache needs a number as {name}, got {value!r}")
-    if not (low < value < high or (includes_end and value == high)):
-        hint = "; leave it out for no end" if name in ("ttl", "idle") else ""
-        raise ValueError(f"Cache needs {low} < {name} {'<=' if includes_end else '<'} {high}, got {value!r}{hint}")
+    if not (low < value < high or (includes_start and value == low) or (includes_end and value == high)):
+        signs = "<=" if includes_start else "<", "<=" if includes_end else "<"
+        hint = "; leave it out for no end" if name in {"ttl", "idle"} else ""
+        raise ValueError(f"Cache needs {low} {signs[0]} {name} {signs[1]} {high}, got {value!r}{hint}")
+
+
+def _is_exception(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)
 
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:

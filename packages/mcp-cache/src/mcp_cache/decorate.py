@@ -12,12 +12,14 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from .engine import Engine
+from .flight import Space
 from .invalidation import forget, forget_matching
 from .keys import RAW, Binder, Unkeyable
-from .table import Space
 
 if TYPE_CHECKING:
-    from typing_extensions import Concatenate, ParamSpec, Self
+    from typing import Concatenate
+
+    from typing_extensions import ParamSpec, Self
 
     P = ParamSpec("P")
     Q = ParamSpec("Q")
@@ -99,7 +101,7 @@ def _key(binder: Binder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return key[0] if binder.arity == 1 else key
 
 
-def _of_one(engine: Engine, space: Space, binder: Binder, missed: Missed) -> Callable[..., Any]:
+def _of_one(engine: Engine, space: Space, _: Binder, missed: Missed) -> Callable[..., Any]:
     """Wrap a function of one argument: a string or an int is its own key."""
     entries, clock, hits = space.entries, engine.clock, 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from anyio.abc import TaskGroup
@@ -14,10 +15,20 @@ from anyio.abc import TaskGroup
 from .config import Config, Tags, Ttl, checked_tags
 from .entries import NEVER, PLAIN, Entry, Facts
 from .events import Computed, Event, Failed, Left, NotStored, ServedStale
-from .flight import Answer, ComputationCancelled, Failure, Flight, Outcome, Uncacheable, is_own_doing, twin
+from .flight import (
+    Answer,
+    ComputationCancelled,
+    Failure,
+    Flight,
+    Outcome,
+    Space,
+    Uncacheable,
+    is_own_doing,
+    twin,
+)
 from .isolation import Pickled, kept, shown
 from .remote import Remote
-from .table import Space, Table
+from .table import Table
 
 __all__ = ["Engine"]
 
@@ -31,7 +42,11 @@ class Engine:
     """The shell around a table."""
 
     def __init__(
-        self, config: Config, clock: Callable[[], float], on_event: Callable[[Event], None] | None, remote: Remote | None
+        self,
+        config: Config,
+        clock: Callable[[], float],
+        on_event: Callable[[Event], None] | None,
+        remote: Remote | None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -42,7 +57,7 @@ class Engine:
             self.table.on_leave = lambda entry, why: on_event(Left(entry.key, why))
         self.needs_facts = config.weigh is not None or config.idle != math.inf or config.refresh_ahead > 0
         self.group: TaskGroup | None = None
-        self.refreshing: dict[Flight, tuple[Space, Any]] = {}
+        self.refreshing: set[Flight] = set()
         self.names: dict[str, tuple[Space, Any]] = {}
         self.hit_counters: list[Callable[[], int]] = []
         self.hits = self.misses = self.joins = self.stale = self.failures = 0
@@ -61,16 +76,15 @@ class Engine:
                     return self._serve_stale(entry, "revalidating") if state == "stale" else self.serve(entry, now)
             flight = space.flights.get(key)
             if flight is None:
-                flight = space.flights[key] = Flight(self.table.tick)
-                return await self._lead(space, key, flight, fn, ttl, tags)
-            outcome = await self._follow(space, key, flight)
+                return await self._lead(Flight(space, key, self.table.tick), fn, ttl, tags)
+            outcome = await self._follow(flight)
             if isinstance(outcome, Answer):
                 return shown(outcome.value)
             if isinstance(outcome, Failure):
                 raise twin(outcome.error)
-            if outcome == "lead" and space.flights.get(key) is flight:
+            if outcome == "lead" and flight.is_in_the_air:
                 flight.tick = self.table.tick
-                return await self._lead(space, key, flight, fn, ttl, tags)
+                return await self._lead(flight, fn, ttl, tags)
 
     def state(self, entry: Entry, now: float) -> State:
         """Say what *entry* is good for; what is good for nothing any more is taken out."""
@@ -96,41 +110,34 @@ class Engine:
             raise twin(entry.value.error)
         return shown(entry.value)
 
-    def keep(self, space: Space, key: Any, form: Any, born: int, seconds: float, tags: tuple[str, ...], cost: float) -> None:
-        """Store a value, in the form in which it is kept, for *seconds*."""
+    def keep(self, space: Space, entry: Entry, seconds: float, tags: tuple[str, ...], cost: float = 0.0) -> None:
+        """Store *entry*, made for *space*, for *seconds*; *cost* is the time that it took to compute."""
         now, config = self.clock(), self.config
         if self.remote is not None:
-            self._name(space, key)
-        entry = Entry(space.entries, key, form, born, now + seconds)
+            self._name(space, entry.key)
+        entry.expires = entry.fast_until = now + seconds
         if tags or self.needs_facts:
-            weight = 1.0 if config.weigh is None else config.weigh(shown(form))
+            weight = 1.0 if config.weigh is None else config.weigh(shown(entry.value))
             if not 0 <= weight <= config.max_weight:
-                return self.tell(NotStored(key, f"its weight is {weight!r}, of at most {config.max_weight!r}"))
+                return self.tell(NotStored(entry.key, f"its weight is {weight!r}, of at most {config.max_weight!r}"))
             entry.facts = Facts(tags, weight, entry.expires, cost)
             entry.expires = min(entry.expires, now + config.idle)
-        if entry.facts is not PLAIN or form.__class__ in _SPECIAL:
+        if entry.facts is not PLAIN or entry.value.__class__ in _SPECIAL:
             entry.fast_until = self._plain_until(entry)
-        self.table.put(entry, now)
-        return None
-
-    def land(self, space: Space, key: Any, flight: Flight, outcome: Outcome) -> None:
-        """End *flight*: nobody can join it any more, and who waits is told."""
-        if space.flights.get(key) is flight:
-            del space.flights[key]
-        flight.end(outcome)
+        return self.table.put(entry, now)
 
     def doom(self, space: Space, key: Any) -> None:
         """Make what is being computed under *key* worthless: its followers start again."""
         flight = space.flights.get(key)
         if flight is not None:
-            self.land(space, key, flight, "again")
+            flight.end("again")
 
     def tell(self, event: Event) -> None:
         """Hand *event* to the callback, if there is one."""
         if self.on_event is not None:
             self.on_event(event)
 
-    async def _lead(self, space: Space, key: Any, flight: Flight, fn: Compute, ttl: Ttl, tags: Tags) -> Any:
+    async def _lead(self, flight: Flight, fn: Compute, ttl: Ttl, tags: Tags) -> Any:
         self.misses += 1
         begun = self.clock()
         try:
@@ -140,36 +147,30 @@ class Engine:
                     raise TypeError(f"{getattr(fn, '__qualname__', fn)}() is not async; did you forget 'async def'?")
                 value = await awaitable
             else:
-                self._name(space, key)
-                value, ttl, tags = await self.remote.load(space, key, fn, ttl, tags)
-            return self._arrived(space, key, flight, value, ttl, tags, begun)
+                self._name(flight.space, flight.key)
+                value, ttl, tags = await self.remote.load(flight, fn, ttl, tags)
+            return self._arrived(flight, value, ttl, tags, self.clock() - begun)
         except BaseException as error:
-            entry = self._failed(space, key, flight, error)
+            entry = self._failed(flight, error)
             if entry is None:
                 raise
             return self._serve_stale(entry, "failed")
 
-    def _arrived(
-        self, space: Space, key: Any, flight: Flight, value: Any, ttl: Ttl, tags: Tags, begun: float
-    ) -> Any:
+    def _arrived(self, flight: Flight, value: Any, ttl: Ttl, tags: Tags, seconds: float) -> Any:
         """Store what was computed, tell the followers, and return what the leader gets."""
-        now = self.clock()
-        config = self.config
-        lifetime = config.constant_ttl if ttl is None else config.lifetime(value, ttl)
-        if lifetime is None:
-            lifetime = config.lifetime(value, None)
-        names = checked_tags(tags, value) if tags else ()
+        config, key = self.config, flight.key
+        lifetime = config.lifetime(value, ttl)
+        names = checked_tags(tags, value) if tags != () else ()
         form = value if config.isolation == "share" else self._form(key, value)
-        self.load_seconds += now - begun
+        self.load_seconds += seconds
         if self.on_event is not None:
-            self.on_event(Computed(key, now - begun))
-        if space.flights.get(key) is flight:  # else invalidated meanwhile, and the followers are gone
-            del space.flights[key]
+            self.on_event(Computed(key, seconds))
+        if flight.is_in_the_air:  # else invalidated meanwhile, and the followers are gone
             is_current = form is not UNFIT and (not names or self.table.is_current(names, flight.tick))
             if is_current and lifetime > 0:
-                self.keep(space, key, form, flight.tick, lifetime, names, now - begun)
-            if flight.followers:
-                flight.end(Answer(form) if is_current else "again")
+                entry = Entry(flight.space.entries, key, form, flight.tick)
+                self.keep(flight.space, entry, lifetime, names, seconds)
+            flight.end(Answer(form) if is_current else "again")
         return value if form is UNFIT or config.isolation == "copy" else form
 
     def _form(self, key: Any, value: Any) -> Any:
@@ -182,51 +183,50 @@ class Engine:
     def _name(self, space: Space, key: Any) -> None:
         """Remember where a name of the store belongs, for what other processes will say of it."""
         if len(self.names) > 4 * self.table.maxsize:
-            gone = [name for name, (own, its) in self.names.items() if its not in own.entries and its not in own.flights]
-            for name in gone:
-                del self.names[name]
+            live = {
+                name: (own, its) for name, (own, its) in self.names.items() if its in own.entries or its in own.flights
+            }
+            self.names = live
         assert self.remote is not None  # noqa: S101  # for type checkers
         self.names[self.remote.name(space, key)] = space, key
 
-    def _failed(self, space: Space, key: Any, flight: Flight, error: BaseException) -> Entry | None:
+    def _failed(self, flight: Flight, error: BaseException) -> Entry | None:
         """End the flight, or let another lead it; return the entry to be served instead of *error*, if there is one."""
         if not isinstance(error, Exception):
             if is_own_doing(error):
-                self.land(space, key, flight, Failure(ComputationCancelled("the computation raised CancelledError")))
+                flight.end(Failure(ComputationCancelled("the computation raised CancelledError")))
             elif not flight.hand_over():
-                self.land(space, key, flight, "again")
+                flight.end("again")
             return None
         if isinstance(error, Uncacheable):
-            self.land(space, key, flight, Failure(error))
+            flight.end(Failure(error))
             return None
         self.failures += 1
-        self.tell(Failed(key, error))
-        entry = self._fallback(space, key)
+        self.tell(Failed(flight.key, error))
+        entry = self._fallback(flight.space.entries.get(flight.key))
         if entry is not None:
-            self.land(space, key, flight, Answer(entry.value))
+            flight.end(Answer(entry.value))
             return entry
-        remembered = Failure(twin(error))
         seconds = self.config.failure_ttl(error)
-        if seconds and space.flights.get(key) is flight:
+        if seconds and flight.is_in_the_air:
             bare = Failure(twin(error).with_traceback(None))
-            self.keep(space, key, bare, flight.tick, seconds, (), 0.0)
-        self.land(space, key, flight, remembered)
+            self.keep(flight.space, Entry(flight.space.entries, flight.key, bare, flight.tick), seconds, ())
+        flight.end(Failure(twin(error)))
         return None
 
-    def _fallback(self, space: Space, key: Any) -> Entry | None:
-        entry = space.entries.get(key)
-        if entry is None or self.clock() - entry.expires >= self.config.stale_if_error or not self.config.stale_if_error:
+    def _fallback(self, entry: Entry | None) -> Entry | None:
+        window = self.config.stale_if_error
+        if entry is None or not window or self.clock() - entry.expires >= window or entry.value.__class__ is Failure:
             return None
-        is_usable = self.table.is_current(entry.facts.tags, entry.born) and entry.value.__class__ is not Failure
-        return entry if is_usable else None
+        return entry if self.table.is_current(entry.facts.tags, entry.born) else None
 
-    async def _follow(self, space: Space, key: Any, flight: Flight) -> Outcome | None:
+    async def _follow(self, flight: Flight) -> Outcome | None:
         follower = flight.join()
         try:
             await follower.wait()
         except BaseException:
             if not flight.leave(follower):
-                self.land(space, key, flight, "again")
+                flight.end("again")
             raise
         self.joins += isinstance(follower.outcome, tuple)
         return follower.outcome
@@ -235,18 +235,15 @@ class Engine:
         """Start a task that computes *key* anew; False if the cache was not opened, so that a caller has to."""
         if self.group is None:
             return False
-        flight = space.flights[key] = Flight(self.table.tick)
-        self.refreshing[flight] = space, key
-        self.group.start_soon(self._refreshed, space, key, flight, fn, ttl, tags)
+        flight = Flight(space, key, self.table.tick)
+        self.refreshing.add(flight)
+        self.group.start_soon(self._refreshed, flight, fn, ttl, tags)
         return True
 
-    async def _refreshed(self, space: Space, key: Any, flight: Flight, fn: Compute, ttl: Ttl, tags: Tags) -> None:
-        try:
-            await self._lead(space, key, flight, fn, ttl, tags)
-        except Exception:  # noqa: BLE001, S110  # nobody waits for it, and it was told as an event
-            pass
-        finally:
-            del self.refreshing[flight]
+    async def _refreshed(self, flight: Flight, fn: Compute, ttl: Ttl, tags: Tags) -> None:
+        with suppress(Exception):  # nobody waits for it, and it was told as an event
+            await self._lead(flight, fn, ttl, tags)
+        self.refreshing.discard(flight)
 
     def _serve_stale(self, entry: Entry, reason: Literal["revalidating", "failed"]) -> Any:
         self.tell(ServedStale(entry.key, reason))
@@ -256,8 +253,9 @@ class Engine:
         return shown(entry.value)
 
     def _is_early(self, entry: Entry, left: float) -> bool:
-        """Roll the dice of XFetch (Vattani, Chierichetti, Lowenstein: Optimal probabilistic cache stampede prevention,
-        VLDB 2015): the nearer the end, and the dearer the computation, the likelier.
+        """Roll the dice: the nearer the end, and the dearer the computation, the likelier.
+
+        XFetch, from Vattani, Chierichetti, Lowenstein: Optimal probabilistic cache stampede prevention, VLDB 2015.
         """
         scale = entry.facts.cost * self.config.refresh_ahead
         return scale > 0 and left <= -scale * math.log(1 - self.config.random())

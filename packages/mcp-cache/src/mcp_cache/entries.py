@@ -41,9 +41,7 @@ class Entry:
     before: Entry
     line: Line | None
 
-    def __init__(
-        self, table: dict[Any, Entry], key: Any, value: Any, born: int, expires: float = math.inf
-    ) -> None:
+    def __init__(self, table: dict[Any, Entry], key: Any, value: Any, born: int, expires: float = math.inf) -> None:
         self.table = table
         self.key = key
         self.value = value

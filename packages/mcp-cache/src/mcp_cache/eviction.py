@@ -40,13 +40,30 @@ def spread(key: Any) -> int:
 class Policy(Protocol):
     """What a cache asks of an eviction policy."""
 
-    lines: tuple[Line, ...]
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Where the entries are."""
+        ...
 
-    def watches(self, entry: Entry) -> bool: ...
-    def insert(self, entry: Entry) -> None: ...
-    def touch(self, entry: Entry) -> None: ...
-    def remove(self, entry: Entry) -> None: ...
-    def evict(self) -> Entry: ...
+    def watches(self, entry: Entry, /) -> bool:
+        """Say whether hits of *entry* are to be told."""
+        ...
+
+    def insert(self, entry: Entry, /) -> None:
+        """Take *entry* in."""
+        ...
+
+    def touch(self, entry: Entry, /) -> None:
+        """Know that *entry*, which is watched, was hit."""
+        ...
+
+    def remove(self, entry: Entry, /) -> None:
+        """Take *entry* out."""
+        ...
+
+    def evict(self) -> Entry:
+        """Take out the entry that is worth least, and return it."""
+        ...
 
 
 class Lru:
@@ -57,7 +74,7 @@ class Lru:
         self._line = Line()
         self.lines = (self._line,)
 
-    def watches(self, entry: Entry) -> bool:
+    def watches(self, _: Entry) -> bool:
         """Every entry."""
         return True
 
@@ -88,11 +105,11 @@ class _TwoLines:
         self._small, self._main = Line(), Line()
         self.lines = (self._small, self._main)
 
-    def watches(self, entry: Entry) -> bool:
+    def watches(self, _: Entry) -> bool:
         """None: hits are read from the entry when its turn comes."""
         return False
 
-    def touch(self, entry: Entry) -> None:
+    def touch(self, _: Entry) -> None:
         """Nothing to do."""
 
     def remove(self, entry: Entry) -> None:
@@ -144,7 +161,7 @@ class S3Fifo(_TwoLines):
         small = self._small
         for _ in range(PATIENCE):
             entry = small.root.after
-            if small.size <= self._share and self._main.size or entry.hits < 2:  # noqa: PLR2004  # the paper's
+            if (small.size <= self._share and self._main.size) or entry.hits < 2:  # noqa: PLR2004  # the paper's
                 break
             entry.hits = 0
             self._promote(entry)
@@ -181,10 +198,10 @@ class Sketch:
         first, second = self._rows
         slot = mixed & mask
         count = first[slot] + times
-        first[slot] = count if count < SATURATED else SATURATED
+        first[slot] = min(count, SATURATED)
         slot = mixed >> 24 & mask
         count = second[slot] + times
-        second[slot] = count if count < SATURATED else SATURATED
+        second[slot] = min(count, SATURATED)
         self._added += times
         if self._added >= self._period:
             self._halve()
@@ -205,8 +222,7 @@ class Sketch:
 
 
 class TinyLfu(_TwoLines):
-    """A window for what is new; to get from there to the main line, a key must be asked for more often than the
-    entry that would have to leave.
+    """A window for what is new, and a main line, where a key must be asked for more often than one that has to leave.
 
     *window* is its share of all entries. While the main line has room, whatever was asked for *proven* times, lately
     and in all, may enter it.

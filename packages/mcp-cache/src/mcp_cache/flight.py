@@ -14,12 +14,24 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import sys
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Union
 
 import anyio
 
-__all__ = ["Answer", "ComputationCancelled", "Failure", "Flight", "Follower", "Uncacheable", "is_own_doing", "twin"]
+from .entries import Entry
+
+__all__ = [
+    "Answer",
+    "ComputationCancelled",
+    "Failure",
+    "Flight",
+    "Follower",
+    "Space",
+    "Uncacheable",
+    "is_own_doing",
+    "twin",
+]
 
 
 class ComputationCancelled(RuntimeError):  # noqa: N818  # what happened
@@ -42,7 +54,7 @@ class Failure(NamedTuple):
     error: Exception
 
 
-Outcome = Union[Answer, Failure, Literal["lead", "again"]]
+Outcome = Union[Answer, Failure, Literal["lead", "again"]]  # noqa: UP007  # evaluated on 3.10
 
 
 class Follower:
@@ -64,14 +76,31 @@ class Follower:
         await self._event.wait()
 
 
+class Space:
+    """Entries and flights by key; the name sets its keys in a store apart from those of other spaces."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.entries: dict[Any, Entry] = {}
+        self.flights: dict[Any, Flight] = {}
+
+
 class Flight:
-    """The callers that wait for one key, in the order of their coming."""
+    """The callers that wait for one key, in the order of their coming; in the air from its making."""
 
-    __slots__ = ("followers", "tick")
+    __slots__ = ("followers", "key", "space", "tick")
 
-    def __init__(self, tick: int) -> None:
+    def __init__(self, space: Space, key: Any, tick: int) -> None:
+        self.space = space
+        self.key = key
         self.tick = tick
         self.followers: list[Follower] = []
+        space.flights[key] = self
+
+    @property
+    def is_in_the_air(self) -> bool:
+        """Whether it is this flight that a caller would join now."""
+        return self.space.flights.get(self.key) is self
 
     def join(self) -> Follower:
         """Line up."""
@@ -95,11 +124,12 @@ class Flight:
         return True
 
     def end(self, outcome: Outcome) -> None:
-        """Tell everyone."""
+        """Tell everyone; nobody can join any more."""
+        if self.is_in_the_air:
+            del self.space.flights[self.key]
         followers, self.followers = self.followers, []
         for follower in followers:
             follower.tell(outcome)
-
 
 
 def twin(error: Exception) -> Exception:
@@ -127,7 +157,6 @@ def is_own_doing(error: BaseException) -> bool:
 
     Python 3.10 cannot tell; there, a CancelledError always counts as coming from outside.
     """
-    if not isinstance(error, asyncio.CancelledError) or sys.version_info < (3, 11):
-        return False
-    task = asyncio.current_task()
-    return task is not None and not task.cancelling()
+    task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
+    cancelling: Callable[[], int] | None = getattr(task, "cancelling", None)
+    return cancelling is not None and not cancelling()

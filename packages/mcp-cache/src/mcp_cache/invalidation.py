@@ -16,8 +16,8 @@ import anyio.lowlevel
 
 from .engine import Engine
 from .events import Invalidated
+from .flight import Space
 from .keys import parsed
-from .table import Space
 
 __all__ = ["forget", "forget_everything", "forget_matching", "forget_tag", "hear", "matches", "remove"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import reprlib
 import weakref
 from collections.abc import Callable, Hashable
 from json.encoder import encode_basestring_ascii
@@ -89,8 +90,7 @@ def _whole(value: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{text[:60]}… of type {type(value).__name__}" if len(text) > 60 else f"{text} of type {type(value).__name__}"  # noqa: PLR2004  # one line
+    return f"{reprlib.repr(value)} of type {type(value).__name__}"
 
 
 def freeze(value: Any) -> Hashable:

@@ -35,7 +35,7 @@ from ._seam import (
     principal,
     target,
 )
-from .cache import Cache
+from .cache import Cache, checked_cache
 from .flight import Uncacheable
 from .keys import Unkeyable, canonical
 
@@ -96,9 +96,7 @@ class CacheMiddleware:
         public: Collection[str] = (),
         vary: Callable[[Any], object] | None = None,
     ) -> None:
-        if cache is not None and not isinstance(cache, Cache):
-            raise TypeError(f"CacheMiddleware needs a Cache, got {cache!r}")
-        self.cache = Cache(isolation="copy") if cache is None else cache
+        self.cache: Cache = checked_cache("CacheMiddleware", Cache(isolation="copy") if cache is None else cache)
         if self.cache.isolation != "copy":
             raise ValueError(f"CacheMiddleware needs Cache(isolation='copy'), got {self.cache.isolation!r}")
         methods = [*sorted(CACHEABLE), "prompts/get"]
@@ -109,7 +107,9 @@ class CacheMiddleware:
             if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
                 raise ValueError(f"CacheMiddleware needs 0 < seconds < inf for {name}, got {seconds!r}")
         if isinstance(public, str) or (strange := [name for name in (*self._ttls, *public) if name not in methods]):
-            raise ValueError(f"CacheMiddleware can cache {', '.join(methods)}, not {public if isinstance(public, str) else strange}")
+            raise ValueError(
+                f"CacheMiddleware can cache {', '.join(methods)}, not {public if isinstance(public, str) else strange}"
+            )
         self._public = frozenset(public)
         self._vary = vary
         self._annotated: set[str] = set()
@@ -136,10 +136,12 @@ class CacheMiddleware:
             return result
 
         try:
-            result = await self.cache.get_or_compute(key, compute, lambda value: self._lifetime(value, ttl), self._tags(ctx))
+            result = await self.cache.get_or_compute(
+                key, compute, lambda value: self._lifetime(value, ttl), self._tags(ctx)
+            )
         except Uncacheable:
             return made[0] if made else await call_next(ctx)
-        return self._stamped(ctx, key, result)
+        return cast("R", self._stamped(ctx, key, result))
 
     async def changed(self, method: str, uri: str | None = None) -> None:
         """Invalidate what a change notification is about: its *method*, and the *uri* of an updated resource.
@@ -174,7 +176,9 @@ class CacheMiddleware:
         source = _source(ctx)
         varied = None if self._vary is None else self._vary(ctx)
         try:
-            return canonical([ctx.method, _parameters(ctx), who and [*who], _era(source), _capabilities(ctx, source), varied])
+            return canonical(
+                [ctx.method, _parameters(ctx), who and [*who], _era(source), _capabilities(ctx, source), varied]
+            )
         except Unkeyable:
             return None
 

@@ -123,7 +123,9 @@ class RedisStore:
     Methods raise what the client raises. Runs where the client runs: redis-py's on asyncio alone.
     """
 
-    def __init__(self, client: RedisClient, *, name: str = "mcp-cache", lease: float = 2.0, max_ttl: float = DAY) -> None:
+    def __init__(
+        self, client: RedisClient, *, name: str = "mcp-cache", lease: float = 2.0, max_ttl: float = DAY
+    ) -> None:
         for argument, value in (("lease", lease), ("max_ttl", max_ttl)):
             if isinstance(value, bool) or not 0 < value < math.inf:
                 raise ValueError(f"RedisStore needs 0 < {argument} < inf, got {value!r}")
@@ -252,20 +254,21 @@ class RedisStore:
                 held = False
 
     async def _wait(self, key: str, news: anyio.Event, seconds: float) -> None:
-        if self._is_listening:
-            with anyio.move_on_after(seconds):
-                await news.wait()
-            return
+        """Wait until there is news of *key*, for as long as its lease can last at most."""
+        with anyio.move_on_after(seconds):
+            await (news.wait() if self._is_listening else self._listen_for(key, news))
+
+    async def _listen_for(self, key: str, news: anyio.Event) -> None:
+        """Subscribe for one wait; the lease may have ended before the subscription began."""
         subscriber = self._client.pubsub()
         try:
             await subscriber.subscribe(self._channel)
-            with anyio.move_on_after(seconds):
-                while not news.is_set():
-                    message = await subscriber.get_message(timeout=None)
-                    if message and message["type"] == "subscribe" and not await self._is_leased(key):
-                        return
-                    if message and message["type"] == "message":
-                        self._hear(_text(message["data"]), lambda *_: None)
+            while not news.is_set():
+                message = await subscriber.get_message(timeout=None) or {"type": ""}
+                if message["type"] == "subscribe" and not await self._is_leased(key):
+                    return
+                if message["type"] == "message":
+                    self._hear(_text(message["data"]), lambda *_: None)
         finally:
             with anyio.move_on_after(1, shield=True):
                 await subscriber.aclose()

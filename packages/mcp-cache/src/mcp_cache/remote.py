@@ -16,9 +16,9 @@ import anyio
 
 from .config import Config, Tags, Ttl, checked_tags
 from .events import CacheUnavailable, Event, NotStored, StoreDown, StoreUp
+from .flight import Flight, Space
 from .keys import canonical
 from .store import By, Heard, Made, Serializer, Store, Stored
-from .table import Space
 
 __all__ = ["OnStoreError", "Remote"]
 
@@ -48,9 +48,10 @@ class Remote:
         self._missed: list[tuple[By, Any]] = []
         self.is_heard = False
 
-    async def load(self, space: Space, key: Any, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
+    async def load(self, flight: Flight, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
         """Return the stored value, or compute it with *call* and store it; with its time and tags."""
-        name, found = self.name(space, key), _UNSET
+        key = flight.key
+        name, found = self.name(flight.space, key), _UNSET
 
         async def compute() -> Made:
             nonlocal found
@@ -132,16 +133,16 @@ class Remote:
     async def _ask(self, operation: Callable[[], Awaitable[Any]]) -> Any:
         """Await *operation*. Raises _Down, or CacheUnavailable if the cache is to refuse."""
         if self._down_until is not None and self._clock() < self._down_until:
-            self._refuse(None)
+            raise self._refusal()
         try:
             await self._make_up()
             answer = await operation()
         except _Computing:
             self._rise()
             raise
-        except Exception as error:  # noqa: BLE001  # whatever the client raises
+        except Exception as error:  # whatever the client raises
             self._fall(error)
-            self._refuse(error)
+            raise self._refusal() from error
         self._rise()
         return answer
 
@@ -166,16 +167,14 @@ class Remote:
             self._down_until = None
             self._tell(StoreUp())
 
-    def _refuse(self, error: Exception | None) -> None:
-        if self._on_error == "deny":
-            raise CacheUnavailable("the store does not answer") from error
-        raise _Down from None
+    def _refusal(self) -> Exception:
+        return CacheUnavailable("the store does not answer") if self._on_error == "deny" else _Down()
 
     def _near(self, seconds: float) -> float:
         return seconds if self.is_heard else 0.0
 
     def _made(self, key: Any, value: Any, ttl: Ttl, tags: Tags) -> Made:
-        names = checked_tags(tags, value) if tags else ()
+        names = checked_tags(tags, value)
         lifetime = self._config.lifetime(value, ttl)
         try:
             return Made(self._serializer.dumps(value) if lifetime > 0 else None, lifetime, names)

@@ -46,7 +46,7 @@ class SqliteStore:
     def __init__(
         self, path: str | os.PathLike[str], *, max_bytes: int = 64 * 1024 * 1024, clock: Callable[[], float] = time.time
     ) -> None:
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
+        if type(max_bytes) is not int or max_bytes < 1:
             raise ValueError(f"SqliteStore needs an int >= 1 as max_bytes, got {max_bytes!r}")
         self._path = os.fspath(path)
         self._max_bytes = max_bytes
@@ -172,7 +172,9 @@ class SqliteStore:
             self._remove(keys)
 
     def _delete_tagged(self, tag: str) -> None:
-        self._delete([key for (key,) in self._open().execute("SELECT key FROM tagged WHERE tag = ?", (tag,)).fetchall()])
+        self._delete(
+            [key for (key,) in self._open().execute("SELECT key FROM tagged WHERE tag = ?", (tag,)).fetchall()]
+        )
 
     def _delete_matching(self, match: Callable[[str], bool]) -> None:
         self._delete([key for (key,) in self._open().execute("SELECT key FROM entries").fetchall() if match(key)])
@@ -183,4 +185,6 @@ class SqliteStore:
             row = connection.execute("DELETE FROM entries WHERE key = ? RETURNING size, tags", (key,)).fetchone()
             if row is not None:
                 self._bytes -= row[0]
-                connection.executemany("DELETE FROM tagged WHERE tag = ? AND key = ?", [(tag, key) for tag in json.loads(row[1])])
+                connection.executemany(
+                    "DELETE FROM tagged WHERE tag = ? AND key = ?", [(tag, key) for tag in json.loads(row[1])]
+                )

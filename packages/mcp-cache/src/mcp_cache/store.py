@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, Union
+from typing import Any, Literal, NamedTuple, Protocol
 
 __all__ = ["JSON", "PICKLE", "By", "Heard", "Made", "Serializer", "Store", "Stored"]
 
@@ -23,7 +23,7 @@ Heard = Callable[[Literal["ready", "lost", "key", "tag"], str], None]
 
 
 class Made(NamedTuple):
-    """What was computed, and for how many seconds (``inf`` for as long as the store likes); None if not to be stored."""
+    """What was computed, for how many seconds (``inf`` for as long as the store likes); None if not to be stored."""
 
     payload: bytes | None
     ttl: float
@@ -53,7 +53,7 @@ class Store(Protocol):
         """Store a value that was not computed under ``load``."""
         ...
 
-    async def invalidate(self, by: By, what: Union[str, Callable[[str], bool]]) -> None:
+    async def invalidate(self, by: By, what: str | Callable[[str], bool]) -> None:
         """Remove a key, everything with a tag, or every key that a function says yes to; in-flight results, too."""
         ...
 

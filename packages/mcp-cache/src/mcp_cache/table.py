@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from .adaptive import Adaptive
 from .entries import NEVER, Entry
 from .eviction import Lru, Policy, S3Fifo, TinyLfu
-from .flight import Flight
+from .flight import Space
 
-__all__ = ["POLICIES", "Space", "Table"]
+__all__ = ["POLICIES", "Table"]
 
 POLICIES: dict[str, Callable[[int], Policy]] = {
     "adaptive": Adaptive,
@@ -30,15 +30,6 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
 }
 STEPS = 2  # entries that are looked at for each one that comes
 TAGS = 4096  # tags whose last invalidation is remembered; one more, and every tagged entry is taken to be out of date
-
-
-class Space:
-    """Entries and flights by key; the name sets its keys in a store apart from those of other spaces."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.entries: dict[Any, Entry] = {}
-        self.flights: dict[Any, Flight] = {}
 
 
 class Table:
@@ -53,7 +44,7 @@ class Table:
         self.weight = 0.0
         self.tick = 0
         self.evictions = self.expirations = 0
-        self.on_leave: Callable[[Entry, str], None] | None = None
+        self.on_leave: Callable[[Entry, Literal["evicted", "expired"]], None] | None = None
         self._policy = POLICIES[policy](maxsize)
         self._tags: dict[str, int] = {}
         self._forgotten = 0  # the tick before which every tagged entry counts as invalidated
@@ -123,7 +114,7 @@ class Table:
             if entry.line is not None and match(entry.key):
                 yield entry
 
-    def _take_out(self, entry: Entry, why: str) -> None:
+    def _take_out(self, entry: Entry, why: Literal["evicted", "expired", ""]) -> None:
         del entry.table[entry.key]
         self.size -= 1
         self.weight -= entry.facts.weight

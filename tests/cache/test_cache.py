@@ -52,7 +52,7 @@ async def gather(*calls):
     async def one(index, call):
         try:
             outcomes[index] = await call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # handed to the test
             outcomes[index] = error
 
     async with anyio.create_task_group() as tg:

@@ -27,7 +27,9 @@ def same(one, other):
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
-        return (one == other and math.copysign(1, one) == math.copysign(1, other)) or (one != one and other != other)
+        return (one == other and math.copysign(1, one) == math.copysign(1, other)) or (
+            math.isnan(one) and math.isnan(other)
+        )
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     if isinstance(one, (list, tuple)):

@@ -240,7 +240,6 @@ def test_one_computation_in_four_processes(server, anyio_backend):
     assert sum(line.count("computing") for line in lines) == 1
     assert len({line[-1] for line in lines}) == 1
     assert (commands(server) - before) / 99 < 4
-    print(f"{commands(server) - before} commands in all")
 
 
 def commands(server):

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mcp_cache
 import mcp_middleware as mm
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
+    "cache": lambda: mcp_cache.CacheMiddleware(ttl=5, tools={"add": 5}),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

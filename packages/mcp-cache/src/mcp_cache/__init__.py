@@ -1,4 +1,4 @@
-"""Cache what async code computes: once for all who ask, never across users, and with an eye on what is worth keeping."""
+"""Cache what async code computes: once for all who ask, never across users, keeping what is worth keeping."""
 
 from __future__ import annotations
 

@@ -119,11 +119,16 @@ class Cache:
         )
         if on_store_error not in ("local", "deny"):
             raise ValueError(f"Cache needs on_store_error to be one of local, deny, got {on_store_error!r}")
-        tell = on_event or (lambda _: None)
         remote = None
         if store is not None:
             remote = Remote(
-                store, serializer, config, clock, tell, on_error=on_store_error, retry_after=retry_store_after
+                store,
+                config,
+                serializer=serializer,
+                clock=clock,
+                on_event=on_event,
+                on_error=on_store_error,
+                retry_after=retry_store_after,
             )
         self._engine = Engine(config, clock, on_event, remote)
         self.isolation: Isolation = isolation
@@ -227,9 +232,16 @@ class Cache:
             await forget_matching(self._engine, self._space, match)
             self._engine.tell(Invalidated(by, what))
 
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Cached[P, R]:
-        """Decorate an async function or method: ``cached(cache)`` with its defaults."""
-        return cached(self)(fn)
+    def __call__(
+        self,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        *,
+        ttl: Ttl = None,
+        tags: Tags = (),
+        unkeyable: Literal["raise", "bypass"] = "raise",
+    ) -> Cached[P, R]:
+        """Decorate an async function or method, as ``cached`` does."""
+        return decorated(self._engine, ttl, tags, unkeyable == "bypass", fn)
 
     def explain(self, key: Hashable) -> Explanation:
         """Say what there is under *key* in process, without counting as a hit."""
@@ -302,7 +314,7 @@ def cached(
     """Decorate async functions and methods, so that *cache* keeps what they return for the same arguments.
 
     Arguments are the same if they have the same JSON form or, where they have none, the same type and are equal: 1,
-    1.0, True and "1" are four. How they are passed does not matter, and defaults count. ``self`` is held weakly. An argument
+    1.0, True and "1" are four. How they are passed does not matter, and defaults count. ``self`` is held weakly. One
     that is neither JSON nor hashable raises Unkeyable, naming it; with ``unkeyable="bypass"``, the call is not cached.
 
     The function keeps its signature, and gets three more: ``fn.key(*args)``, ``await fn.invalidate(*args)`` (for a
@@ -312,7 +324,7 @@ def cached(
     checked_ttl(ttl)
     if unkeyable not in ("raise", "bypass"):
         raise ValueError(f"cached needs unkeyable to be 'raise' or 'bypass', got {unkeyable!r}")
-    return partial(decorated, cache._engine, ttl, tags, unkeyable == "bypass")  # noqa: SLF001  # its other half
+    return partial(cache, ttl=ttl, tags=tags, unkeyable=unkeyable)
 
 
 def checked_cache(who: str, cache: object) -> Cache:

@@ -9,7 +9,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Coroutine, Hashable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 from .engine import Engine
 from .flight import Space
@@ -82,14 +82,16 @@ def decorated(
     make = _of_one if binder.arity == 1 else _of_any
     wrapper: Any = preserve_signature(make(engine, space, binder, missed), fn)
 
+    def key(*args: P.args, **kwargs: P.kwargs) -> Hashable:
+        return cast("Hashable", _key(binder, args, kwargs))
+
     async def invalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
         return await forget(engine, space, _key(binder, args, kwargs))
 
     async def clear() -> None:
         await forget_matching(engine, space, lambda _: True)
 
-    wrapper.key = lambda *args, **kwargs: _key(binder, args, kwargs)
-    wrapper.invalidate, wrapper.clear = invalidate, clear
+    wrapper.key, wrapper.invalidate, wrapper.clear = key, invalidate, clear
     return wrapper  # type: ignore[no-any-return]  # a function with three attributes
 
 

@@ -144,7 +144,7 @@ class Engine:
             if self.remote is None:
                 awaitable = fn()
                 if not hasattr(awaitable, "__await__"):
-                    raise TypeError(f"{getattr(fn, '__qualname__', fn)}() is not async; did you forget 'async def'?")
+                    raise _not_async(fn)  # noqa: TRY301  # like what a computation raises
                 value = await awaitable
             else:
                 self._name(flight.space, flight.key)
@@ -269,3 +269,7 @@ class Engine:
 
 UNFIT: Any = object()  # stands for a value that cannot be isolated
 _SPECIAL = (Failure, Pickled)
+
+
+def _not_async(fn: object) -> TypeError:
+    return TypeError(f"{getattr(fn, '__qualname__', fn)}() is not async; did you forget 'async def'?")

@@ -91,7 +91,7 @@ class StoreUp:
     """The store answers again."""
 
 
-Event = Union[Computed, Failed, ServedStale, NotStored, Left, Invalidated, StoreDown, StoreUp]
+Event = Union[Computed, Failed, ServedStale, NotStored, Left, Invalidated, StoreDown, StoreUp]  # noqa: UP007  # on 3.10
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class ComputationCancelled(RuntimeError):  # noqa: N818  # what happened
 
 
 class Uncacheable(Exception):  # noqa: N818  # what it says of the value
-    """Raise it from a computation whose result must not be shared: nothing is stored, and every caller gets it raised."""
+    """Raise it from a computation whose result must not be shared: nothing is stored, every caller gets it raised."""
 
 
 class Answer(NamedTuple):

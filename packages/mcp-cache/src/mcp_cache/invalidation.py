@@ -85,7 +85,8 @@ def hear(engine: Engine, by: Literal["ready", "lost", "key", "tag"], what: str) 
         engine.table.invalidate_tag(what)
     elif by == "key":
         place = engine.names.get(what)
-        place is None or remove(engine, *place)
+        if place is not None:
+            remove(engine, *place)
     else:
         forget_everything(engine)
 

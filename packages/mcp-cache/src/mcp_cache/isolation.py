@@ -1,15 +1,14 @@
 """What keeps one caller's changes to a value from another: nothing, a copy each, or a value that cannot change.
 
-``copy`` keeps a pickle and unpickles it for each caller: four times cheaper than a deep copy, and what cannot be pickled
-is noticed when it is stored. Values that cannot change anyway are kept as they are.
+``copy`` keeps a pickle and unpickles it for each caller: four times cheaper than a deep copy, and what cannot be
+pickled is noticed when it is stored. Values that cannot change anyway are kept as they are.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 __all__ = ["Isolation", "Pickled", "kept", "shown"]
 
@@ -37,12 +36,11 @@ def shown(value: Any) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    kind = cast("Any", type)(value)
+    if kind is dict:
         return MappingProxyType({name: _frozen(item) for name, item in value.items()})
-    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+    if kind in {list, tuple}:
         return tuple(map(_frozen, value))
-    if isinstance(value, (set, frozenset)):
+    if kind in {set, frozenset}:
         return frozenset(map(_frozen, value))
-    if isinstance(value, bytearray):
-        return bytes(value)
-    return value
+    return bytes(value) if kind is bytearray else value

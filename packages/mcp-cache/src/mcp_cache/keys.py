@@ -14,7 +14,7 @@ import reprlib
 import weakref
 from collections.abc import Callable, Hashable
 from json.encoder import encode_basestring_ascii
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["Binder", "Unkeyable", "canonical", "freeze", "parsed"]
 
@@ -82,11 +82,12 @@ def parsed(text: str) -> Any:
 
 def _whole(value: Any) -> Any:
     """Put the two halves together as which characters beyond U+FFFF are written."""
-    if isinstance(value, str):
+    kind = cast("Any", type)(value)
+    if kind is str:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-    if isinstance(value, dict):
+    if kind is dict:
         return {_whole(name): _whole(item) for name, item in value.items()}
-    return type(value)(map(_whole, value)) if isinstance(value, (list, tuple)) else value
+    return cast("Any", kind(map(_whole, value)) if kind in {list, tuple} else value)
 
 
 def _shown(value: object) -> str:

@@ -104,12 +104,11 @@ class CacheMiddleware:
         self._tools = dict(tools or {})
         self._annotated_ttl = annotated_tools
         for name, seconds in [*self._ttls.items(), *self._tools.items(), ("annotated_tools", annotated_tools or 1)]:
-            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+            if type(seconds) not in (int, float) or not 0 < seconds < math.inf:
                 raise ValueError(f"CacheMiddleware needs 0 < seconds < inf for {name}, got {seconds!r}")
-        if isinstance(public, str) or (strange := [name for name in (*self._ttls, *public) if name not in methods]):
-            raise ValueError(
-                f"CacheMiddleware can cache {', '.join(methods)}, not {public if isinstance(public, str) else strange}"
-            )
+        for name in (*self._ttls, *([public] if isinstance(public, str) else public)):
+            if name not in methods or isinstance(public, str):
+                raise ValueError(f"CacheMiddleware can cache a collection of {', '.join(methods)}, got {name!r}")
         self._public = frozenset(public)
         self._vary = vary
         self._annotated: set[str] = set()
@@ -200,8 +199,8 @@ class CacheMiddleware:
         """Learn from a list of tools which of them say that they may be cached."""
         if self._annotated_ttl is None or method != "tools/list":
             return
-        tools = result if isinstance(result, list) else _field(result, "tools") or ()
-        for tool in cast("list[Any]", tools):
+        tools = cast("Any", result) if isinstance(result, list) else _field(result, "tools") or ()
+        for tool in tools:
             hints = _field(tool, "annotations")
             may = _field(hints, "readOnlyHint") is True and _field(hints, "idempotentHint") is True
             (self._annotated.add if may else self._annotated.discard)(str(_field(tool, "name")))
@@ -250,10 +249,10 @@ def _parameters(ctx: Any) -> Any:
 
 
 def _meta(params: Any) -> Iterator[tuple[str, Any]]:
-    meta = params.get("_meta") if isinstance(params, Mapping) else getattr(params, "meta", None)
-    if meta is not None and not isinstance(meta, Mapping):
+    meta: Any = _field(params, "_meta") if isinstance(params, dict) else getattr(params, "meta", None)
+    if hasattr(meta, "model_dump"):
         meta = meta.model_dump(by_alias=True, mode="json", exclude_none=True)
-    for name, value in cast("Mapping[str, Any]", meta or {}).items():
+    for name, value in cast("dict[str, Any]", meta or {}).items():
         if name not in VOLATILE and not name.startswith(PROTOCOL):
             yield name, value
 

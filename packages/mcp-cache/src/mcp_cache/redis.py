@@ -268,7 +268,7 @@ class RedisStore:
                 if message["type"] == "subscribe" and not await self._is_leased(key):
                     return
                 if message["type"] == "message":
-                    self._hear(_text(message["data"]), lambda *_: None)
+                    self._hear(_text(message["data"]), _ignore)
         finally:
             with anyio.move_on_after(1, shield=True):
                 await subscriber.aclose()
@@ -316,3 +316,7 @@ def _stored(payload: Any, milliseconds: int, tags: Any) -> Stored:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _ignore(_: str, __: str) -> None:
+    """Hear nothing but what is waited for."""

@@ -34,14 +34,21 @@ class Remote:
     """One store, and whether it answers."""
 
     def __init__(
-        self, store: Store, serializer: Serializer, config: Config, clock: Callable[[], float], tell: Callable[[Event], None],
-        *, on_error: OnStoreError, retry_after: float,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        config: Config,
+        *,
+        serializer: Serializer,
+        clock: Callable[[], float],
+        on_event: Callable[[Event], None] | None,
+        on_error: OnStoreError,
+        retry_after: float,
+    ) -> None:
         self._store = store
         self._serializer = serializer
         self._config = config
         self._clock = clock
-        self._tell = tell
+        self._on_event = on_event
         self._on_error = on_error
         self._retry_after = retry_after
         self._down_until: float | None = None
@@ -166,6 +173,10 @@ class Remote:
         if self._down_until is not None:
             self._down_until = None
             self._tell(StoreUp())
+
+    def _tell(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
 
     def _refusal(self) -> Exception:
         return CacheUnavailable("the store does not answer") if self._on_error == "deny" else _Down()

@@ -1,8 +1,8 @@
 """A store in one SQLite file: for one machine, outlives the process, needs nothing but the standard library.
 
-One worker thread owns the connection, so that the event loop never waits for a disk. The file is in WAL mode: what a
-call has returned from survives ``kill -9`` of the process (a loss of power may take the last moments). Expired rows and,
-above *max_bytes*, those that end first are deleted as others come.
+All work is done in a worker thread, one call at a time, so that the event loop never waits for a disk. The file is in
+WAL mode: what a call has returned from survives ``kill -9`` of the process (a loss of power may take the last moments).
+Expired rows and, above *max_bytes*, those that end first are deleted as others come.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ SWEEP = 4  # rows that may be deleted for each one that comes
 class SqliteStore:
     """Values in the file at *path*, of at most *max_bytes* of payload.
 
-    Used by one process at a time for computing (each computes for itself what the others have not stored), by any number
-    for reading. *clock* tells the seconds since 1970, since monotonic clocks do not outlive a process. Methods raise
-    ``sqlite3.Error``.
+    Each process that uses the file computes for itself what no other has stored, and hears nothing of what others
+    invalidate: for several that must agree, use Redis. *clock* tells the seconds since 1970, since monotonic clocks do
+    not outlive a process. Methods raise ``sqlite3.Error``.
     """
 
     def __init__(

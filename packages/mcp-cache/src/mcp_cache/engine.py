@@ -41,6 +41,13 @@ EARLY = 10  # computing times before the end at which refreshing ahead begins to
 class Engine:
     """The shell around a table."""
 
+    hits: int
+    misses: int
+    joins: int
+    stale: int
+    failures: int
+    load_seconds: float
+
     def __init__(
         self,
         config: Config,
@@ -52,10 +59,10 @@ class Engine:
         self.clock = clock
         self.on_event = on_event
         self.remote = remote
-        self.table = Table(config.maxsize, config.max_weight, config.policy, config.windows)
+        self.table: Table = Table(config.maxsize, config.max_weight, config.policy, config.windows)
         if on_event is not None:
             self.table.on_leave = lambda entry, why: on_event(Left(entry.key, why))
-        self.needs_facts = config.weigh is not None or config.idle != math.inf or config.refresh_ahead > 0
+        self.needs_facts: bool = config.weigh is not None or config.idle != math.inf or config.refresh_ahead > 0
         self.group: TaskGroup | None = None
         self.refreshing: set[Flight] = set()
         self.names: dict[str, tuple[Space, Any]] = {}

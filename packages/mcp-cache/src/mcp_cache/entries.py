@@ -22,6 +22,11 @@ class Facts:
 
     __slots__ = ("cost", "deadline", "tags", "weight")
 
+    tags: tuple[str, ...]
+    weight: float
+    deadline: float
+    cost: float
+
     def __init__(self, tags: tuple[str, ...] = (), weight: float = 1.0, deadline: float = math.inf, cost: float = 0.0):
         self.tags = tags
         self.weight = weight
@@ -37,9 +42,17 @@ class Entry:
 
     __slots__ = ("after", "before", "born", "expires", "facts", "fast_until", "hits", "key", "line", "table", "value")
 
+    table: dict[Any, Entry]
+    key: Any
+    value: Any
+    born: int
+    hits: int
+    facts: Facts
+    expires: float
+    fast_until: float
+    line: Line | None
     after: Entry
     before: Entry
-    line: Line | None
 
     def __init__(self, table: dict[Any, Entry], key: Any, value: Any, born: int, expires: float = math.inf) -> None:
         self.table = table
@@ -56,6 +69,9 @@ class Line:
     """Entries in the order in which they joined."""
 
     __slots__ = ("root", "size")
+
+    root: Entry
+    size: int
 
     def __init__(self) -> None:
         self.root = Entry({}, None, None, 0)

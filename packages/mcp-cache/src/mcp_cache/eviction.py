@@ -72,7 +72,7 @@ class Lru:
     def __init__(self, capacity: int) -> None:
         del capacity
         self._line = Line()
-        self.lines = (self._line,)
+        self.lines: tuple[Line, ...] = (self._line,)
 
     def watches(self, _: Entry) -> bool:
         """Every entry."""
@@ -103,7 +103,7 @@ class _TwoLines:
 
     def __init__(self) -> None:
         self._small, self._main = Line(), Line()
-        self.lines = (self._small, self._main)
+        self.lines: tuple[Line, ...] = (self._small, self._main)
 
     def watches(self, _: Entry) -> bool:
         """None: hits are read from the entry when its turn comes."""

@@ -90,11 +90,16 @@ class Flight:
 
     __slots__ = ("followers", "key", "space", "tick")
 
+    space: Space
+    key: Any
+    tick: int
+    followers: list[Follower]
+
     def __init__(self, space: Space, key: Any, tick: int) -> None:
         self.space = space
         self.key = key
         self.tick = tick
-        self.followers: list[Follower] = []
+        self.followers = []
         space.flights[key] = self
 
     @property

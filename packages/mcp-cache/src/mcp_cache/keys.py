@@ -126,10 +126,9 @@ class Binder:
         parameters = self._signature.parameters
         self._is_method = next(iter(parameters), "") == "self"
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self.arity = len(parameters) if all(p.kind in positional for p in parameters.values()) else -1
+        is_plain = not self._is_method and all(p.kind in positional for p in parameters.values())
+        self.arity: int = len(parameters) if is_plain else -1
         """How many arguments make a key as they are passed, if each is positional; -1 for other signatures."""
-        if self._is_method:
-            self.arity = -1
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments by name; the extra ones by the names of ``*args`` and ``**kwargs``."""

@@ -56,7 +56,7 @@ CACHEABLE = frozenset(
 )
 """The methods whose results carry ``ttlMs`` and ``cacheScope`` in protocol 2026-07-28."""
 
-CHANGES = {
+CHANGES: dict[str, tuple[str, ...]] = {
     "notifications/tools/list_changed": ("tools/list",),
     "notifications/prompts/list_changed": ("prompts/list",),
     "notifications/resources/list_changed": ("resources/list", "resources/templates/list"),

@@ -35,6 +35,12 @@ TAGS = 4096  # tags whose last invalidation is remembered; one more, and every t
 class Table:
     """All entries of a cache, within its bounds."""
 
+    size: int
+    weight: float
+    tick: int
+    evictions: int
+    expirations: int
+
     def __init__(self, maxsize: int, max_weight: float, policy: str, keep: float) -> None:
         self.spaces: list[Space] = []
         self.maxsize = maxsize

@@ -25,7 +25,7 @@ __all__ = ["Adaptive"]
 SETTINGS = ((0.05, 1), (0.3, 1), (0.95, 2))  # window's share, uses that prove an entry; by experiment on seven traces
 SAMPLE = 64  # entries a miniature holds at least, in a cache at least as large
 SAMPLED_BY = 40  # the lowest bit of the hash that decides on sampling
-PERIOD = 4  # accesses for each entry of a miniature between two comparisons
+PERIOD = 2  # accesses for each entry of a miniature between two comparisons
 FADE = 0.5  # what a hit still counts for one period later
 
 

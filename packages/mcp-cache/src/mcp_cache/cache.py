@@ -185,25 +185,26 @@ class Cache:
 
     async def set(self, key: Hashable, value: Any, *, ttl: Ttl = None, tags: Tags = ()) -> None:
         """Cache *value* under *key*; what is being computed under it is not stored."""
-        await self.set_many({key: value}, ttl=ttl, tags=tags)
+        engine, space = self._engine, self._space
+        if ttl is not None:
+            checked_ttl(ttl)
+        seconds, names = engine.config.lifetime(value, ttl), checked_tags(tags, value) if tags != () else ()
+        try:
+            form = kept(value, self.isolation)
+        except Exception as error:  # noqa: BLE001  # pickle raises whatever the value's class raises
+            engine.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
+            return
+        engine.doom(space, key)
+        if engine.remote is not None:
+            seconds = await engine.remote.write(space, key, value, seconds, names)
+            remove(engine, space, key)
+        if seconds > 0:
+            engine.keep(space, Entry(space.entries, key, form, engine.table.tick), seconds, names)
 
     async def set_many(self, values: Mapping[Hashable, Any], *, ttl: Ttl = None, tags: Tags = ()) -> None:
         """Cache each of the *values* under its key."""
-        checked_ttl(ttl)
-        engine, space = self._engine, self._space
         for key, value in values.items():
-            seconds, names = engine.config.lifetime(value, ttl), checked_tags(tags, value)
-            try:
-                form = kept(value, engine.config.isolation)
-            except Exception as error:  # noqa: BLE001  # pickle raises whatever the value's class raises
-                engine.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
-                continue
-            engine.doom(space, key)
-            if engine.remote is not None:
-                seconds = await engine.remote.write(space, key, value, seconds, names)
-                remove(engine, space, key)
-            if seconds > 0:
-                engine.keep(space, Entry(space.entries, key, form, engine.table.tick), seconds, names)
+            await self.set(key, value, ttl=ttl, tags=tags)
 
     async def delete(self, key: Hashable) -> bool:
         """Forget *key*, and defeat what is being computed under it; say whether it was in process."""

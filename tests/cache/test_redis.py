@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import selectors
 import subprocess
 import sys
 import time
@@ -272,11 +273,15 @@ def test_killed_leader_is_replaced(server, anyio_backend):
             time.sleep(0.3)
             killed = time.monotonic()
             first.all[0].kill()
-            lines = [worker.stdout.read().splitlines() for worker in others.all]
+            with selectors.DefaultSelector() as selector:
+                for worker in others.all:
+                    selector.register(worker.stdout, selectors.EVENT_READ)
+                assert selector.select(timeout=10)
             taken = time.monotonic() - killed
+            lines = [worker.stdout.read().splitlines() for worker in others.all]
     assert sum(line.count("computing") for line in lines) == 1
     assert all(line[-1].startswith("got") for line in lines)
-    assert taken < lease + 0.2 + 0.1 + 0.5, "the computation takes 0.1 s, ending the processes the rest"
+    assert taken < lease + 0.2
 
 
 @with_caches

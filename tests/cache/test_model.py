@@ -11,6 +11,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,7 @@ async def play(script, policy, opened):
             for kind, *facts in script:
                 if kind == "call":
                     callers.start_soon(call, *facts)
+                    await anyio.lowlevel.checkpoint()
                 elif kind == "sleep":
                     await anyio.sleep(facts[0])
                 else:
@@ -119,8 +121,8 @@ async def play(script, policy, opened):
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@given(script=st.lists(steps, max_size=30), policy=st.sampled_from(["adaptive", "lru", "s3fifo"]), opened=st.booleans())
-@settings(max_examples=60)
+@given(script=st.lists(steps, max_size=40), policy=st.sampled_from(["adaptive", "lru", "s3fifo"]), opened=st.booleans())
+@settings(max_examples=150)
 def test_against_the_model(backend, script, policy, opened):
     """Invariants 1 to 6 together, in any order of events."""
     run(play, script, policy, opened, backend=backend)

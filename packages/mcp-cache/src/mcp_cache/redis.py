@@ -22,7 +22,8 @@ import json
 import math
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import anyio
@@ -145,15 +146,15 @@ class RedisStore:
 
         What was computed but overtaken by an invalidation comes back with no seconds left.
         """
-        news = anyio.Event()
-        waiting = self._waiting.setdefault(key, set())
-        waiting.add(news)
-        try:
-            return await self._load(key, compute, news)
-        finally:
-            waiting.discard(news)
-            if not waiting and self._waiting.get(key) is waiting:
-                del self._waiting[key]
+        while True:
+            with self._expecting(key) as news:
+                state, *facts = await self._run(_ACQUIRE, self._keys(key), self._milliseconds(self._lease))
+                state = _text(state)
+                if state == "found":
+                    return _stored(*facts)
+                if state == "leased":
+                    return await self._lead(key, str(facts[0]), compute)
+                await self._wait(key, news, max(0, facts[0]) / 1000 + LATE)
 
     async def read(self, keys: Sequence[str]) -> list[Stored | None]:
         """Return what is stored under each of the *keys*, in one round trip."""
@@ -188,9 +189,7 @@ class RedisStore:
         try:
             await subscriber.subscribe(self._channel)
             while True:
-                message = await subscriber.get_message(timeout=None)
-                if message is None:
-                    continue
+                message = await subscriber.get_message(timeout=None) or {"type": ""}
                 if message["type"] == "subscribe":  # after a lost connection, too
                     self._is_listening = True
                     heard("ready", "")
@@ -201,19 +200,17 @@ class RedisStore:
             with anyio.move_on_after(1, shield=True):
                 await subscriber.aclose()
 
-    async def _load(self, key: str, compute: Callable[[], Awaitable[Made]], news: anyio.Event) -> Stored | None:
-        while True:
-            state, *facts = await self._run(_ACQUIRE, self._keys(key), self._milliseconds(self._lease))
-            state = _text(state)
-            if state == "found":
-                return _stored(*facts)
-            if state == "leased":
-                return await self._lead(key, str(facts[0]), compute)
-            await self._wait(key, news, max(0, facts[0]) / 1000 + LATE)
-            if news.is_set():
-                self._waiting[key].discard(news)
-                news = anyio.Event()
-                self._waiting[key].add(news)
+    @contextmanager
+    def _expecting(self, key: str) -> Iterator[anyio.Event]:
+        """Have an event set by the next news of *key*; from before the server is asked, so that none is missed."""
+        news = anyio.Event()
+        self._waiting.setdefault(key, set()).add(news)
+        try:
+            yield news
+        finally:
+            self._waiting[key].discard(news)
+            if not self._waiting[key]:
+                del self._waiting[key]
 
     async def _lead(self, key: str, token: str, compute: Callable[[], Awaitable[Made]]) -> Stored | None:
         failure: Exception | None = None

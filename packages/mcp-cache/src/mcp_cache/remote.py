@@ -76,15 +76,21 @@ class Remote:
                 return value, self._near(stored.expires_in), stored.tags
             if stored is not None:  # corrupt
                 await self._ask(lambda: self._store.invalidate("key", name))
-                await self._ask(lambda: self._store.load(name, compute))
         except _Down:
-            if found is _UNSET:
-                found = await call()
-            return found, ttl, tags
+            return (await call() if found is _UNSET else found), ttl, tags
         except _Computing as wrapper:
             failed = wrapper.error
         if failed is not None:  # raised out here, so that the wrapper is no part of its context
             raise failed
+        if found is _UNSET:
+            found = await call()
+            return (
+                found,
+                await self.write(
+                    flight.space, key, found, self._config.lifetime(found, ttl), checked_tags(tags, found)
+                ),
+                tags,
+            )
         return found, self._near(self._config.lifetime(found, ttl)), tags
 
     async def read(self, space: Space, keys: Sequence[Any]) -> dict[Any, tuple[Any, float, tuple[str, ...]]]:

@@ -22,7 +22,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -201,7 +201,7 @@ class RedisStore:
                 await subscriber.aclose()
 
     @contextmanager
-    def _expecting(self, key: str) -> Iterator[anyio.Event]:
+    def _expecting(self, key: str) -> Generator[anyio.Event, None, None]:
         """Have an event set by the next news of *key*; from before the server is asked, so that none is missed."""
         news = anyio.Event()
         self._waiting.setdefault(key, set()).add(news)

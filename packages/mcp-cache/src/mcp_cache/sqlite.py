@@ -123,10 +123,14 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.executescript(SCHEMA)
-            self._bytes = connection.execute("SELECT COALESCE(SUM(size), 0) FROM entries").fetchone()[0]
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.executescript(SCHEMA)
+                self._bytes = connection.execute("SELECT COALESCE(SUM(size), 0) FROM entries").fetchone()[0]
+            except BaseException:
+                connection.close()
+                raise
             self._connection = connection
         return self._connection
 

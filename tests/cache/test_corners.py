@@ -225,3 +225,17 @@ async def test_failing_ttl_and_tags_release_the_key():
         with pytest.raises(ZeroDivisionError):
             await cache.get_or_compute("key", one, **options)
     assert await cache.get_or_compute("key", one) == 1
+
+
+async def test_empty_main_line_and_removal_from_no_line():
+    """Corners of the policies that a cache does not come by."""
+    from mcp_cache.entries import Entry
+    from mcp_cache.eviction import S3Fifo, TinyLfu
+
+    for policy in (TinyLfu(4, 1.0, 1), S3Fifo(4)):
+        entries = {}
+        for key in range(4):
+            entries[key] = Entry(entries, key, None, 0)
+            policy.insert(entries[key])
+        policy.remove(Entry(entries, "never came", None, 0))
+        assert {policy.evict().key for _ in range(4)} == {0, 1, 2, 3}

@@ -7,6 +7,7 @@ import math
 import anyio
 import pytest
 from mcp_cache import Cache, NotStored, StoreDown, StoreUp, canonical
+from mcp_cache.eviction import Sketch
 from mcp_cache.keys import parsed
 from mcp_cache.store import Made, Stored
 
@@ -239,3 +240,31 @@ async def test_empty_main_line_and_removal_from_no_line():
             policy.insert(entries[key])
         policy.remove(Entry(entries, "never came", None, 0))
         assert {policy.evict().key for _ in range(4)} == {0, 1, 2, 3}
+
+
+def test_sketch_is_halved_in_slices():
+    """So that no call takes long; and after the last slice, counting goes on."""
+    sketch = Sketch(10_000)
+    for _ in range(8):
+        sketch.add("popular")
+    before = sketch.count("popular")
+    for number in range(100_000):
+        sketch.add(number)
+    assert before == 8
+    assert 4 <= sketch.count("popular") <= 8
+
+
+async def test_what_is_loaded_while_the_store_is_told_is_forgotten(shelf, clock):
+    """Telling takes a while; a copy that comes meanwhile may be of the old value."""
+    cache = Cache(store=shelf, clock=clock)
+    async with cache:
+        await clock.advance(0.1)
+        invalidate = shelf.invalidate
+
+        async def slow(by, what):
+            await cache.get_or_compute("key", one)
+            await invalidate(by, what)
+
+        shelf.invalidate = slow
+        await cache.invalidate(prefix="k")
+        assert cache.explain("key").state == "absent"

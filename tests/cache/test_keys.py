@@ -316,3 +316,30 @@ async def test_decorated_calls_share_one_computation(clock):
             tg.start_soon(fn, 1, 2)
             tg.start_soon(partial(fn, 1, b=2))
     assert calls == [1]
+
+
+async def test_function_of_two_arguments():
+    """Its fast way, too, must tell the same apart as the slow one."""
+    calls = []
+    cache = Cache()
+
+    @cache
+    async def two(a, b):
+        calls.append((a, b))
+        return a, b
+
+    for pair in [("a", 1), ("a", 1), ("a", True), ("a", 1.0), ("a", "1"), ("a", 1)]:
+        assert repr(await two(*pair)) == repr(pair)
+    assert len(calls) == 4
+    assert cache.statistics().hits == 2
+
+
+async def test_annotations_that_cannot_be_resolved():
+    """A name that exists for type checkers alone must not keep a function from being decorated."""
+
+    @Cache()
+    async def fn(a: OnlyForCheckers) -> int:  # noqa: F821
+        return 1
+
+    assert await fn(1) == 1
+    assert str(inspect.signature(fn)) == "(a: 'OnlyForCheckers') -> 'int'"

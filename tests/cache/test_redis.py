@@ -394,3 +394,14 @@ def test_nonsense_is_refused(options, argument, anyio_backend):
     """At construction."""
     with pytest.raises(ValueError, match=argument):
         RedisStore(None, **options)
+
+
+@with_caches
+async def test_set_of_what_cannot_be_serialized(connect):
+    """The old value must not outlive it; keys that do not match stay."""
+    one, two = await connect(opened=False), await connect(opened=False)
+    await one.set_many({"key": 1, "other": 2})
+    await one.set("key", {1, 2})
+    assert await two.get_many(["key", "other"]) == {"other": 2}
+    await two.invalidate(prefix="k")
+    assert await one.get("other") == 2

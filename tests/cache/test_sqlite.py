@@ -156,3 +156,14 @@ def test_nonsense_is_refused(tmp_path, max_bytes):
     """At construction."""
     with pytest.raises(ValueError, match="max_bytes"):
         SqliteStore(tmp_path / "x", max_bytes=max_bytes)
+
+
+async def test_values_that_cannot_be_stored(tmp_path):
+    """Returned, and nothing is written; two at once, and the record of invalidations goes with the last."""
+    store = SqliteStore(tmp_path / "cache.db")
+    cache = Cache(store=store)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(cache.get_or_compute, "a", Source({1}, 0.1))
+        tg.start_soon(cache.get_or_compute, "b", Source({1}, 0.5))
+    assert await cache.get_many(["a", "b"]) == {}
+    await store.aclose()

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import mcp_cache
+import mcp_circuit
 import mcp_middleware as mm
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
     "cache": lambda: mcp_cache.CacheMiddleware(ttl=5, tools={"add": 5}),
+    "circuit": lambda: mcp_circuit.CircuitMiddleware(lambda tool: mcp_circuit.CircuitBreaker()),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

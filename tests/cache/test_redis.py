@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 import selectors
 import subprocess
 import sys
@@ -209,9 +210,9 @@ class Workers:
 
     def __init__(self, server, count, *arguments):
         command = [sys.executable, str(WORKER), str(server.port), *map(str, arguments)]
-        self.all = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
-        ]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # where a vendored copy is found, too
+        self.all = [subprocess.Popen(command, env=env, **pipes) for _ in range(count)]
 
     def __enter__(self):
         for worker in self.all:

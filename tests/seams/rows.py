@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mcp_cache
 import mcp_circuit
 import mcp_middleware as mm
 import mcp_rbac
@@ -19,6 +20,7 @@ from mcp_retry import Retry, RetryMiddleware
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
+    "cache": lambda: mcp_cache.CacheMiddleware(ttl=5, tools={"add": 5}),
     "circuit": lambda: mcp_circuit.CircuitMiddleware(lambda tool: mcp_circuit.CircuitBreaker()),
     "rbac": lambda: mcp_rbac.RBACMiddleware(
         mcp_rbac.Policy(roles={"all": {"allow": ["**"]}}),

@@ -1,0 +1,147 @@
+"""Keys that are equal exactly when the values are: nothing is joined, and nothing is taken for something else.
+
+``canonical`` writes a JSON value as text. Two values get the same text if and only if JSON cannot tell them apart: the
+order of members does not count, 1, 1.0, true and "1" do. It is injective because every token says its type and every
+string is quoted. ``freeze`` does the same for arguments of Python functions, among which there are other types, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import reprlib
+import weakref
+from collections.abc import Callable, Hashable
+from json.encoder import encode_basestring_ascii
+from typing import Any, cast
+
+__all__ = ["Binder", "Unkeyable", "canonical", "freeze", "parsed"]
+
+RAW = frozenset({str, int})  # types whose values serve as they are; bool is not among them, although True == 1
+
+
+class Unkeyable(TypeError):  # noqa: N818  # what the value is
+    """A value has no canonical form; ``argument`` names it, if it was an argument."""
+
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument: str | None = argument
+
+
+def canonical(value: object) -> str:
+    """Return the canonical text of a JSON value; tuples and bytes are allowed, and keep their type.
+
+    Raises Unkeyable for any other type, subclasses of the JSON types included, for members whose names are no strings,
+    and for what is nested too deeply or contains itself.
+    """
+    parts: list[str] = []
+    try:
+        _write(value, parts.append)
+    except (RecursionError, ValueError) as error:  # ValueError: an int of more digits than the interpreter will print
+        raise Unkeyable(f"a key needs a JSON value of modest depth and size: {error}") from None
+    return "".join(parts)
+
+
+def _write(value: Any, put: Callable[[str], None]) -> None:
+    kind = value.__class__
+    if kind is str:
+        put(encode_basestring_ascii(value))
+    elif kind is dict:
+        _write_members(value, put)
+    elif kind is list or kind is tuple:
+        put("[" if kind is list else "(")
+        for item in value:
+            _write(item, put)
+            put(",")
+        put("]" if kind is list else ")")
+    elif kind is float and value in (math.inf, -math.inf):
+        put("1e999" if value > 0 else "-1e999")
+    elif value is None or kind in (bool, int, float, bytes):
+        put(repr(value))
+    else:
+        raise Unkeyable(f"a key needs a JSON value, got {_shown(value)}")
+
+
+def _write_members(value: dict[Any, Any], put: Callable[[str], None]) -> None:
+    put("{")
+    if any(name.__class__ is not str for name in value):
+        raise Unkeyable(f"a key needs objects whose members are named by strings, got {_shown(value)}")
+    for name in sorted(value):
+        put(encode_basestring_ascii(name))
+        put(":")
+        _write(value[name], put)
+        put(",")
+    put("}")
+
+
+def parsed(text: str) -> Any:
+    """Return the value whose canonical text is *text*. Raises ValueError for one that holds a NaN."""
+    return _whole(ast.literal_eval(text))
+
+
+def _whole(value: Any) -> Any:
+    """Put the two halves together as which characters beyond U+FFFF are written."""
+    kind = cast("Any", type)(value)
+    if kind is str:
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    if kind is dict:
+        return {_whole(name): _whole(item) for name, item in value.items()}
+    return cast("Any", kind(map(_whole, value)) if kind in {list, tuple} else value)
+
+
+def _shown(value: object) -> str:
+    return f"{reprlib.repr(value)} of type {type(value).__name__}"
+
+
+def freeze(value: Any) -> Hashable:
+    """Return a hashable stand-in for one argument, equal to that of another argument only if both are the same.
+
+    Strings and ints stand for themselves. JSON values are taken by content, anything else by its own ``==`` and
+    ``hash``, together with its type. Raises Unkeyable for what has neither.
+    """
+    kind = value.__class__
+    if kind in RAW:
+        return value  # type: ignore[no-any-return]  # str or int
+    try:
+        return kind, canonical(value)
+    except Unkeyable:
+        try:
+            hash(value)
+        except TypeError:
+            raise Unkeyable(f"a key needs a JSON or a hashable value, got {_shown(value)}") from None
+        return kind, value
+
+
+class Binder:
+    """Turns the arguments of one function into a key: however they are passed, with defaults filled in.
+
+    The instance of a method is held by a weak reference, so that the cache does not keep it alive. Raises TypeError for
+    arguments that the function would not take, as the call itself would.
+    """
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._signature = inspect.signature(fn)
+        self._name = getattr(fn, "__qualname__", repr(fn))
+        parameters = self._signature.parameters
+        self._is_method = next(iter(parameters), "") == "self"
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        is_plain = not self._is_method and all(p.kind in positional for p in parameters.values())
+        self.arity: int = len(parameters) if is_plain else -1
+        """How many arguments make a key as they are passed, if each is positional; -1 for other signatures."""
+
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name; the extra ones by the names of ``*args`` and ``**kwargs``."""
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Hashable, ...]:
+        """Return the key of one call. Raises Unkeyable, naming the argument."""
+        parts: list[Hashable] = []
+        for name, value in self.arguments(args, kwargs).items():
+            try:
+                parts.append(weakref.ref(value) if self._is_method and not parts else freeze(value))
+            except TypeError as error:
+                raise Unkeyable(f"argument {name!r} of {self._name}(): {error}", name) from None
+        return tuple(parts)

@@ -1,0 +1,279 @@
+"""Answer MCP requests from a cache: by the rules of SEP-2549, never across principals, eras or capabilities.
+
+    request ─▶ may it be cached at all? ──no──▶ call_next
+                    │ yes: method, or tool that was declared; no continuation, stream, notification, internal call
+                    ▼
+               key: method, parameters, principal, protocol version, client capabilities
+                    ▼
+               Cache.get_or_compute ──▶ a copy of the result, its ``ttlMs`` reduced by its age
+
+Rules, each tested in ``tests/cache/test_middleware.py``:
+
+1. A result is kept as long as its ``ttlMs`` says, or as long as the operator says for its method; else not at all.
+2. Only complete results are kept: no ``isError``, no ``input_required``, no exception; nor are they shared in flight.
+3. The key carries the verified principal. Where there is an Authorization header but no principal, nothing is cached.
+   Only methods that were declared public are shared, and of them no result whose ``cacheScope`` is private.
+4. A change notification, seen in the chain or sent by the server's session, invalidates what it is about, at once.
+5. Every caller gets a copy of its own, in the form in which the SDK made it.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar, cast
+
+from ._seam import (
+    CallContext,
+    arguments,
+    headers,
+    is_continuation,
+    is_internal,
+    is_notification,
+    outcome,
+    principal,
+    target,
+)
+from .cache import Cache, checked_cache
+from .flight import Uncacheable
+from .keys import Unkeyable, canonical
+
+__all__ = ["CACHEABLE", "CacheMiddleware"]
+
+C = TypeVar("C", bound=CallContext)
+R = TypeVar("R")
+
+CACHEABLE = frozenset(
+    {
+        "server/discover",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+    }
+)
+"""The methods whose results carry ``ttlMs`` and ``cacheScope`` in protocol 2026-07-28."""
+
+CHANGES: dict[str, tuple[str, ...]] = {
+    "notifications/tools/list_changed": ("tools/list",),
+    "notifications/prompts/list_changed": ("prompts/list",),
+    "notifications/resources/list_changed": ("resources/list", "resources/templates/list"),
+    "notifications/resources/updated": ("resources/read",),
+}
+DAY = 86_400.0  # seconds; the longest that a ttlMs is believed, as in the SDK's own client cache
+CALL = "tools/call"
+VOLATILE = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})  # members of _meta with no say
+PROTOCOL = "io.modelcontextprotocol/"
+
+
+class CacheMiddleware:
+    """Answers what it has seen answered before.
+
+    Args:
+        cache: Must isolate by ``copy``; without one, ``Cache(isolation="copy")``.
+        ttl: Seconds for every cacheable method and ``prompts/get``, or for each method by name; it outweighs what a
+            result says. Methods without one are cached as long as their results' ``ttlMs`` says.
+        tools: Seconds for each tool whose results may be cached, by name. No tool is cached without this.
+        annotated_tools: Seconds for tools that a ``tools/list`` which came by has marked with both ``readOnlyHint`` and
+            ``idempotentHint``. A server's word: only for servers that you trust.
+        public: Methods whose results are the same for everybody, and are shared by all principals.
+        vary: Returns further facts of a context that the answer depends on, as a JSON value.
+
+    Raises TypeError or ValueError naming the argument. Not cached, in any case: what the key cannot be made of.
+    """
+
+    layer: ClassVar[str] = "cache"
+
+    def __init__(
+        self,
+        cache: Cache | None = None,
+        *,
+        ttl: float | Mapping[str, float] | None = None,
+        tools: Mapping[str, float] | None = None,
+        annotated_tools: float | None = None,
+        public: Collection[str] = (),
+        vary: Callable[[Any], object] | None = None,
+    ) -> None:
+        self.cache: Cache = checked_cache("CacheMiddleware", Cache(isolation="copy") if cache is None else cache)
+        if self.cache.isolation != "copy":
+            raise ValueError(f"CacheMiddleware needs Cache(isolation='copy'), got {self.cache.isolation!r}")
+        methods = [*sorted(CACHEABLE), "prompts/get"]
+        self._ttls = dict(ttl) if isinstance(ttl, Mapping) else dict.fromkeys(methods, ttl) if ttl is not None else {}
+        self._tools = dict(tools or {})
+        self._annotated_ttl = annotated_tools
+        for name, seconds in [*self._ttls.items(), *self._tools.items(), ("annotated_tools", annotated_tools or 1)]:
+            if type(seconds) not in (int, float) or not 0 < seconds < math.inf:
+                raise ValueError(f"CacheMiddleware needs 0 < seconds < inf for {name}, got {seconds!r}")
+        for name in (*self._ttls, *([public] if isinstance(public, str) else public)):
+            if name not in methods or isinstance(public, str):
+                raise ValueError(f"CacheMiddleware can cache a collection of {', '.join(methods)}, got {name!r}")
+        self._public = frozenset(public)
+        self._vary = vary
+        self._annotated: set[str] = set()
+        self._sessions: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
+        """Answer from the cache, or pass on and remember."""
+        if is_notification(ctx):
+            await self.changed(ctx.method or "", target(ctx))
+            return await call_next(ctx)
+        self._overhear(ctx)
+        ttl = self._ttl(ctx)
+        key = None if ttl is None else self._key(ctx)
+        if key is None:
+            return await call_next(ctx)
+        made: list[R] = []
+
+        async def compute() -> R:
+            result = await call_next(ctx)
+            made.append(result)
+            self._note_tools(ctx.method, result)
+            if outcome(result) != "ok" or (ctx.method in self._public and _field(result, "cacheScope") == "private"):
+                raise Uncacheable(ctx.method)
+            return result
+
+        try:
+            result = await self.cache.get_or_compute(
+                key, compute, lambda value: self._lifetime(value, ttl), self._tags(ctx)
+            )
+        except Uncacheable:
+            return made[0] if made else await call_next(ctx)
+        return cast("R", self._stamped(ctx, key, result))
+
+    async def changed(self, method: str, uri: str | None = None) -> None:
+        """Invalidate what a change notification is about: its *method*, and the *uri* of an updated resource.
+
+        To be called for changes that no notification in the chain or from a session tells of, such as those published
+        on a subscription bus.
+        """
+        for changed in CHANGES.get(method, ()):
+            await self.cache.invalidate(tag=changed if uri is None else f"{changed} {uri}")
+
+    def _ttl(self, ctx: CallContext) -> float | None:
+        """Return the operator's seconds for a request, 0 for those of the result, None if it must not be cached."""
+        method = ctx.method
+        if is_continuation(ctx) or is_internal(ctx):
+            return None
+        if method == CALL:
+            name = target(ctx) or ""
+            return self._tools.get(name, self._annotated_ttl if name in self._annotated else None)
+        return self._ttls.get(method or "", 0.0 if method in CACHEABLE else None)
+
+    def _lifetime(self, result: Any, ttl: float | None) -> float:
+        if ttl:
+            return ttl
+        told = _field(result, "ttlMs")
+        return min(told / 1000, DAY) if isinstance(told, (int, float)) and told > 0 else 0.0
+
+    def _key(self, ctx: CallContext) -> str | None:
+        """Return the key of a request, None if there is none that would be safe."""
+        who = None if ctx.method in self._public else principal(ctx)
+        if who is None and ctx.method not in self._public and "authorization" in headers(ctx):
+            return None
+        source = _source(ctx)
+        varied = None if self._vary is None else self._vary(ctx)
+        try:
+            return canonical(
+                [ctx.method, _parameters(ctx), who and [*who], _era(source), _capabilities(ctx, source), varied]
+            )
+        except Unkeyable:
+            return None
+
+    def _tags(self, ctx: CallContext) -> tuple[str, ...]:
+        method = ctx.method or ""
+        return (method, f"{method} {target(ctx)}") if method == "resources/read" else (method,)
+
+    def _stamped(self, ctx: CallContext, key: str, result: Any) -> Any:
+        """Write into a result that has a ``ttlMs`` how long it may still be kept."""
+        if ctx.method not in CACHEABLE or _field(result, "ttlMs") is None:
+            return result
+        left = max(0, int(1000 * (self.cache.explain(key).expires_in or 0)))
+        if isinstance(result, dict):
+            changed = {"ttlMs": left} if ctx.method not in self._public else {"ttlMs": left, "cacheScope": "public"}
+            return {**cast("dict[str, Any]", result), **changed}
+        return result.model_copy(update={"ttl_ms": left})
+
+    def _note_tools(self, method: str | None, result: Any) -> None:
+        """Learn from a list of tools which of them say that they may be cached."""
+        if self._annotated_ttl is None or method != "tools/list":
+            return
+        tools = cast("Any", result) if isinstance(result, list) else _field(result, "tools") or ()
+        for tool in tools:
+            hints = _field(tool, "annotations")
+            may = _field(hints, "readOnlyHint") is True and _field(hints, "idempotentHint") is True
+            (self._annotated.add if may else self._annotated.discard)(str(_field(tool, "name")))
+
+    def _overhear(self, ctx: CallContext) -> None:
+        """Listen to what the server's session sends: there is no other place where its notifications can be seen."""
+        session = getattr(_source(ctx), "session", None)
+        send = getattr(session, "send_notification", None)
+        if session is None or send is None or session in self._sessions:
+            return
+        self._sessions.add(session)
+
+        async def send_notification(notification: Any, *args: Any, **kwargs: Any) -> Any:
+            told = getattr(notification, "root", notification)
+            uri = getattr(getattr(told, "params", None), "uri", None)
+            await self.changed(str(getattr(told, "method", "")), None if uri is None else str(uri))
+            return await send(notification, *args, **kwargs)
+
+        session.send_notification = send_notification
+
+
+def _field(source: Any, name: str) -> Any:
+    """Read a member of a wire mapping, or the attribute of a model, whichever spelling it has."""
+    if isinstance(source, dict):
+        return cast("dict[str, Any]", source).get(name)
+    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    return getattr(source, snake, getattr(source, name, None))
+
+
+def _source(ctx: Any) -> Any:
+    outer = getattr(ctx, "fastmcp_context", None)
+    return ctx if outer is None else getattr(outer, "request_context", None)
+
+
+def _parameters(ctx: Any) -> Any:
+    """Return what the answer depends on; of ``_meta``, what neither the protocol nor tracing has put there."""
+    params = getattr(ctx, "params", None)
+    if params is None:
+        params = getattr(ctx, "message", None)
+    if isinstance(params, Mapping):
+        members = {name: value for name, value in cast("Mapping[str, Any]", params).items() if name != "_meta"}
+    else:
+        inner = getattr(params, "params", params)
+        members = {"target": target(ctx), "arguments": dict(arguments(ctx)), "cursor": getattr(inner, "cursor", None)}
+    return [members, dict(_meta(params))]
+
+
+def _meta(params: Any) -> Iterator[tuple[str, Any]]:
+    meta: Any = _field(params, "_meta") if isinstance(params, dict) else getattr(params, "meta", None)
+    if hasattr(meta, "model_dump"):
+        meta = meta.model_dump(by_alias=True, mode="json", exclude_none=True)
+    for name, value in cast("dict[str, Any]", meta or {}).items():
+        if name not in VOLATILE and not name.startswith(PROTOCOL):
+            yield name, value
+
+
+def _era(source: Any) -> str | None:
+    for version in (getattr(source, "protocol_version", None), headers(source).get("mcp-protocol-version")):
+        if isinstance(version, str):
+            return version
+    shaken = getattr(getattr(source, "session", None), "client_params", None)
+    version = _field(shaken, "protocolVersion")
+    return None if version is None else str(version)
+
+
+def _capabilities(ctx: Any, source: Any) -> Any:
+    """Return what the client said that it can do, since answers may be tailored to it."""
+    params = getattr(ctx, "params", None)
+    meta = cast("Any", params).get("_meta") if isinstance(params, Mapping) else None
+    if meta is None:
+        meta = getattr(source, "meta", None)
+    if isinstance(meta, Mapping) and f"{PROTOCOL}clientCapabilities" in meta:
+        return cast("Any", meta)[f"{PROTOCOL}clientCapabilities"]
+    shaken = getattr(getattr(source, "session", None), "client_params", None)
+    told = getattr(shaken, "capabilities", None)
+    return told.model_dump(by_alias=True, mode="json", exclude_none=True) if told is not None else None

@@ -1,0 +1,223 @@
+"""A store as the engine sees it: it may be down, and what it returns may be corrupt, but it never breaks a call.
+
+    up ──(the store raises)──▶ down: for *retry_after* seconds it is not asked, the cache lives on its own memory
+    down ──(asked again, and it answers)──▶ up: first, the invalidations that it has missed are made up for
+
+While nobody listens to the store's invalidations, or something may have been missed, nothing is kept in process: an
+opened cache (``async with cache``) listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+import anyio
+
+from .config import Config, Tags, Ttl, checked_tags
+from .events import CacheUnavailable, Event, NotStored, StoreDown, StoreUp
+from .flight import Flight, Space
+from .keys import canonical
+from .store import By, Heard, Made, Serializer, Store, Stored
+
+__all__ = ["OnStoreError", "Remote"]
+
+OnStoreError = Literal["local", "deny"]
+
+PENDING = 1000  # invalidations to be made up for; one more, and everything in the store is invalidated instead
+_UNSET: Any = object()
+
+Call = Callable[[], Awaitable[Any]]
+
+
+class Remote:
+    """One store, and whether it answers."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: Config,
+        *,
+        serializer: Serializer,
+        clock: Callable[[], float],
+        on_event: Callable[[Event], None] | None,
+        on_error: OnStoreError,
+        retry_after: float,
+    ) -> None:
+        self._store = store
+        self._serializer = serializer
+        self._config = config
+        self._clock = clock
+        self._on_event = on_event
+        self._on_error = on_error
+        self._retry_after = retry_after
+        self._down_until: float | None = None
+        self._missed: list[tuple[By, Any]] = []
+        self.is_heard = False
+
+    async def load(self, flight: Flight, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
+        """Return the stored value, or compute it with *call* and store it; with its time and tags."""
+        key = flight.key
+        name, found = self.name(flight.space, key), _UNSET
+
+        async def compute() -> Made:
+            nonlocal found
+            try:
+                found = await call()
+            except Exception as error:  # noqa: BLE001  # kept apart from what the store raises
+                raise _Computing(error) from None
+            return self._made(key, found, ttl, tags)
+
+        failed: Exception | None = None
+        try:
+            stored = await self._ask(lambda: self._store.load(name, compute))
+            value = _UNSET if stored is None else self._value(key, stored)
+            if stored is not None and value is not _UNSET:
+                return value, self._near(stored.expires_in), stored.tags
+            if stored is not None:  # corrupt
+                await self._ask(lambda: self._store.invalidate("key", name))
+        except _Down:
+            return (await call() if found is _UNSET else found), ttl, tags
+        except _Computing as wrapper:
+            failed = wrapper.error
+        if failed is not None:  # raised out here, so that the wrapper is no part of its context
+            raise failed
+        if found is _UNSET:
+            found = await call()
+            return (
+                found,
+                await self.write(
+                    flight.space, key, found, self._config.lifetime(found, ttl), checked_tags(tags, found)
+                ),
+                tags,
+            )
+        return found, self._near(self._config.lifetime(found, ttl)), tags
+
+    async def read(self, space: Space, keys: Sequence[Any]) -> dict[Any, tuple[Any, float, tuple[str, ...]]]:
+        """Return what the store has of the *keys*: value, seconds to be kept in process, tags."""
+        names = [self.name(space, key) for key in keys]
+        try:
+            found = await self._ask(lambda: self._store.read(names))
+        except _Down:
+            return {}
+        values = {key: (self._value(key, stored), stored) for key, stored in zip(keys, found, strict=True) if stored}
+        return {
+            key: (value, self._near(stored.expires_in), stored.tags)
+            for key, (value, stored) in values.items()
+            if value is not _UNSET
+        }
+
+    async def write(self, space: Space, key: Any, value: Any, seconds: float, tags: tuple[str, ...]) -> float:
+        """Store *value*; return for how long it may be kept in process."""
+        name, made = self.name(space, key), self._made(key, value, seconds, tags)
+        try:
+            await self._ask(lambda: self._store.write(name, made))
+        except _Down:
+            self._miss("key", name)
+            return seconds
+        return self._near(seconds)
+
+    async def invalidate(self, by: By, what: str | Callable[[str], bool]) -> None:
+        """Invalidate in the store and everywhere; what it cannot be told now, it is told before it is asked again."""
+        try:
+            await self._ask(lambda: self._store.invalidate(by, what))
+        except _Down:
+            self._miss(by, what)
+
+    async def listen(self, heard: Heard) -> None:
+        """Pass on what others invalidate; after a failure, begin again."""
+
+        def noted(by: Literal["ready", "lost", "key", "tag"], what: str) -> None:
+            self.is_heard = by != "lost" and (self.is_heard or by == "ready")
+            heard(by, what)
+
+        while True:
+            try:
+                return await self._store.listen(noted)
+            except Exception as error:  # noqa: BLE001  # whatever the client raises
+                noted("lost", "")
+                self._fall(error)
+            await anyio.sleep(self._retry_after)
+
+    def name(self, space: Space, key: Any) -> str:
+        """Return the key as the store knows it. Raises Unkeyable for one that is no JSON value."""
+        return f"{space.name}{canonical(key)}"
+
+    async def _ask(self, operation: Callable[[], Awaitable[Any]]) -> Any:
+        """Await *operation*. Raises _Down, or CacheUnavailable if the cache is to refuse."""
+        if self._down_until is not None and self._clock() < self._down_until:
+            raise self._refusal()
+        try:
+            await self._make_up()
+            answer = await operation()
+        except _Computing:
+            self._rise()
+            raise
+        except Exception as error:  # whatever the client raises
+            self._fall(error)
+            raise self._refusal() from error
+        self._rise()
+        return answer
+
+    async def _make_up(self) -> None:
+        while self._missed:
+            await self._store.invalidate(*self._missed[0])
+            self._missed.pop(0)
+
+    def _miss(self, by: By, what: Any) -> None:
+        self._missed.append((by, what))
+        if len(self._missed) > PENDING:
+            self._missed = [("match", _everything)]
+
+    def _fall(self, error: Exception) -> None:
+        was_up = self._down_until is None
+        self._down_until = self._clock() + self._retry_after
+        if was_up:
+            self._tell(StoreDown(error))
+
+    def _rise(self) -> None:
+        if self._down_until is not None:
+            self._down_until = None
+            self._tell(StoreUp())
+
+    def _tell(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _refusal(self) -> Exception:
+        return CacheUnavailable("the store does not answer") if self._on_error == "deny" else _Down()
+
+    def _near(self, seconds: float) -> float:
+        return seconds if self.is_heard else 0.0
+
+    def _made(self, key: Any, value: Any, ttl: Ttl, tags: Tags) -> Made:
+        names = checked_tags(tags, value)
+        lifetime = self._config.lifetime(value, ttl)
+        try:
+            return Made(self._serializer.dumps(value) if lifetime > 0 else None, lifetime, names)
+        except Exception as error:  # noqa: BLE001  # whatever the serializer raises
+            self._tell(NotStored(key, f"it cannot be serialized: {error!r}"))
+            return Made(None, 0.0, names)
+
+    def _value(self, key: Any, stored: Stored) -> Any:
+        try:
+            return self._serializer.loads(stored.payload)
+        except Exception as error:  # noqa: BLE001  # whatever the serializer raises
+            self._tell(NotStored(key, f"what is stored is corrupt: {error!r}"))
+            return _UNSET
+
+
+class _Down(Exception):  # noqa: N818  # a signal
+    """The store is not to be asked now."""
+
+
+class _Computing(Exception):  # noqa: N818  # a wrapper
+    """What the computation raised, on its way through the store."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _everything(_: str) -> bool:
+    return True

@@ -1,0 +1,711 @@
+"""The cache itself: what is computed how often, who gets what, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import traceback
+from functools import partial
+
+import anyio
+import pytest
+from mcp_cache import (
+    Cache,
+    ComputationCancelled,
+    Computed,
+    Failed,
+    Invalidated,
+    Left,
+    NotStored,
+    ServedStale,
+)
+
+from tests.support.schedule import run_shuffled
+from tests.support.sweep import sweep
+
+
+class Source:
+    """A computation that takes 1 s, counts its calls, and can be told to fail."""
+
+    def __init__(self, value="value", seconds=1.0, error=None):
+        self.value, self.seconds, self.error = value, seconds, error
+        self.calls = self.running = self.most = 0
+
+    async def __call__(self):
+        self.calls += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await anyio.sleep(self.seconds)
+        finally:
+            self.running -= 1
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+async def gather(*calls):
+    """Await all *calls* at once; their results or exceptions, in order."""
+    outcomes = [None] * len(calls)
+
+    async def one(index, call):
+        try:
+            outcomes[index] = await call()
+        except Exception as error:  # noqa: BLE001  # handed to the test
+            outcomes[index] = error
+
+    async with anyio.create_task_group() as tg:
+        for index, call in enumerate(calls):
+            tg.start_soon(one, index, call)
+    return outcomes
+
+
+def is_idle(cache):
+    """No flight is left in the air."""
+    return not any(space.flights for space in cache._engine.table.spaces)
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], math.nan])
+async def test_falsy_values_are_values(value):
+    """Half of the caches that people write compute None for ever."""
+    cache, source = Cache(), Source(value, 0)
+    assert [await cache.get_or_compute("key", source) for _ in range(2)] == [value, value]
+    assert source.calls == 1
+    assert await cache.get("key", "absent") is value
+
+
+async def test_one_computation_for_all(clock):
+    """Invariant 1: a hundred callers, one computation, and every one has its value."""
+    cache, source = Cache(clock=clock), Source()
+    outcomes = await gather(*[partial(cache.get_or_compute, "key", source)] * 100)
+    assert outcomes == ["value"] * 100
+    assert source.calls == 1
+    assert cache.statistics().joins == 99
+    assert cache.statistics().hit_ratio == 0.99
+    assert cache.statistics().seconds_saved == 99.0
+    assert is_idle(cache)
+
+
+async def test_hit_does_not_wait():
+    """A hit has no checkpoint: it may be used where nothing else may run."""
+    cache = Cache()
+    await cache.set("key", "value")
+    with pytest.raises(StopIteration) as caught:
+        cache.get_or_compute("key", Source()).send(None)
+    assert caught.value.value == "value"
+
+
+async def test_error_reaches_every_caller_as_its_own_copy(clock):
+    """Invariant 4: a shared exception grows its traceback with every caller, and one changes it for all."""
+    error = LookupError("missing", 7)
+    error.__cause__ = KeyError("cause")
+    cache, source = Cache(clock=clock), Source(error=error)
+    outcomes = await gather(*[partial(cache.get_or_compute, "key", source)] * 50)
+    assert [outcome is error for outcome in outcomes].count(True) == 1
+    assert source.calls == 1
+    assert len({id(outcome) for outcome in outcomes}) == 50
+    assert {(type(o), o.args, o.__cause__) for o in outcomes} == {(LookupError, ("missing", 7), error.__cause__)}
+    assert max(len(traceback.extract_tb(outcome.__traceback__)) for outcome in outcomes) < 10
+    assert "__call__" in {frame.name for frame in traceback.extract_tb(outcomes[-1].__traceback__)}
+    source.error = None
+    assert await cache.get_or_compute("key", source) == "value", "a failure is not cached"
+
+
+class Awkward(Exception):
+    """Its constructor takes something else than it keeps."""
+
+    def __init__(self, *, code):
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class Changeling(Exception):
+    """Copies of it are something else."""
+
+    def __reduce__(self):
+        return ValueError, ("other",)
+
+
+@pytest.mark.parametrize("error", [Awkward(code=7), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "why")])
+async def test_errors_that_are_hard_to_copy(clock, error):
+    """The type and the facts that a caller catches by must survive."""
+    error.extra = "fact"
+    if sys.version_info >= (3, 11):
+        error.add_note("note")
+    cache = Cache(clock=clock)
+    outcomes = await gather(*[partial(cache.get_or_compute, "key", Source(error=error))] * 2)
+    (second,) = [outcome for outcome in outcomes if outcome is not error]
+    assert type(second) is type(error)
+    assert (str(second), second.extra) == (str(error), "fact")
+    assert getattr(second, "__notes__", []) == getattr(error, "__notes__", [])
+
+
+async def test_error_that_cannot_be_copied_is_shared(clock):
+    """Better the original than something else."""
+    error = Changeling("x")
+    cache = Cache(clock=clock)
+    assert await gather(*[partial(cache.get_or_compute, "key", Source(error=error))] * 2) == [error, error]
+
+
+@pytest.mark.parametrize("who", ["leader", "follower"])
+async def test_cancelled_caller_takes_nobody_with_it(clock, who):
+    """Invariant 2: whoever leaves, the others get their value."""
+    cache, source = Cache(clock=clock), Source()
+    results = []
+
+    async def call(seconds):
+        with anyio.move_on_after(seconds):
+            results.append(await cache.get_or_compute("key", source))
+
+    async with anyio.create_task_group() as tg:
+        for seconds in (0.5, 9, 9) if who == "leader" else (9, 0.5, 9):
+            tg.start_soon(call, seconds)
+            await anyio.sleep(0.1)
+    assert results == ["value", "value"]
+    assert source.calls == (2 if who == "leader" else 1)
+    assert source.most == 1
+    assert is_idle(cache)
+
+
+async def test_last_one_to_leave_cancels_the_computation(clock):
+    """Invariant 2: nobody waits, so nothing runs and nothing is left."""
+    cache, source = Cache(clock=clock), Source()
+    with anyio.move_on_after(0.5):
+        await gather(*[partial(cache.get_or_compute, "key", source)] * 5)
+    assert (source.running, source.calls) == (0, 1)
+    assert is_idle(cache)
+    assert await cache.get_or_compute("key", source) == "value"
+
+
+def test_cancellation_sweep():
+    """Invariant 2 at every checkpoint of a leader and of a follower, in every way a cancellation can come."""
+    for role in (0, 1, 2):
+
+        async def scenario(victim, role=role):
+            cache, source, results = Cache(clock=anyio.current_time), Source(), []
+
+            async def other():
+                results.append(await cache.get_or_compute("key", source))
+
+            async with anyio.create_task_group() as tg:
+                for place in range(3):
+                    if place == role:
+                        tg.start_soon(victim, cache.get_or_compute, "key", source)
+                    else:
+                        tg.start_soon(other)
+                    await anyio.sleep(0.1)
+            assert results == ["value", "value"]
+            assert source.most == 1
+            return cache
+
+        counts = sweep(scenario, is_idle)
+        assert all(counts.values())
+
+
+def test_any_order_of_tasks():
+    """Invariants 1 and 2 under many schedules, with callers that give up at random-looking times."""
+
+    async def scenario():
+        cache, source, got = Cache(clock=anyio.current_time), Source(), []
+
+        async def call(patience):
+            with anyio.move_on_after(patience):
+                got.append(await cache.get_or_compute("key", source))
+
+        async with anyio.create_task_group() as tg:
+            for patience in (0.2, 0.4, 1.3, 1.1, 5, 5, 5):
+                tg.start_soon(call, patience)
+        assert got.count("value") >= 3
+        assert source.most == 1
+        assert is_idle(cache)
+
+    run_shuffled(scenario, seeds=range(30))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot tell who cancelled")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_computation_that_raises_cancelled_cancels_nobody_else(clock):
+    """The followers were not cancelled, so what they catch must not say so."""
+    cache = Cache(clock=clock)
+
+    async def compute():
+        await anyio.sleep(1)
+        raise asyncio.CancelledError
+
+    async def lead():
+        with pytest.raises(asyncio.CancelledError):
+            await cache.get_or_compute("key", compute)
+
+    _, *others = await gather(lead, *[partial(cache.get_or_compute, "key", compute)] * 3)
+    assert [type(other) for other in others] == [ComputationCancelled] * 3
+    assert is_idle(cache)
+
+
+@pytest.mark.parametrize("how", ["delete", "tag", "prefix", "glob", "where", "set"])
+async def test_invalidation_defeats_what_is_being_computed(clock, how):
+    """Invariant 3: a value from before must not come back after, neither stored nor to those who wait."""
+    cache, source = Cache(clock=clock), Source("old")
+    invalidate = {
+        "delete": lambda: cache.delete("key"),
+        "tag": lambda: cache.invalidate(tag="tag"),
+        "prefix": lambda: cache.invalidate(prefix="ke"),
+        "glob": lambda: cache.invalidate(glob="k?y"),
+        "where": lambda: cache.invalidate(where=lambda key: key == "key"),
+        "set": lambda: cache.set("key", "new"),
+    }[how]
+    call = partial(cache.get_or_compute, "key", source, tags=("tag",))
+    results = []
+
+    async def change():
+        await anyio.sleep(0.5)
+        source.value = "old"
+        await invalidate()
+        source.value = "new"
+
+    async def follow():
+        results.append(await call())
+
+    async with anyio.create_task_group() as tg:
+        for task in (call, follow, change, follow):
+            tg.start_soon(task)
+        await anyio.sleep(0.7)
+        tg.start_soon(follow)
+    assert results[-1] == "new"
+    assert await cache.get("key") in ("new", None)
+    assert await call() == "new"
+    assert is_idle(cache)
+
+
+async def test_failure_of_an_older_flight_leaves_the_newer_value(clock):
+    """The first computation fails after the key was deleted and computed anew."""
+    cache = Cache(clock=clock)
+    slow, fast = Source(seconds=2, error=ValueError()), Source("new", 0.5)
+
+    async def newer():
+        await anyio.sleep(1)
+        await cache.delete("key")
+        assert await cache.get_or_compute("key", fast) == "new"
+
+    outcomes = await gather(partial(cache.get_or_compute, "key", slow), newer)
+    assert isinstance(outcomes[0], ValueError)
+    assert await cache.get("key") == "new"
+
+
+async def test_ttl_per_cache_per_entry_and_from_the_result(clock):
+    """Invariant 5, to the instant."""
+    cache = Cache(ttl=10, clock=clock)
+    await cache.set("own", 1)
+    await cache.set("entry", 2, ttl=5)
+    await cache.get_or_compute("result", Source(3, 0), ttl=lambda value: value)
+    await cache.set("never", 4, ttl=math.inf)
+    await cache.get_or_compute("unwanted", Source(5, 0), ttl=lambda value: 0)
+    assert await cache.get_many(["own", "entry", "result", "never", "unwanted"]) == {
+        "own": 1, "entry": 2, "result": 3, "never": 4,
+    }  # fmt: skip
+    await clock.advance(3)
+    assert await cache.get("result") is None
+    await clock.advance(2)
+    assert await cache.get("entry") is None
+    await clock.advance(4.75)
+    assert await cache.get("own") == 1
+    await clock.advance(0.25)
+    assert await cache.get("own") is None
+    assert await cache.get("never") == 4
+
+
+async def test_ttl_of_the_result_may_be_none_or_nonsense(clock):
+    """None is no end; NaN and negative figures, which a server may send, are "do not store"."""
+    cache = Cache(ttl=lambda value: value, clock=clock)
+    for value in (None, math.nan, -1.0):
+        await cache.set(str(value), value)
+    assert await cache.get_many(["None", "nan", "-1.0"]) == {"None": None}
+
+
+async def test_jitter_only_shortens(clock):
+    """A fleet that was filled at once must not expire at once."""
+    cache = Cache(ttl=10, jitter=0.5, clock=clock, random=iter([0.0, 0.5, 0.999]).__next__)
+    for key in "abc":
+        await cache.set(key, key)
+    left = [cache.explain(key).expires_in for key in "abc"]
+    assert left == pytest.approx([10, 7.5, 5.005])
+
+
+async def test_idle_entries_end(clock):
+    """What is asked for stays, but not beyond its TTL."""
+    cache = Cache(ttl=10, idle=3, clock=clock)
+    await cache.set("busy", 1)
+    await cache.set("idle", 2)
+    for _ in range(4):
+        await clock.advance(2)
+        assert await cache.get_or_compute("busy", Source(9, 0)) == 1
+    assert await cache.get("idle") is None
+    await clock.advance(2)
+    assert await cache.get("busy") is None, "the TTL is over, however busy it was"
+
+
+async def test_stale_value_while_one_computes_anew(clock):
+    """Opened: nobody waits, a task refreshes."""
+    events = []
+    cache = Cache(ttl=10, stale_while_revalidate=5, clock=clock, on_event=events.append)
+    async with cache:
+        await cache.set("key", "old")
+        await clock.advance(12)
+        source = Source("new")
+        outcomes = await gather(*[partial(cache.get_or_compute, "key", source)] * 10)
+        assert outcomes == ["old"] * 10
+        await clock.advance(1)
+        assert await cache.get_or_compute("key", source) == "new"
+    assert source.calls == 1
+    assert events.count(ServedStale("key", "revalidating")) == 10
+    assert cache.statistics().stale == 10
+    assert Computed("key", 1.0) in events
+
+
+async def test_stale_value_without_a_task_group(clock):
+    """Not opened: one caller computes, the others do not wait."""
+    cache, source = Cache(ttl=10, stale_while_revalidate=5, clock=clock), Source("new")
+    await cache.set("key", "old")
+    await clock.advance(12)
+    assert sorted(await gather(*[partial(cache.get_or_compute, "key", source)] * 3)) == ["new", "old", "old"]
+    assert source.calls == 1
+
+
+async def test_stale_window_ends(clock):
+    """Invariant 5: beyond the window, everybody waits for a new value."""
+    cache = Cache(ttl=10, stale_while_revalidate=5, clock=clock)
+    await cache.set("key", "old")
+    await clock.advance(15)
+    assert await cache.get_or_compute("key", Source("new")) == "new"
+
+
+async def test_closing_stops_refreshing_and_leaves_nothing(clock):
+    """A refresh that has not even begun must not hold its key for ever."""
+    cache, source = Cache(ttl=10, stale_while_revalidate=50, clock=clock), Source("new", 5)
+    await cache.set("key", "old")
+    await clock.advance(12)
+    for pause in (0, 1):
+        async with cache:
+            assert await cache.get_or_compute("key", source) == "old"
+            await anyio.sleep(pause)
+        assert is_idle(cache)
+    with pytest.raises(RuntimeError, match="open already"):
+        async with cache, cache:
+            pass
+    with pytest.raises(KeyError):
+        async with cache:
+            raise KeyError("the block's own error, and no group around it")
+
+
+async def test_refresh_that_fails_is_an_event(clock):
+    """Nobody waits for it, so nothing may be raised anywhere."""
+    events, error = [], OSError("down")
+    cache = Cache(ttl=10, stale_while_revalidate=5, clock=clock, on_event=events.append)
+    async with cache:
+        await cache.set("key", "old")
+        await clock.advance(12)
+        assert await cache.get_or_compute("key", Source(error=error)) == "old"
+        await clock.advance(1)
+    assert Failed("key", error) in events
+
+
+async def test_stale_value_if_computing_fails(clock):
+    """For as long as it was allowed, and not longer."""
+    cache, source = Cache(ttl=10, stale_if_error=5, clock=clock), Source(error=OSError("down"))
+    await cache.set("key", "old")
+    await clock.advance(11)
+    assert await gather(*[partial(cache.get_or_compute, "key", source)] * 3) == ["old"] * 3
+    assert source.calls == 1
+    await clock.advance(2)
+    with pytest.raises(OSError, match="down"):
+        await cache.get_or_compute("key", source)
+
+
+async def test_invalidated_value_is_no_fallback(clock):
+    """Invariant 3 also holds when computing fails."""
+    cache = Cache(ttl=10, stale_if_error=50, clock=clock)
+    await cache.set("key", "old", tags=("tag",))
+    await clock.advance(11)
+    source = Source(error=OSError("down"))
+
+    async def later():
+        await anyio.sleep(0.5)
+        await cache.invalidate(tag="tag")
+
+    outcomes = await gather(partial(cache.get_or_compute, "key", source), later)
+    assert isinstance(outcomes[0], OSError)
+
+
+async def test_refresh_ahead_rolls_dice_near_the_end(clock):
+    """With dice that always say yes, as early as theory allows; far from the end not even then."""
+    cache = Cache(ttl=100, refresh_ahead=1, clock=clock, random=lambda: 0.9999)
+    source = Source("old")
+    async with cache:
+        await cache.get_or_compute("key", source)
+        source.value = "new"
+        await clock.advance(80)
+        assert await cache.get_or_compute("key", source) == "old"
+        assert source.calls == 1
+        await clock.advance(15)
+        assert await cache.get_or_compute("key", source) == "old"
+        await clock.advance(1)
+        assert await cache.get_or_compute("key", source) == "new"
+    assert source.calls == 2
+
+
+async def test_negative_ttl_by_type(clock):
+    """A failure of a known kind is remembered, everyone gets a copy, and it ends."""
+    cache = Cache(ttl=10, negative_ttl={LookupError: 5}, stale_if_error=60, clock=clock)
+    missing, broken = Source(error=KeyError("no such user")), Source(error=OSError())
+    raised = []
+    for _ in range(2):
+        with pytest.raises(KeyError) as caught:
+            await cache.get_or_compute("user", missing)
+        raised.append(caught.value)
+        with pytest.raises(OSError):
+            await cache.get_or_compute("other", broken)
+    assert (missing.calls, broken.calls) == (1, 2)
+    assert raised[0] is not raised[1]
+    assert cache.explain("user").state == "failure"
+    with pytest.raises(KeyError):
+        await cache.get("user")
+    await clock.advance(5)
+    missing.error = None
+    assert await cache.get_or_compute("user", missing) == "value"
+
+
+async def test_tags_reach_members_whatever_their_ttl(clock):
+    """A set of keys that expires with its last member forgets the others; a generation does not."""
+    cache = Cache(clock=clock)
+    await cache.set("long", 1, ttl=1000, tags=("user",))
+    await cache.set("short", 2, ttl=1, tags=("user", "other"))
+    await cache.set("free", 3)
+    await clock.advance(10)
+    await cache.invalidate(tag="user")
+    assert cache.explain("long").state == "invalidated"
+    assert await cache.get_many(["long", "short", "free"]) == {"free": 3}
+    await cache.set("long", 4, tags=("user",))
+    assert await cache.get_or_compute("long", Source()) == 4
+
+
+async def test_tags_do_not_pile_up():
+    """Tags come from requests; when too many were invalidated, all that have tags are taken to be."""
+    cache = Cache()
+    await cache.set("tagged", 1, tags=("rare",))
+    await cache.set("plain", 2)
+    for number in range(5000):
+        await cache.invalidate(tag=f"user:{number}")
+    assert len(cache._engine.table._tags) <= 4096
+    assert await cache.get_many(["tagged", "plain"]) == {"plain": 2}
+
+
+async def test_prefix_glob_and_predicate():
+    """Of strings and of tuples; nothing is taken for a regular expression."""
+    events = []
+    cache = Cache(on_event=events.append)
+    keys = ["user:1", "user:2", "us.r:3", ("user", 1), ("user", 2), 7]
+    await cache.set_many(dict.fromkeys(keys, 0))
+    await cache.invalidate(prefix=("user",))
+    assert [*await cache.get_many(keys)] == ["user:1", "user:2", "us.r:3", 7]
+    await cache.invalidate(glob="us.r:*")
+    assert [*await cache.get_many(keys)] == ["user:1", "user:2", 7]
+    await cache.invalidate(prefix="user:2")
+    assert [*await cache.get_many(keys)] == ["user:1", 7]
+    await cache.invalidate(where=lambda key: key == 7)
+    assert [*await cache.get_many(keys)] == ["user:1"]
+    assert [event.by for event in events if isinstance(event, Invalidated)] == ["prefix", "glob", "prefix", "where"]
+    with pytest.raises(TypeError, match="needs one of"):
+        await cache.invalidate()
+
+
+async def test_invalidating_much_lets_others_run(clock):
+    """Ten thousand keys are no reason to stall the loop, and what is computed meanwhile stays."""
+    cache = Cache(maxsize=20_000, clock=clock)
+    await cache.set_many({f"user:{number}": number for number in range(10_000)})
+    ticks = 0
+
+    async def tick():
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await cache.set("user:new", ticks)
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(tick)
+        await cache.invalidate(prefix="user:")
+        tg.cancel_scope.cancel()
+    assert ticks > 10
+    assert cache.statistics().entries <= 1
+    assert await cache.get("user:new") == ticks
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "lru", "s3fifo", "tinylfu"])
+async def test_never_more_than_maxsize(policy):
+    """Invariant 6, whatever comes and goes."""
+    events = []
+    cache = Cache(maxsize=50, policy=policy, on_event=events.append)
+    for number in range(2000):
+        await cache.set(number * 7919 % 300, number)
+        await cache.get_or_compute(number % 37, Source(0, 0))
+        if number % 11 == 0:
+            await cache.delete(number % 37)
+        assert cache.statistics().entries <= 50
+    assert cache.statistics().evictions > 100
+    assert any(isinstance(event, Left) and event.reason == "evicted" for event in events)
+    assert len(cache._entries) == cache.statistics().entries == sum(line.size for line in cache._engine.table._lines)
+
+
+async def test_lru_order():
+    """The option is what its name says."""
+    cache = Cache(maxsize=3, policy="lru")
+    await cache.set_many({"a": 1, "b": 2, "c": 3})
+    for key in "aba":
+        assert await cache.get_or_compute(key, Source()) in (1, 2)
+    await cache.set("d", 4)
+    assert [*await cache.get_many("abcd")] == ["a", "b", "d"]
+
+
+async def test_weight():
+    """Invariant 6 for weights; what is too heavy by itself is returned and not stored."""
+    events = []
+    cache = Cache(max_weight=10, weigh=len, on_event=events.append)
+    for key in "abcd":
+        await cache.set(key, "xxx")
+        assert cache.statistics().weight <= 10
+    assert cache.statistics().entries == 3
+    assert await cache.get_or_compute("heavy", Source("x" * 11, 0)) == "x" * 11
+    assert await cache.get("heavy") is None
+    assert isinstance(events[-1], NotStored)
+
+
+async def test_expired_entries_leave_without_being_asked_for(clock):
+    """No task and no timer, and yet memory is given back as new entries come."""
+    events = []
+    cache = Cache(maxsize=10_000, clock=clock, on_event=events.append)
+    await cache.set_many({f"old:{number}": 0 for number in range(100)}, ttl=1)
+    await clock.advance(2)
+    await cache.set_many({f"new:{number}": 0 for number in range(150)}, ttl=100)
+    assert cache.statistics().entries == 150
+    assert cache.statistics().expirations == 100
+    assert {event.key for event in events} == {f"old:{number}" for number in range(100)}
+
+
+async def test_set_again_keeps_the_place_and_takes_the_new_time(clock):
+    """An old timer, or an old tag, must not reach the new value."""
+    cache = Cache(clock=clock)
+    await cache.set("key", 1, ttl=1, tags=("tag",))
+    await cache.set("key", 2, ttl=10)
+    await clock.advance(5)
+    await cache.invalidate(tag="tag")
+    assert await cache.get_or_compute("key", Source()) == 2
+
+
+@pytest.mark.parametrize("isolation", ["copy", "frozen"])
+async def test_isolation(isolation):
+    """What one caller does to a value must not reach another, not even the leader and the followers of one flight."""
+    cache = Cache(isolation=isolation)
+    outcomes = await gather(*[partial(cache.get_or_compute, "key", Source({"list": [1], "set": {1}}, 0.01))] * 3)
+    outcomes.append(await cache.get("key"))
+    if isolation == "frozen":
+        assert all(outcome["list"] == (1,) and isinstance(outcome["set"], frozenset) for outcome in outcomes)
+        with pytest.raises(TypeError):
+            outcomes[0]["x"] = 1
+    else:
+        for outcome in outcomes:
+            outcome["list"].append(2)
+        assert [outcome["list"] for outcome in outcomes] == [[1, 2]] * 4
+    assert await cache.get_or_compute("text", Source("text", 0)) == "text"
+    assert await cache.get_or_compute("bytes", Source(bytearray(b"x"), 0)) == b"x"
+
+
+async def test_value_that_cannot_be_copied_is_returned_and_not_stored(clock):
+    """Each caller computes its own, since it cannot have a copy of another's."""
+    events = []
+    cache, source = Cache(isolation="copy", clock=clock, on_event=events.append), Source(lambda: 0)
+    outcomes = await gather(*[partial(cache.get_or_compute, "key", source)] * 3)
+    assert outcomes == [source.value] * 3
+    assert source.calls == 3
+    await cache.set("key", source.value)
+    assert await cache.get("key") is None
+    assert [type(event) for event in events].count(NotStored) == 4
+
+
+async def test_explain_tells_and_does_not_count(clock):
+    """For a person who wonders why."""
+    cache = Cache(ttl=10, stale_if_error=5, clock=clock)
+    assert cache.explain("key").state == "absent"
+    await cache.set("key", 1, tags=("tag",))
+    before = cache.statistics()
+    shown = cache.explain("key")
+    assert (shown.state, shown.expires_in, shown.tags, shown.waiting) == ("fresh", 10.0, ("tag",), None)
+    assert cache.statistics() == before
+    await clock.advance(12)
+    assert cache.explain("key").state == "stale"
+    async with anyio.create_task_group() as tg:
+        for _ in range(3):
+            tg.start_soon(partial(cache.get_or_compute, "key", Source()))
+        await clock.advance(0.5)
+        assert cache.explain("key").waiting == 2
+    await clock.advance(16)
+    assert cache.explain("key").state == "expired"
+
+
+async def test_not_async_says_so():
+    """The likeliest slip."""
+    cache = Cache()
+    with pytest.raises(TypeError, match=r"is not async; did you forget 'async def'\?"):
+        await cache.get_or_compute("key", lambda: 1)
+    assert is_idle(cache)
+
+
+async def test_unhashable_key_says_so():
+    """As a dictionary would."""
+    with pytest.raises(TypeError, match="unhashable"):
+        await Cache().get_or_compute(["key"], Source())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"maxsize": 0}, ValueError, "maxsize"),
+        ({"maxsize": True}, TypeError, "maxsize"),
+        ({"maxsize": 1.5}, TypeError, "maxsize"),
+        ({"ttl": 0}, ValueError, "ttl"),
+        ({"ttl": -1}, ValueError, "ttl"),
+        ({"ttl": math.nan}, ValueError, "ttl"),
+        ({"ttl": True}, TypeError, "ttl"),
+        ({"ttl": "1"}, TypeError, "ttl"),
+        ({"jitter": 1}, ValueError, "jitter"),
+        ({"jitter": math.nan}, ValueError, "jitter"),
+        ({"idle": 0}, ValueError, "idle"),
+        ({"stale_while_revalidate": -1}, ValueError, "stale_while_revalidate"),
+        ({"stale_if_error": math.inf}, ValueError, "stale_if_error"),
+        ({"refresh_ahead": math.nan}, ValueError, "refresh_ahead"),
+        ({"negative_ttl": {"KeyError": 1}}, TypeError, "negative_ttl"),
+        ({"negative_ttl": {KeyError: 0}}, ValueError, "KeyError"),
+        ({"max_weight": 0, "weigh": len}, ValueError, "max_weight"),
+        ({"max_weight": 5}, ValueError, "weigh"),
+        ({"weigh": len}, ValueError, "max_weight"),
+        ({"policy": "LRU"}, ValueError, "policy"),
+        ({"isolation": "deep"}, ValueError, "isolation"),
+        ({"on_store_error": "allow"}, ValueError, "on_store_error"),
+    ],
+)
+def test_nonsense_is_refused(options, error, message):
+    """At construction, naming the argument and the value."""
+    with pytest.raises(error, match=message) as caught:
+        Cache(**options)
+    assert str(caught.value).startswith("Cache needs")
+
+
+@pytest.mark.parametrize("ttl", [0, -1, math.nan, True])
+async def test_nonsense_per_entry_is_refused(ttl):
+    """And nothing is stored."""
+    cache = Cache()
+    with pytest.raises((ValueError, TypeError), match="ttl"):
+        await cache.set("key", 1, ttl=ttl)
+    with pytest.raises(TypeError, match="tags"):
+        await cache.set("key", 1, tags="tag")
+    assert cache.statistics().entries == 0
+    assert cache.statistics().hit_ratio == cache.statistics().seconds_saved == 0.0

@@ -1,0 +1,270 @@
+"""Stores as the cache sees them, with one of ten lines in memory; and corners that no other test comes by."""
+
+from __future__ import annotations
+
+import math
+
+import anyio
+import pytest
+from mcp_cache import Cache, NotStored, StoreDown, StoreUp, canonical
+from mcp_cache.eviction import Sketch
+from mcp_cache.keys import parsed
+from mcp_cache.store import Made, Stored
+
+
+class Shelf:
+    """A store in a dictionary, which fails when told to."""
+
+    def __init__(self):
+        self.rows, self.error, self.asked, self.heard = {}, None, [], None
+
+    async def load(self, key, compute):
+        (found,) = await self.read([key])
+        if found is None:
+            made = await compute()
+            await self.write(key, made)
+        return found
+
+    async def read(self, keys):
+        self._ask("read")
+        return [self.rows.get(key) for key in keys]
+
+    async def write(self, key, made):
+        self._ask("write")
+        if made.payload is not None:
+            self.rows[key] = Stored(made.payload, made.ttl, made.tags)
+
+    async def invalidate(self, by, what):
+        self._ask(by)
+        gone = [key for key in self.rows if what == key or (callable(what) and what(key))]
+        for key in gone:
+            del self.rows[key]
+
+    async def listen(self, heard):
+        self.heard = heard
+        self._ask("listen")
+        heard("ready", "")
+        await anyio.sleep_forever()
+
+    def _ask(self, what):
+        self.asked.append(what)
+        if self.error is not None:
+            raise self.error
+
+
+async def one():
+    """Compute."""
+    return 1
+
+
+async def fail():
+    """Fail."""
+    raise LookupError("no")
+
+
+@pytest.fixture
+def shelf():
+    """A store."""
+    return Shelf()
+
+
+async def test_closed_cache_asks_the_store_every_time(shelf):
+    """Nobody would tell it that its copy is out of date."""
+    cache = Cache(store=shelf)
+    for _ in range(3):
+        assert await cache.get_or_compute("key", one) == 1
+    assert shelf.asked.count("read") == 3
+    assert cache.statistics().entries == 0
+
+
+async def test_opened_cache_keeps_copies_until_it_hears(shelf, clock):
+    """By key, by tag; and everything when something may have been missed."""
+    cache = Cache(store=shelf, clock=clock)
+    async with cache:
+        await clock.advance(0.1)
+        for news in (("key", '="key"'), ("tag", "tag"), ("ready", ""), ("lost", "")):
+            await cache.get_or_compute("key", one, tags=("tag",))
+            assert cache.explain("key").state == "fresh", news
+            shelf.heard("key", "=unknown")
+            shelf.heard(*news)
+            assert cache.explain("key").state in ("absent", "invalidated"), news
+        assert await cache.get("key") == 1
+        shelf.heard("lost", "")
+    assert cache.statistics().entries == 0
+
+
+async def test_store_that_is_down_is_left_alone_for_a_while(shelf, clock):
+    """An event each way; what was invalidated meanwhile is made up for, in order, before anything is read."""
+    events = []
+    cache = Cache(store=shelf, clock=clock, on_event=events.append)
+    await cache.set("key", 0)
+    shelf.error = OSError("gone")
+    assert await cache.get_or_compute("key", one) == 1
+    asked = len(shelf.asked)
+    await cache.delete("key")
+    await cache.invalidate(tag="tag")
+    await cache.set("other", 2)
+    assert await cache.get_many(["other", "key"]) == {"other": 2}
+    with pytest.raises(LookupError):
+        await cache.get_or_compute("failing", fail)
+    assert len(shelf.asked) == asked
+    shelf.error = None
+    await clock.advance(1.5)
+    assert await cache.get_or_compute("key", one) == 1
+    assert shelf.asked[asked:] == ["key", "tag", "key", "read", "write"]
+    assert [type(event) for event in events if isinstance(event, (StoreDown, StoreUp))] == [StoreDown, StoreUp]
+
+
+async def test_too_much_to_make_up_for_is_everything(shelf, clock):
+    """What is remembered for a store that is down is bounded."""
+    cache = Cache(store=shelf, clock=clock)
+    await cache.set("kept", 1)
+    shelf.error = OSError("gone")
+    for number in range(1100):
+        await cache.delete(number)
+    shelf.error = None
+    await clock.advance(1.5)
+    assert await cache.get("kept") is None
+    assert shelf.rows == {}
+
+
+async def test_listening_begins_again(shelf, clock):
+    """A connection that breaks is no reason to stay deaf."""
+    shelf.error = OSError("gone")
+    cache = Cache(store=shelf, clock=clock)
+    async with cache:
+        await clock.advance(2.5)
+        assert shelf.asked.count("listen") == 3
+        shelf.error = None
+        await clock.advance(1)
+        await cache.get_or_compute("key", one)
+        assert cache.explain("key").state == "fresh"
+
+
+async def test_failure_passes_through_a_store(shelf):
+    """The same object, and without a trace of the store's machinery."""
+    with pytest.raises(LookupError) as caught:
+        await Cache(store=shelf).get_or_compute("key", fail)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+async def test_store_that_fails_after_the_computation(shelf):
+    """The value is there; it is not computed again."""
+    calls = []
+
+    async def compute():
+        calls.append(1)
+        shelf.error = OSError("gone")
+        return 1
+
+    assert await Cache(store=shelf).get_or_compute("key", compute) == 1
+    assert calls == [1]
+
+
+async def test_corrupt_rows(shelf):
+    """A miss and an event, for one and for many."""
+    events = []
+    cache = Cache(store=shelf, on_event=events.append)
+    shelf.rows['="key"'] = Stored(b"\xff", math.inf, ())
+    assert await cache.get_many(["key"]) == {}
+    assert await cache.get_or_compute("key", one) == 1
+    assert [type(event) for event in events].count(NotStored) == 2
+    assert shelf.rows['="key"'].payload == b"1"
+
+
+async def test_names_are_forgotten_with_their_entries(shelf, clock):
+    """What is remembered for other processes' news is bounded by the entries."""
+    cache = Cache(maxsize=4, store=shelf, clock=clock)
+    async with cache:
+        await clock.advance(0.1)
+        for number in range(100):
+            await cache.get_or_compute(number, one)
+    assert len(cache._engine.names) <= 4 * 4 + 1
+
+
+async def test_prefix_and_the_keys_of_others(shelf):
+    """A prefix reaches the cache's own keys alone; what cannot be read is taken to match."""
+    cache = Cache(store=shelf)
+
+    @cache
+    async def fn(value):
+        return value
+
+    await fn("user:1")
+    await cache.set("user:1", 1)
+    await cache.set("user:2", 2)
+    await cache.set("other", 3)
+    shelf.rows["=nan"] = Stored(b"1", math.inf, ())
+    await cache.invalidate(prefix="user:")
+    assert sorted(key.partition("=")[2] for key in shelf.rows) == ['"other"', '"user:1"']
+
+
+def test_keys_are_read_again():
+    """Infinities, characters beyond U+FFFF, and parts of parts."""
+    for value, text in ((math.inf, "1e999"), (-math.inf, "-1e999"), ({"\U0001f600": ["\ud83d"]}, None)):
+        assert text in (None, canonical(value))
+        assert parsed(canonical(value)) == value
+
+
+async def test_value_not_to_be_stored_is_not_written(shelf):
+    """A TTL of nothing, told by the value."""
+    cache = Cache(store=shelf, ttl=lambda value: 0)
+    await cache.get_or_compute("key", one)
+    await cache.set("other", 1)
+    assert shelf.rows == {}
+    await shelf.write("x", Made(None, 0.0))
+
+
+async def test_failing_ttl_and_tags_release_the_key():
+    """What the caller passes may raise; the next caller must not wait for ever."""
+    cache = Cache()
+
+    def broken(_):
+        raise ZeroDivisionError
+
+    for options in ({"ttl": broken}, {"tags": broken}):
+        with pytest.raises(ZeroDivisionError):
+            await cache.get_or_compute("key", one, **options)
+    assert await cache.get_or_compute("key", one) == 1
+
+
+async def test_empty_main_line_and_removal_from_no_line():
+    """Corners of the policies that a cache does not come by."""
+    from mcp_cache.entries import Entry
+    from mcp_cache.eviction import S3Fifo, TinyLfu
+
+    for policy in (TinyLfu(4, 1.0, 1), S3Fifo(4)):
+        entries = {}
+        for key in range(4):
+            entries[key] = Entry(entries, key, None, 0)
+            policy.insert(entries[key])
+        policy.remove(Entry(entries, "never came", None, 0))
+        assert {policy.evict().key for _ in range(4)} == {0, 1, 2, 3}
+
+
+def test_sketch_is_halved_in_slices():
+    """So that no call takes long; and after the last slice, counting goes on."""
+    sketch = Sketch(10_000)
+    for _ in range(8):
+        sketch.add("popular")
+    before = sketch.count("popular")
+    for number in range(100_000):
+        sketch.add(number)
+    assert before == 8
+    assert 4 <= sketch.count("popular") <= 8
+
+
+async def test_what_is_loaded_while_the_store_is_told_is_forgotten(shelf, clock):
+    """Telling takes a while; a copy that comes meanwhile may be of the old value."""
+    cache = Cache(store=shelf, clock=clock)
+    async with cache:
+        await clock.advance(0.1)
+        invalidate = shelf.invalidate
+
+        async def slow(by, what):
+            await cache.get_or_compute("key", one)
+            await invalidate(by, what)
+
+        shelf.invalidate = slow
+        await cache.invalidate(prefix="k")
+        assert cache.explain("key").state == "absent"

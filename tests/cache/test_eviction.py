@@ -1,0 +1,154 @@
+"""Who has to go: policies keep the right things, and never look at much at once."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import random
+
+import pytest
+from mcp_cache import Cache
+from mcp_cache.entries import NEVER, Entry
+from mcp_cache.table import POLICIES
+
+from tests.support.measure import count_instructions
+
+SIZE = 100
+EVERY = pytest.mark.parametrize("policy", list(POLICIES))
+
+
+def zipf(length, keys=1000, skew=0.9, seed=1):
+    """Popular keys and rare ones."""
+    draw, sums = random.Random(seed).random, list(itertools.accumulate((n + 1) ** -skew for n in range(keys)))
+    return [bisect.bisect(sums, draw() * sums[-1]) for _ in range(length)]
+
+
+TRACES = {
+    "zipf": zipf(8000),
+    "loop": [n % 150 for n in range(8000)],
+    "scan": [
+        key for n in range(15) for key in [*zipf(500, 333, seed=n), *range(10_000 * (n + 1), 10_000 * (n + 1) + 200)]
+    ],
+    "pairs": [key for n in range(4000) for key in (n, n - 14)],
+}
+
+
+def hit_ratio(policy, trace, size=SIZE):
+    """Run *trace* as a cache would."""
+    entries, chosen, hits = {}, POLICIES[policy](size), 0
+    for key in trace:
+        entry = entries.get(key)
+        if entry is None:
+            entry = entries[key] = Entry(entries, key, None, 0)
+            chosen.insert(entry)
+            if chosen.watches(entry):
+                entry.fast_until = NEVER
+            if len(entries) > size:
+                del entries[chosen.evict().key]
+            continue
+        hits += 1
+        entry.hits += 1
+        if entry.fast_until == NEVER:
+            entry.fast_until = 0.0
+            chosen.touch(entry)
+    return hits / len(trace)
+
+
+@pytest.mark.parametrize(
+    ("trace", "at_least"),
+    [
+        ("zipf", {"adaptive": 0.55, "tinylfu": 0.55, "s3fifo": 0.54, "lru": 0.45}),
+        ("loop", {"adaptive": 0.50, "tinylfu": 0.50, "s3fifo": 0.30, "lru": 0.0}),
+        ("scan", {"adaptive": 0.47, "tinylfu": 0.47, "s3fifo": 0.47, "lru": 0.38}),
+        ("pairs", {"adaptive": 0.47, "tinylfu": 0.0, "s3fifo": 0.49, "lru": 0.49}),
+    ],
+)
+def test_policies_keep_the_right_things(trace, at_least):
+    """Each pattern is some policy's undoing; the adaptive one must come near the best on all of them."""
+    found = {policy: hit_ratio(policy, TRACES[trace]) for policy in POLICIES}
+    assert all(found[policy] >= least for policy, least in at_least.items()), found
+    assert found["adaptive"] > max(found.values()) - 0.08, found
+
+
+@EVERY
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+def test_tiny_caches(policy, size):
+    """Shares of next to nothing are still at least one entry."""
+    assert 0 < hit_ratio(policy, [key for n in range(2000) for key in (n, n)], size) <= 0.5
+
+
+@EVERY
+def test_one_eviction_looks_at_little(policy):
+    """The exact algorithms walk over everything once everything was hit; that would stall the loop."""
+    chosen, entries = POLICIES[policy](5000), {}
+    for key in range(5000):
+        entry = entries[key] = Entry(entries, key, None, 0)
+        chosen.insert(entry)
+        entry.hits = 50
+    assert count_instructions(chosen.evict) < 5000
+
+
+@EVERY
+def test_removed_entries_are_gone(policy):
+    """From wherever they are; and what is removed is never named as a victim."""
+    chosen, entries = POLICIES[policy](100), {}
+    for key in range(100):
+        entry = entries[key] = Entry(entries, key, None, 0)
+        chosen.insert(entry)
+        chosen.touch(entry)
+    for key in range(0, 100, 2):
+        chosen.remove(entries.pop(key))
+    assert sum(line.size for line in chosen.lines) == 50
+    assert {chosen.evict().key for _ in range(50)} == set(entries)
+
+
+async def test_bulk_expiry_takes_little_at_a_time(clock):
+    """Twenty thousand entries end at once: no call does more than look at two of them."""
+    cache = Cache(maxsize=100_000, ttl=10, clock=clock)
+    await cache.set_many(dict.fromkeys(range(20_000), 0))
+    await cache.set("new", 1)
+    usual = work(cache)
+    await clock.advance(11)
+    assert work(cache) < usual + 600
+
+
+def work(cache):
+    """Count the bytecodes of replacing an entry."""
+    return count_instructions(lambda: cache.set("new", 1))
+
+
+async def test_hit_stays_short():
+    """The gate of the hot path: bytecodes of one hit, the same in every run; each Python has its own figure."""
+    cache = Cache(ttl=1000)
+
+    @cache
+    async def one(key):
+        return key
+
+    async def compute():
+        return 1
+
+    await cache.get_or_compute("key", compute)
+    await one("key")
+    await cache.set("tagged", 1, tags=("tag",))
+    assert count_instructions(lambda: cache.get_or_compute("key", compute)) < 60
+    assert count_instructions(lambda: one("key")) < 70
+    assert count_instructions(lambda: cache.get_or_compute("tagged", compute)) < 400
+
+
+async def test_s3fifo_keeps_what_is_hit_twice():
+    """While in the small line; once is not enough, and what is in the main line goes last."""
+    cache = Cache(maxsize=10, policy="s3fifo")
+
+    async def compute():
+        return 0
+
+    await cache.set_many(dict.fromkeys("abc", 0))
+    for key in "aab":
+        await cache.get_or_compute(key, compute)
+    for number in range(12):
+        await cache.set(number, 0)
+    assert [key for key in "abc" if cache.explain(key).state == "fresh"] == ["a"]
+    for number in range(100, 400):
+        await cache.set(number % 113, 0)
+    assert cache.statistics().entries == 10

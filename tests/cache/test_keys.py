@@ -1,0 +1,345 @@
+"""Keys are equal exactly when the values are, and decorated functions make them from their arguments."""
+
+from __future__ import annotations
+
+import enum
+import gc
+import inspect
+import math
+import weakref
+from functools import partial
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp_cache import Cache, Unkeyable, cached, canonical
+from mcp_cache.keys import parsed
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)) | st.binary()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+
+def same(one, other):
+    """The model: equal, of equal type, and so are the parts; two NaN are the same."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return (one == other and math.copysign(1, one) == math.copysign(1, other)) or (
+            math.isnan(one) and math.isnan(other)
+        )
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+@given(VALUES, VALUES)
+def test_canonical_is_injective(one, other):
+    """Two kinds of values with one text are another user's answer."""
+    assert (canonical(one) == canonical(other)) == same(one, other)
+    assert canonical(one).isascii()
+
+
+@given(VALUES)
+def test_canonical_can_be_read_again(value):
+    """Which is the proof that nothing was lost; a store's keys are read to be matched."""
+    try:
+        assert same(parsed(canonical(value)), value)
+    except ValueError:
+        assert "nan" in canonical(value)
+
+
+ALIKE = [
+    1,
+    1.0,
+    True,
+    "1",
+    b"1",
+    [1],
+    (1,),
+    {"1": 1},
+    None,
+    "None",
+    "",
+    [],
+    (),
+    {},
+    0,
+    0.0,
+    -0.0,
+    False,
+    "a,b",
+    ["a", "b"],
+]
+
+
+def test_what_is_easily_confused():
+    """Pairs at which caches have been caught."""
+    assert len({canonical(value) for value in ALIKE}) == len(ALIKE)
+    assert canonical({"b": 1, "a": [2]}) == canonical({"a": [2], "b": 1})
+
+
+class Colour(str, enum.Enum):
+    """A string that is none."""
+
+    RED = "red"
+
+
+CYCLE: list[object] = []
+CYCLE.append(CYCLE)
+DEEP: list[object] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+WRONG = {"object": object(), "int name": {1: 2}, "set": {1}, "enum": Colour.RED, "cycle": CYCLE, "deep": DEEP}
+
+
+@pytest.mark.parametrize("value", [*WRONG.values(), 10**5000, {"a": [object()]}], ids=[*WRONG, "huge", "inner"])
+def test_what_has_no_canonical_form(value):
+    """Refused, not guessed, and a request cannot break the interpreter with it."""
+    with pytest.raises(Unkeyable):
+        canonical(value)
+
+
+async def test_decorated_function_tells_its_arguments_apart():
+    """Invariant of every key: what a call means, not how it is written."""
+    calls = []
+    cache = Cache()
+
+    @cache
+    async def double(value, times=2, *, suffix=""):
+        calls.append(value)
+        return [value] * times + [suffix]
+
+    for value in ALIKE:
+        assert await double(value) == [value, value, ""]
+        assert type((await double(value))[0]) is type(value)
+    assert len(calls) == len(ALIKE)
+    await double(1, 2)
+    await double(1, times=2, suffix="")
+    await double(value=1)
+    assert len(calls) == len(ALIKE)
+    await double(1, 3)
+    await double("a", suffix="b")
+    assert len(calls) == len(ALIKE) + 2
+    assert cache.statistics().entries == len(calls)
+    with pytest.raises(TypeError, match="missing"):
+        await double()
+
+
+async def test_function_of_one_argument():
+    """Its fast way must tell the same apart as the slow one."""
+    calls = []
+    cache = Cache()
+
+    @cached(cache)
+    async def one(value):
+        calls.append(value)
+        return value
+
+    for _ in range(3):
+        assert [repr(await one(value)) for value in ALIKE] == [repr(value) for value in ALIKE]
+    assert len(calls) == len(ALIKE)
+    assert await one(value=1) == 1
+    assert len(calls) == len(ALIKE)
+    assert cache.statistics().hits == 2 * len(ALIKE) + 1
+    with pytest.raises(TypeError):
+        await one(1, 2)
+
+
+async def test_two_functions_do_not_meet():
+    """One cache, the same arguments."""
+    cache = Cache()
+
+    def make(result):
+        @cache
+        async def fn(value):
+            return result
+
+        return fn
+
+    assert [await make(1)("x"), await make(2)("x")] == [1, 2]
+
+
+async def test_invalidate_key_and_clear():
+    """By arguments, in any spelling; and all of one function, but of no other."""
+    calls = []
+    cache = Cache()
+
+    @cache
+    async def add(a, b=2):
+        calls.append((a, b))
+        return a + b
+
+    @cache
+    async def other(a):
+        calls.append(a)
+
+    await add(1)
+    await add(2)
+    await other(1)
+    assert add.key(1) == add.key(b=2, a=1)
+    assert await add.invalidate(b=2, a=1)
+    assert not await add.invalidate(1)
+    await add(1)
+    assert calls == [(1, 2), (2, 2), 1, (1, 2)]
+    await add.clear()
+    await add(1)
+    await other(1)
+    assert len(calls) == 5
+    assert await other.invalidate(1)
+
+
+async def test_tags_and_ttl_of_a_decorated_function(clock):
+    """The cache's own methods reach it by its tags."""
+    calls = []
+    cache = Cache(clock=clock)
+
+    @cached(cache, ttl=lambda value: value, tags=lambda value: (f"n:{value}",))
+    async def number(value: int) -> int:
+        calls.append(value)
+        return value
+
+    await number(5)
+    await number(9)
+    await cache.invalidate(tag="n:5")
+    await number(5)
+    await number(9)
+    await clock.advance(6)
+    await number(5)
+    await number(9)
+    assert calls == [5, 9, 5, 5]
+
+
+async def test_methods():
+    """Each instance has its own, and the cache keeps none of them alive."""
+    cache = Cache()
+
+    class Service:
+        def __init__(self, name):
+            self.name, self.calls = name, 0
+
+        @cache
+        async def greet(self, whom):
+            self.calls += 1
+            return f"{self.name} greets {whom}"
+
+    one, two = Service("one"), Service("two")
+    assert [await s.greet("you") for s in (one, two, one, two)] == ["one greets you", "two greets you"] * 2
+    assert (one.calls, two.calls) == (1, 1)
+    assert await Service.greet.invalidate(one, "you")
+    assert await one.greet(whom="you") == "one greets you"
+    assert one.calls == 2
+    reference = weakref.ref(one)
+    del one
+    gc.collect()
+    assert reference() is None
+
+
+async def test_signature_is_kept():
+    """Frameworks read it to make a schema."""
+
+    @Cache()
+    async def fn(a: int, *, b: str = "x") -> list[int]:
+        """Its words."""
+        return [a]
+
+    assert str(inspect.signature(fn)) == "(a: int, *, b: str = 'x') -> list[int]"
+    assert inspect.iscoroutinefunction(fn)
+    assert (fn.__name__, fn.__doc__) == ("fn", "Its words.")
+    assert not hasattr(fn, "__wrapped__")
+
+
+async def test_hashable_arguments_that_are_no_json():
+    """By their own equality, with their type."""
+    calls = []
+
+    @Cache()
+    async def fn(value):
+        calls.append(value)
+        return value
+
+    for value in (Colour.RED, "red", Colour.RED, frozenset({1}), frozenset({1})):
+        assert await fn(value) is value or value == frozenset({1})
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("unkeyable", ["raise", "bypass"])
+async def test_argument_without_a_key(unkeyable):
+    """Named in the error; or the call is made, and not cached."""
+    calls = []
+
+    @cached(Cache(), unkeyable=unkeyable)
+    async def fn(a, b):
+        calls.append(a)
+
+    if unkeyable == "bypass":
+        await fn(1, {object()})
+        await fn(1, {object()})
+        assert calls == [1, 1]
+        return
+    with pytest.raises(Unkeyable, match=r"argument 'b' of .*fn\(\)") as caught:
+        await fn(1, {object()})
+    assert caught.value.argument == "b"
+
+
+def test_nonsense_is_refused():
+    """At decoration."""
+    cache = Cache()
+    with pytest.raises(TypeError, match="is not async"):
+        cache(lambda: 1)
+    with pytest.raises(TypeError, match=r"@cached\(cache\) needs a Cache"):
+        cached(lambda: 1)
+    with pytest.raises(ValueError, match="unkeyable"):
+        cached(cache, unkeyable="ignore")
+    with pytest.raises(ValueError, match="ttl"):
+        cached(cache, ttl=0)
+
+
+async def test_decorated_calls_share_one_computation(clock):
+    """Single flight is the cache's, so the decorator has it, too."""
+    calls = []
+
+    @Cache(clock=clock)
+    async def fn(a, b):
+        calls.append(a)
+        await anyio.sleep(1)
+        return a + b
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(10):
+            tg.start_soon(fn, 1, 2)
+            tg.start_soon(partial(fn, 1, b=2))
+    assert calls == [1]
+
+
+async def test_function_of_two_arguments():
+    """Its fast way, too, must tell the same apart as the slow one."""
+    calls = []
+    cache = Cache()
+
+    @cache
+    async def two(a, b):
+        calls.append((a, b))
+        return a, b
+
+    for pair in [("a", 1), ("a", 1), ("a", True), ("a", 1.0), ("a", "1"), ("a", 1)]:
+        assert repr(await two(*pair)) == repr(pair)
+    assert len(calls) == 4
+    assert cache.statistics().hits == 2
+
+
+async def test_annotations_that_cannot_be_resolved():
+    """A name that exists for type checkers alone must not keep a function from being decorated."""
+
+    @Cache()
+    async def fn(a: OnlyForCheckers) -> int:  # noqa: F821
+        return 1
+
+    assert await fn(1) == 1
+    assert str(inspect.signature(fn)) == "(a: 'OnlyForCheckers') -> 'int'"

@@ -1,0 +1,365 @@
+"""The MCP face: what may be cached, for whom, for how long, and in which form it comes back."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp_cache import Cache, CacheMiddleware
+from mcp_cache._seam import Principal
+
+PROTOCOL = "io.modelcontextprotocol/"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A context as the official SDK makes it, as far as the cache looks at it."""
+
+    method: str = "resources/read"
+    params: dict[str, Any] | None = field(default_factory=lambda: {"uri": "memo://a"})
+    principal: Principal | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    protocol_version: str | None = "2026-07-28"
+    session: Any = None
+    internal: bool = False
+    meta: Any = None
+
+
+class Server:
+    """Answers with *result*, counts, and takes 1 s of virtual time if told to."""
+
+    def __init__(self, seconds=0.0, **result):
+        self.result = {"resultType": "complete", "contents": [{"text": "x"}], "ttlMs": 60_000, **result}
+        self.seconds, self.calls = seconds, 0
+
+    async def __call__(self, ctx):
+        self.calls += 1
+        answer = {**copy.deepcopy(self.result), "call": self.calls}
+        await anyio.sleep(self.seconds)
+        return answer
+
+
+async def ask(middleware, server, *requests):
+    """Send the *requests* one after the other; the number of the call that answered each."""
+    return [(await middleware(request, server))["call"] for request in requests]
+
+
+A = Request()
+
+
+async def test_ttl_of_the_result_is_honoured_and_counts_down(clock):
+    """Rules 1 and 5: as long as it says; what is left is written into the copy, and nothing else is changed."""
+    middleware, server = CacheMiddleware(Cache(isolation="copy", clock=clock)), Server()
+    first = await middleware(A, server)
+    first["contents"].append("changed by its receiver")
+    await clock.advance(20)
+    second = await middleware(A, server)
+    assert second == {**server.result, "call": 1, "ttlMs": 40_000}
+    await clock.advance(40)
+    assert await ask(middleware, server, A) == [2]
+
+
+@pytest.mark.parametrize("told", [0, -5, None, "60000"])
+async def test_result_without_a_ttl_is_not_kept(told):
+    """Rule 1: zero means stale at once; legacy results say nothing."""
+    middleware, server = CacheMiddleware(), Server(ttlMs=told)
+    assert await ask(middleware, server, A, A) == [1, 2]
+
+
+async def test_ttl_is_believed_for_a_day_at_most(clock):
+    """A figure in a result must not pin an entry for ever."""
+    middleware = CacheMiddleware(Cache(isolation="copy", clock=clock))
+    assert (await middleware(A, Server(ttlMs=10**15)))["ttlMs"] == 86_400_000
+
+
+async def test_operator_decides_by_method(clock):
+    """Rule 1: also for results that carry no ttlMs, which then get none."""
+    middleware = CacheMiddleware(Cache(isolation="copy", clock=clock), ttl={"prompts/get": 5, "resources/read": 7})
+    server = Server(ttlMs=0)
+    prompt = Request("prompts/get", {"name": "greet", "arguments": {"a": 1}})
+    assert await ask(middleware, server, A, A, prompt, prompt) == [1, 1, 2, 2]
+    assert (await middleware(A, server))["ttlMs"] == 7000
+    assert (await middleware(prompt, server))["ttlMs"] == 0, "prompts/get has no such member; it is left alone"
+    await clock.advance(5)
+    assert await ask(middleware, server, A, prompt) == [1, 3]
+
+
+async def test_tools_only_when_declared():
+    """A tool may change the world: none is cached by default."""
+    call = Request("tools/call", {"name": "look", "arguments": {"b": 1, "a": [1.0]}})
+    assert await ask(CacheMiddleware(ttl=5), Server(), call, call) == [1, 2]
+    middleware, server = CacheMiddleware(tools={"look": 5}), Server(ttlMs=None)
+    same = dataclasses.replace(call, params={"arguments": {"a": [1.0], "b": 1}, "name": "look"})
+    others = [{"b": 1, "a": [1]}, {"b": True, "a": [1.0]}, {"b": "1", "a": [1.0]}, {}]
+    changed = [dataclasses.replace(call, params={"name": "look", "arguments": other}) for other in others]
+    assert await ask(middleware, server, call, same, *changed, call) == [1, 1, 2, 3, 4, 5, 1]
+    assert await ask(middleware, server, Request("tools/call", {"name": "touch"})) == [6]
+
+
+@pytest.mark.parametrize("hints", [(True, True), (True, False), (False, True), (None, None)])
+async def test_annotated_tools_need_both_hints(hints):
+    """Opted in, a tool that says that it is read-only *and* idempotent is cached, once its list has come by."""
+    middleware, server = CacheMiddleware(annotated_tools=5), Server(ttlMs=None)
+    annotations = {"readOnlyHint": hints[0], "idempotentHint": hints[1]}
+    server.result["tools"] = [{"name": "look", "annotations": annotations}, {"name": "bare"}]
+    call = Request("tools/call", {"name": "look"})
+    assert await ask(middleware, server, call, call) == [1, 2], "its list was not seen yet"
+    await ask(middleware, server, Request("tools/list", None))
+    assert await ask(middleware, server, call, call) == ([4, 4] if all(hints) else [4, 5])
+
+
+@pytest.mark.parametrize(
+    "result", [{"isError": True}, {"resultType": "input_required"}, {"isError": True, "ttlMs": 5000}]
+)
+async def test_only_complete_results(clock, result):
+    """Rule 2: neither kept nor shared by those who ask meanwhile, who do not wait in line either."""
+    middleware, server = CacheMiddleware(Cache(isolation="copy", clock=clock), ttl=5), Server(1, **result)
+    answers = []
+
+    async def one():
+        answers.append((await middleware(A, server))["call"])
+
+    began = clock()
+    async with anyio.create_task_group() as tg:
+        for _ in range(5):
+            tg.start_soon(one)
+    assert sorted(answers) == [1, 2, 3, 4, 5]
+    assert clock() - began == 2.0
+    assert middleware.cache.statistics().failures == middleware.cache.statistics().entries == 0
+
+
+async def test_exception_passes_and_is_not_kept():
+    """Rule 2."""
+    middleware = CacheMiddleware(ttl=5)
+
+    async def fail(ctx):
+        raise LookupError("no such resource")
+
+    with pytest.raises(LookupError):
+        await middleware(A, fail)
+    assert await ask(middleware, Server(), A) == [1]
+
+
+async def test_one_call_for_many_who_ask(clock):
+    """The stampede that FastMCP's cache lets through."""
+    middleware, server = CacheMiddleware(Cache(isolation="copy", clock=clock)), Server(1)
+    async with anyio.create_task_group() as tg:
+        for _ in range(50):
+            tg.start_soon(middleware, A, server)
+    assert server.calls == 1
+
+
+DIFFERENT = [
+    {"principal": Principal("client", "issuer", "alice")},
+    {"principal": Principal("client", "issuer", "bob")},
+    {"principal": Principal("client", "other", "alice")},
+    {"principal": Principal("client", "issuer", "alice", ("admin",))},
+    {"protocol_version": "2025-06-18"},
+    {"protocol_version": None, "headers": {"mcp-protocol-version": "2025-03-26"}},
+    {"protocol_version": None, "session": SimpleNamespace(client_params=SimpleNamespace(protocolVersion="2024-11-05"))},
+    {"params": {"uri": "memo://a", "_meta": {f"{PROTOCOL}clientCapabilities": {"roots": {}}}}},
+    {"params": {"uri": "memo://a", "_meta": {"fastmcp": {"version": "2"}}}},
+    {"params": {"uri": "memo://a", "extension": 1}},
+    {"params": {"uri": "memo://b"}},
+    {"meta": {f"{PROTOCOL}clientCapabilities": {"sampling": {}}}},
+    {"method": "resources/list"},
+    {"method": "resources/list", "params": {"cursor": "2"}},
+    {"method": "resources/list", "params": None},
+]
+
+
+async def test_what_the_key_consists_of():
+    """Rule 3: each of these may get another answer."""
+    middleware, server = CacheMiddleware(), Server()
+    requests = [dataclasses.replace(A, **change) for change in [{}, *DIFFERENT]]
+    numbers = [*range(1, len(requests) + 1)]
+    assert await ask(middleware, server, *requests) == numbers
+    assert await ask(middleware, server, *requests) == numbers
+
+
+async def test_what_is_no_part_of_the_key():
+    """Or every request would be another."""
+    middleware, server = CacheMiddleware(), Server()
+    meta = {"progressToken": 7, "traceparent": "00-1", f"{PROTOCOL}clientInfo": {"name": "x"}}
+    noisy = dataclasses.replace(A, params={"_meta": meta, "uri": "memo://a"}, headers={"user-agent": "x"})
+    assert await ask(middleware, server, A, noisy) == [1, 1]
+
+
+NAMES = st.text(max_size=4)
+PRINCIPALS = st.none() | st.builds(Principal, NAMES, st.none() | NAMES, st.none() | NAMES, st.tuples(NAMES))
+
+
+@given(st.lists(st.tuples(PRINCIPALS, NAMES), min_size=2, max_size=6, unique=True))
+def test_nobody_gets_what_was_computed_for_another(cases):
+    """Rule 3, with names made to collide."""
+    middleware, server = CacheMiddleware(), Server()
+    requests = [Request(params={"uri": uri}, principal=who) for who, uri in cases]
+    numbers = anyio.run(partial(ask, middleware, server, *requests))
+    assert numbers == [*range(1, len(cases) + 1)]
+
+
+async def test_no_principal_behind_authorization_is_not_cached():
+    """Rule 3: somebody is behind that header, and we do not know who."""
+    middleware, server = CacheMiddleware(), Server()
+    request = dataclasses.replace(A, headers={"authorization": "Bearer x"})
+    assert await ask(middleware, server, request, request) == [1, 2]
+
+
+async def test_public_methods_are_shared():
+    """Rule 3: declared by the operator, and unless the result says private."""
+    middleware, server = CacheMiddleware(public=["resources/read"]), Server()
+    alice, bob = (dataclasses.replace(A, principal=Principal(name), headers={"authorization": "x"}) for name in "ab")
+    assert await ask(middleware, server, alice, bob) == [1, 1]
+    assert (await middleware(bob, server))["cacheScope"] == "public"
+    middleware, server = CacheMiddleware(public=["resources/read"]), Server(cacheScope="private")
+    assert await ask(middleware, server, alice, bob) == [1, 2]
+
+
+async def test_further_facts_can_be_added_to_the_key():
+    """What only the application knows."""
+    middleware, server = CacheMiddleware(vary=lambda ctx: ctx.headers.get("accept-language")), Server()
+    requests = [dataclasses.replace(A, headers={"accept-language": language}) for language in ("de", "en", "de")]
+    assert await ask(middleware, server, *requests) == [1, 2, 1]
+    middleware = CacheMiddleware(vary=lambda ctx: object())
+    assert await ask(middleware, server, A, A) == [3, 4], "no key, no caching"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(params={"uri": "memo://a", "inputResponses": {}}),
+        Request(params={"uri": "memo://a", "requestState": "x"}),
+        Request("tools/list", None, internal=True),
+        Request("tools/list", None, headers={"mcp-method": "tools/call"}),
+        Request("subscriptions/listen"),
+        Request("completion/complete"),
+        Request("prompts/get"),
+        Request("initialize"),
+        Request(params={"uri": "memo://a", "x": {1: 2}}),
+    ],
+)
+async def test_what_is_never_cached(request_):
+    """Continuations, internal calls, streams, and whatever is not on the list."""
+    assert await ask(CacheMiddleware(), Server(), request_, request_) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("notification", "forgotten"),
+    [
+        (Request("notifications/tools/list_changed", None), {"tools/list"}),
+        (Request("notifications/prompts/list_changed", None), {"prompts/list"}),
+        (Request("notifications/resources/list_changed", None), {"resources/list", "resources/templates/list"}),
+        (Request("notifications/resources/updated", {"uri": "memo://a"}), {"resources/read"}),
+        (Request("notifications/resources/updated", {"uri": "memo://b"}), set()),
+        (Request("notifications/initialized", None), set()),
+    ],
+)
+async def test_change_notifications_invalidate(notification, forgotten):
+    """Rule 4: what they are about, at once, and nothing else."""
+    middleware, server = CacheMiddleware(), Server()
+    methods = ["tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read"]
+    requests = [Request(method, {"uri": "memo://a"} if method == "resources/read" else None) for method in methods]
+    assert await ask(middleware, server, *requests) == [1, 2, 3, 4, 5]
+    await middleware(notification, server)
+    answers = await ask(middleware, server, *requests)
+    assert {method for method, answer in zip(methods, answers, strict=True) if answer > 5} == forgotten
+
+
+class Session:
+    """Sends notifications, as the SDK's sessions do."""
+
+    client_params = None
+
+    def __init__(self):
+        self.sent = []
+
+    async def send_notification(self, notification, related=None):
+        self.sent.append((notification, related))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_notifications_of_the_session_are_overheard(wrapped):
+    """Rule 4: the server itself says that something changed; it passes on, and is heeded before it leaves."""
+    middleware, server, session = CacheMiddleware(), Server(), Session()
+    request = dataclasses.replace(A, session=session)
+    updated = SimpleNamespace(method="notifications/resources/updated", params=SimpleNamespace(uri="memo://a"))
+    assert await ask(middleware, server, request, request) == [1, 1]
+    notification = SimpleNamespace(root=updated) if wrapped else updated
+    await session.send_notification(notification, related=7)
+    assert session.sent == [(notification, 7)]
+    assert await ask(middleware, server, request) == [2]
+
+
+@dataclass
+class Result:
+    """A model, as far as the cache looks at it."""
+
+    ttl_ms: int
+    text: str
+
+    def model_copy(self, *, update):
+        return dataclasses.replace(self, **update)
+
+
+async def test_fastmcp_context():
+    """Its messages are models, its results are, too; what the SDK knows lies one deeper."""
+
+    @dataclass
+    class Message:
+        name: str
+        arguments: dict[str, Any]
+        meta: Any = None
+
+    class Meta:
+        def model_dump(self, **_):
+            return {"fastmcp": {"version": "2"}, "progressToken": 1}
+
+    class Capabilities:
+        def model_dump(self, **_):
+            return {"roots": {}}
+
+    calls = []
+
+    async def answer(ctx):
+        calls.append(ctx)
+        return Result(0, "x")
+
+    session = SimpleNamespace(client_params=SimpleNamespace(protocol_version="2025-06-18", capabilities=Capabilities()))
+    inner = SimpleNamespace(session=session, request=None)
+    make = partial(SimpleNamespace, method="tools/call", fastmcp_context=SimpleNamespace(request_context=inner))
+    middleware = CacheMiddleware(tools={"look": 5})
+    for message in (Message("look", {"a": 1}), Message("look", {"a": 1}), Message("look", {"a": 1}, Meta())):
+        assert (await middleware(make(message=message), answer)).text == "x"
+    assert len(calls) == 2
+    reading = make(message=SimpleNamespace(uri="memo://a"))
+    reading.method = "resources/read"
+    middleware = CacheMiddleware(ttl=7)
+    assert 6900 <= (await middleware(reading, answer)).ttl_ms <= 7000
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"cache": Cache()}, ValueError, "isolation='copy'"),
+        ({"cache": Cache}, TypeError, "needs a Cache"),
+        ({"ttl": 0}, ValueError, "seconds"),
+        ({"ttl": True}, ValueError, "seconds"),
+        ({"ttl": {"tools/call": 1}}, ValueError, "tools/call"),
+        ({"tools": {"look": -1}}, ValueError, "look"),
+        ({"annotated_tools": float("inf")}, ValueError, "annotated_tools"),
+        ({"public": ["tools/call"]}, ValueError, "tools/call"),
+        ({"public": "tools/list"}, ValueError, "tools/list"),
+    ],
+)
+def test_nonsense_is_refused(options, error, message):
+    """At construction."""
+    with pytest.raises(error, match=message):
+        CacheMiddleware(**options)

@@ -1,0 +1,408 @@
+"""The shared store, over a real server: one computation for all processes, and nothing that blocks or overwrites."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import selectors
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp_cache import PICKLE, Cache, CacheUnavailable, NotStored, StoreDown, StoreUp
+from mcp_cache.redis import RedisStore
+from mcp_cache.store import Made
+
+from tests.support.servers import RedisServer
+
+redis = pytest.importorskip("redis.asyncio", reason="needs redis-py, the client of the store")
+pytestmark = pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)  # real time, for a real server
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One server for the module."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+def with_caches(test):
+    """Hand *test* a function ``connect`` that makes a cache with a client of its own, as another process would have."""
+
+    @functools.wraps(test)
+    async def wrapper(server, **arguments):
+        server.start()
+        server.flush()
+        async with AsyncExitStack() as stack:
+            if "server" in signature.parameters:
+                arguments["server"] = server
+            await test(connect=functools.partial(connect, server, stack), **arguments)
+
+    signature = inspect.signature(test)
+    kept = [p for p in signature.parameters.values() if p.name not in ("connect", "server")]
+    own = inspect.Parameter("server", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    wrapper.__signature__ = signature.replace(parameters=[own, *kept])
+    return wrapper
+
+
+async def connect(server, stack, *, opened=True, lease=2.0, **options):
+    """Make a cache, and open it unless told otherwise."""
+    client = redis.Redis.from_url(server.url)
+    stack.push_async_callback(client.aclose)
+    cache = Cache(**{"ttl": 30, **options}, store=RedisStore(client, lease=lease))
+    if opened:
+        await stack.enter_async_context(cache)
+        with anyio.fail_after(5):
+            while not cache._engine.remote.is_heard:
+                await anyio.sleep(0.01)
+    return cache
+
+
+class Source:
+    """Counts its calls."""
+
+    def __init__(self, value="value", seconds=0.0):
+        self.value, self.seconds, self.calls = value, seconds, 0
+
+    async def __call__(self):
+        self.calls += 1
+        await anyio.sleep(self.seconds)
+        return self.value
+
+
+async def eventually(check):
+    """Wait up to 5 s until ``await check()`` is true."""
+    with anyio.fail_after(5):
+        while not await check():
+            await anyio.sleep(0.01)
+
+
+@with_caches
+async def test_values_are_shared(connect):
+    """What one has computed, the other finds; also without being opened, and in one round trip for many."""
+    one, two, closed = await connect(), await connect(), await connect(opened=False)
+    source = Source({"a": [1, None, "é"]})
+    for cache in (one, two, closed, closed, one):
+        assert await cache.get_or_compute(("key", 1), source) == source.value
+    assert source.calls == 1
+    await two.set_many({"b": 2, "c": 3})
+    assert await closed.get_many(["b", "c", "d"]) == {"b": 2, "c": 3}
+    assert await one.get("d", "absent") == "absent"
+
+
+@pytest.mark.parametrize("opened", [True, False])
+@with_caches
+async def test_one_computation_for_two(connect, opened):
+    """The second waits for the first one's message, not for a timer."""
+    one, two = await connect(opened=opened), await connect(opened=opened)
+    source = Source(seconds=0.3)
+    began = time.monotonic()
+    async with anyio.create_task_group() as tg:
+        for cache in (one, two) * 5:
+            tg.start_soon(cache.get_or_compute, "key", source)
+    assert source.calls == 1
+    assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("how", ["delete", "tag", "glob", "where", "set"])
+@with_caches
+async def test_invalidation_reaches_other_processes(connect, how):
+    """Within moments, and also what the other one has in its memory."""
+    one, two = await connect(), await connect()
+    for cache in (one, two):
+        assert await cache.get_or_compute("user:1", Source("old"), tags=("user",)) == "old"
+    assert two.explain("user:1").state == "fresh", "or nothing is tested"
+    await {
+        "delete": lambda: one.delete("user:1"),
+        "tag": lambda: one.invalidate(tag="user"),
+        "glob": lambda: one.invalidate(glob="user:*"),
+        "where": lambda: one.invalidate(where=lambda key: key == "user:1"),
+        "set": lambda: one.set("user:1", "new"),
+    }[how]()
+    assert await one.get_or_compute("user:1", Source("new")) == "new"
+    began = time.monotonic()
+
+    async def sees_the_new():
+        return await two.get_or_compute("user:1", Source("other")) in ("new", "other")
+
+    await eventually(sees_the_new)
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("how", ["delete", "tag", "prefix"])
+@with_caches
+async def test_late_leader_overwrites_nothing(connect, how):
+    """An invalidation by another process defeats a computation in flight: the commit is refused."""
+    one, two = await connect(), await connect()
+    old = Source("old", 0.3)
+
+    async def change():
+        await anyio.sleep(0.1)
+        if how == "delete":
+            await two.delete("key")
+        else:
+            await two.invalidate(**{how: "tag" if how == "tag" else "ke"})
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(partial(one.get_or_compute, "key", old, tags=("tag",)))
+        tg.start_soon(change)
+    assert await two.get("key") is None
+    assert await one.get_or_compute("key", Source("new")) == "new"
+
+
+@with_caches
+async def test_failing_leader_wakes_the_next(connect):
+    """Another process's failure is not ours; we compute, at once."""
+    one, two = await connect(), await connect()
+
+    async def fail():
+        await anyio.sleep(0.2)
+        raise LookupError("no luck")
+
+    async def lead():
+        with pytest.raises(LookupError, match="no luck") as caught:
+            await one.get_or_compute("key", fail)
+        assert caught.value.__cause__ is caught.value.__context__ is None
+
+    began = time.monotonic()
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(lead)
+        await anyio.sleep(0.1)
+        assert await two.get_or_compute("key", Source("two")) == "two"
+    assert time.monotonic() - began < 1
+
+
+@with_caches
+async def test_cancelled_leader_gives_its_lease_back(connect):
+    """Nobody waits for the end of a lease that is known to be over."""
+    one, two = await connect(), await connect()
+    with anyio.move_on_after(0.1):
+        await one.get_or_compute("key", Source(seconds=9))
+    began = time.monotonic()
+    assert await two.get_or_compute("key", Source("two")) == "two"
+    assert time.monotonic() - began < 0.5
+
+
+@with_caches
+async def test_lease_is_renewed(connect):
+    """A computation may take longer than a lease."""
+    one, two = await connect(lease=0.3), await connect(lease=0.3)
+    source = Source(seconds=1.0)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(one.get_or_compute, "key", source)
+        tg.start_soon(two.get_or_compute, "key", source)
+    assert source.calls == 1
+
+
+class Workers:
+    """Processes that share the server."""
+
+    def __init__(self, server, count, *arguments):
+        command = [sys.executable, str(WORKER), str(server.port), *map(str, arguments)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # where a vendored copy is found, too
+        self.all = [subprocess.Popen(command, env=env, **pipes) for _ in range(count)]
+
+    def __enter__(self):
+        for worker in self.all:
+            assert worker.stdout.readline() == "ready\n"
+        for worker in self.all:
+            self.go(worker)
+        return self
+
+    def __exit__(self, *_):
+        for worker in self.all:
+            worker.kill()
+            worker.communicate()
+
+    def go(self, worker):
+        """Let it begin."""
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+
+
+def test_one_computation_in_four_processes(server, anyio_backend):
+    """Four times 25 callers: one computation, no polling, at most four commands for each that waits."""
+    server.start()
+    server.flush()
+    before = commands(server)
+    with Workers(server, 4, "key", 25, 1.0, 2.0) as workers:
+        lines = [worker.stdout.read().splitlines() for worker in workers.all]
+    assert sum(line.count("computing") for line in lines) == 1
+    assert len({line[-1] for line in lines}) == 1
+    assert (commands(server) - before) / 99 < 4
+
+
+def commands(server):
+    """Return how many commands the server has processed, those of its scripts not counted."""
+    with_socket = redis_sync(server)
+    found = sum(
+        int(stats["calls"])
+        for name, stats in with_socket.info("commandstats").items()
+        if name in ("cmdstat_eval", "cmdstat_evalsha", "cmdstat_exists", "cmdstat_subscribe", "cmdstat_scan")
+    )
+    with_socket.close()
+    return found
+
+
+def redis_sync(server):
+    """Return a blocking client."""
+    from redis import Redis
+
+    return Redis.from_url(server.url)
+
+
+def test_killed_leader_is_replaced(server, anyio_backend):
+    """``kill -9``: another takes over within the lease and 0.2 s, and nobody loses its call."""
+    server.start()
+    server.flush()
+    lease = 1.0
+    with Workers(server, 1, "key", 1, 60, lease) as first:
+        assert first.all[0].stdout.readline() == "computing\n"
+        with Workers(server, 3, "key", 25, 0.1, lease) as others:
+            time.sleep(0.3)
+            killed = time.monotonic()
+            first.all[0].kill()
+            with selectors.DefaultSelector() as selector:
+                for worker in others.all:
+                    selector.register(worker.stdout, selectors.EVENT_READ)
+                assert selector.select(timeout=10)
+            taken = time.monotonic() - killed
+            lines = [worker.stdout.read().splitlines() for worker in others.all]
+    assert sum(line.count("computing") for line in lines) == 1
+    assert all(line[-1].startswith("got") for line in lines)
+    assert taken < lease + 0.2
+
+
+@with_caches
+async def test_store_down_and_up_again(server, connect):
+    """The cache lives on its own memory, says so once each way, and makes up for what the store missed."""
+    events = []
+    one = await connect(on_event=events.append, retry_store_after=0.1)
+    two = await connect(retry_store_after=0.1)
+    source = Source()
+    assert await one.get_or_compute("before", source, ttl=math.inf) == "value"
+    server.stop()
+    for _ in range(3):
+        assert await one.get_or_compute("during", source) == "value"
+    assert source.calls == 2, "its own memory still serves"
+    await one.set("set", 1)
+    assert await one.get("set") == 1
+    await one.invalidate(tag="tag")
+    assert [type(event) for event in events].count(StoreDown) == 1
+    server.start()
+
+    async def is_up():
+        await one.get_or_compute(f"probe {time.monotonic()}", source)
+        return StoreUp() in events
+
+    await eventually(is_up)
+    assert [type(event) for event in events].count(StoreDown) == 1
+
+    async def is_shared():
+        await one.set("after", "shared")
+        return await two.get("after") == "shared"
+
+    await eventually(is_shared)
+
+
+@with_caches
+async def test_store_down_denied(server, connect):
+    """For those who would rather not answer than compute everywhere."""
+    cache = await connect(opened=False, on_store_error="deny")
+    server.stop()
+    for _ in range(2):
+        with pytest.raises(CacheUnavailable):
+            await cache.get_or_compute("key", Source())
+    server.start()
+
+
+@with_caches
+async def test_corrupt_entry_is_a_miss_and_an_event(server, connect):
+    """Who can write to the server can write nonsense; it is computed anew, and repaired."""
+    events = []
+    one, two = await connect(on_event=events.append), await connect()
+    await two.set("key", "value")
+    client = redis_sync(server)
+    (name,) = client.keys("*v:*")
+    client.hset(name, "p", b"\xff{")
+    client.close()
+    assert await one.get_or_compute("key", Source("new")) == "new"
+    assert any(isinstance(event, NotStored) and "corrupt" in event.reason for event in events)
+
+    async def is_repaired():
+        return await two.get_or_compute("key", Source()) == "new"
+
+    await eventually(is_repaired)
+
+
+@with_caches
+async def test_value_that_cannot_be_serialized(connect):
+    """Returned, not stored, an event; with another serializer, it can."""
+    events = []
+    cache = await connect(on_event=events.append)
+    assert await cache.get_or_compute("key", Source({1, 2})) == {1, 2}
+    assert [type(event) for event in events].count(NotStored) == 1
+    one, two = await connect(serializer=PICKLE), await connect(serializer=PICKLE)
+    await one.set("pickled", {1, 2})
+    assert await two.get("pickled") == {1, 2}
+
+
+@with_caches
+async def test_every_key_has_an_end(server, connect):
+    """Nothing is left on the server for ever, whatever becomes of us."""
+    cache = await connect()
+    await cache.set("key", 1, ttl=math.inf, tags=("tag",))
+    await cache.invalidate(tag="tag")
+    await cache.get_or_compute("other", Source())
+    client = redis_sync(server)
+    assert all(client.pttl(name) > 0 for name in client.keys("*"))
+    assert all(name.startswith(b"{mcp-cache}:") for name in client.keys("*"))
+    client.close()
+
+
+async def test_named_stores_do_not_meet(server, anyio_backend):
+    """Two caches on one server."""
+    client = redis.Redis.from_url(server.url)
+    one, two = RedisStore(client, name="one"), RedisStore(client, name="two")
+    await one.write("key", Made(b"x", 5.0))
+    assert await two.read(["key"]) == [None]
+    assert (await one.read(["key"]))[0].payload == b"x"
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"lease": 0}, "lease"),
+        ({"lease": True}, "lease"),
+        ({"max_ttl": math.inf}, "max_ttl"),
+        ({"name": "a}b"}, "name"),
+    ],
+)
+def test_nonsense_is_refused(options, argument, anyio_backend):
+    """At construction."""
+    with pytest.raises(ValueError, match=argument):
+        RedisStore(None, **options)
+
+
+@with_caches
+async def test_set_of_what_cannot_be_serialized(connect):
+    """The old value must not outlive it; keys that do not match stay."""
+    one, two = await connect(opened=False), await connect(opened=False)
+    await one.set_many({"key": 1, "other": 2})
+    await one.set("key", {1, 2})
+    assert await two.get_many(["key", "other"]) == {"other": 2}
+    await two.invalidate(prefix="k")
+    assert await one.get("other") == 2

@@ -4,8 +4,9 @@
 # ///
 """Everything that can be run on this workspace: `nox -l` lists it, `nox -s NAME` runs it.
 
-Plain `pip install nox` is enough: the block above makes nox fetch uv by itself. What is tested is never the source tree but the wheels
-built from it. Nothing here names a package: what lies in `packages/` is found, and `mcp-NAME` has its tests in `tests/NAME/`.
+Plain `pip install nox` is enough: the block above makes nox fetch uv by itself. What is tested is never the source tree
+but the wheels built from it. Nothing here names a package: what lies in `packages/` is found, and `mcp-NAME` has its
+tests in `tests/NAME/`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ PACKAGES = sorted(folder.parent.name for folder in Path("packages").glob("*/pypr
 MODULES = {package: package.replace("-", "_") for package in PACKAGES}
 TESTS = {package: f"tests/{package.removeprefix('mcp-')}" for package in PACKAGES}
 NEEDS_AN_SDK = {"docs", "examples", "seams", "typing"}  # folders of tests that other sessions than `tests` run
-SUITE = sorted({path.parent.as_posix() for path in Path("tests").glob("*/test_*.py")} - {f"tests/{n}" for n in NEEDS_AN_SDK})
+FOLDERS = {path.parent.name for path in Path("tests").glob("*/test_*.py")}
+SUITE = sorted(f"tests/{name}" for name in FOLDERS - NEEDS_AN_SDK)
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 COVERED = "3.11"
-HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # so that a machine with a newer Python alone runs something
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # a machine that has only a newer one runs that
 SDKS = {
     "mcp2": ["mcp>=2,<3"],
     "mcp1": ["mcp>=1.20,<2"],
@@ -133,7 +135,8 @@ def vendored(session: nox.Session) -> None:
 def typing(session: nox.Session) -> None:
     """mypy --strict, pyright strict, and every public name fully typed, beside both SDKs."""
     install(session, "--group", "typing", *SDKS["mcp2"], *SDKS["fastmcp4"])
-    session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES), "tests/typing", "tools", "noxfile.py")
+    sources = [f"packages/{package}/src" for package in PACKAGES]
+    session.run("mypy", *sources, "tests/typing", "examples", "tools", "noxfile.py")
     session.run("pyright")
     for module in MODULES.values():
         session.run("pyright", "--ignoreexternal", "--verifytypes", module)

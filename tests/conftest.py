@@ -7,6 +7,7 @@ test further: ``@pytest.mark.parametrize("anyio_backend", ["trio"], indirect=Tru
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
 from typing import Any
@@ -15,12 +16,13 @@ import hypothesis
 import pytest
 
 from tests.support.clock import VirtualClock, guarded
+from tests.support.servers import RedisServer
 
 VIRTUAL = ("asyncio", "trio")
 REAL = ("uvloop",)
 
-# `--hypothesis-profile=fuzz` chooses another. The fixtures that a property shares between its examples are safe to share:
-# each example has its own event loop, and its clock starts at zero.
+# `--hypothesis-profile=fuzz` chooses another. A property may share fixtures between its examples: each has its own
+# event loop, and its clock starts at zero.
 COMMON: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.function_scoped_fixture]}
 hypothesis.settings.register_profile("default", **COMMON)
 hypothesis.settings.register_profile("ci", **COMMON, derandomize=True, print_blob=True)
@@ -30,7 +32,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Choose the backends of a test."""
-    narrowed = any("anyio_backend" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    marks = metafunc.definition.iter_markers("parametrize")
+    narrowed = any(re.search(r"\banyio_backend\b", str(mark.args[0])) for mark in marks)
     if "anyio_backend" in metafunc.fixturenames and not narrowed:
         backends = VIRTUAL if "clock" in metafunc.fixturenames else VIRTUAL + REAL
         metafunc.parametrize("anyio_backend", backends, indirect=True)
@@ -67,3 +70,12 @@ def clock(anyio_backend: object, _virtual_clock: VirtualClock) -> VirtualClock:
 @pytest.fixture
 def _virtual_clock(request: pytest.FixtureRequest) -> VirtualClock:
     return VirtualClock(request.node.callspec.params["anyio_backend"])
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A private Redis or Valkey for the session. A test that stops or freezes it sets it going again."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()

@@ -3,8 +3,8 @@
     python tools/seam.py            copy
     python tools/seam.py --check    compare only; exit code 1, naming every file that differs
 
-Two things are copied: ``_seam.py``, whole, into every package, and its block between the two ``preserve_signature`` marker lines into every
-module that has such lines (a primitive carries the block itself, because it must work as one copied file).
+Two things are copied: ``_seam.py``, whole, into every package, and its block between the two ``preserve_signature``
+marker lines into every module that has such lines (a primitive must work as one copied file, and so carries it itself).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def report(package: Path) -> list[str]:
         f" {median:6.0f} {decile:4} {lengths[-1]:4} {deepest:7}"
     )
     return [
-        *(f"{path.relative_to(PACKAGES)}: {lines} lines > {MODULE}" for path, lines in modules.items() if lines > MODULE),
+        *(f"{path.relative_to(PACKAGES)}: {size} lines > {MODULE}" for path, size in modules.items() if size > MODULE),
         *(f"{place}: {lines} lines > {LONGEST}" for place, lines, _ in found if lines > LONGEST),
         *(f"{place}: {depth} blocks deep > {NESTING}" for place, _, depth in found if depth > NESTING),
         *([f"{package.name}: median function {median} > {MEDIAN}"] if median > MEDIAN else []),

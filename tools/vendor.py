@@ -5,8 +5,8 @@
                                                    one that imports none of them may become the file DEST.py
     python tools/vendor.py --check DEST            was the copy changed, and does this checkout have another version?
 
-Each copied file begins with four lines that say where it comes from, and with which content. The licence goes beside it. A copy that was
-changed is never overwritten. Exit code 0: all is well; 1: something was changed, or is not current.
+Each copied file begins with four lines that say where it comes from and with which content. The licence goes beside it.
+A copy that was changed is never overwritten. Exit code 0: all is well; 1: something was changed, or is not current.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def folder(package: str) -> Path:
 
 def version(package: str) -> str:
     """Read the version of *package* without importing it."""
-    return re.findall(r'^__version__ = "(.+)"$', (folder(package) / "__init__.py").read_text("utf-8"), re.MULTILINE)[0]
+    text = (folder(package) / "__init__.py").read_text("utf-8")
+    return str(re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)[0])
 
 
 def siblings(module: Path) -> Iterator[Path]:

@@ -4,7 +4,8 @@
     ```python no-run: REASON      does not, and says why
     ```text                       right below a block that runs: exactly what it prints
 
-A block without await runs outside any event loop, so that a page may show `anyio.run(main)`. Lines in a traceback are the page's own.
+A block without await runs outside any event loop, so that a page may show `anyio.run(main)`.
+Lines in a traceback are the page's own.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("```python\nprint(1)\n```\n\n```text\n2\n```\n", AssertionError),
         ("- item\n\n  ```python\n  print(1)\n  ```\n  ```text\n  2\n  ```\n", AssertionError),
         ("```python no-run\n1 / 0\n```\n", AssertionError),
-        ("```python\nx = 1\n```\n\n```python\nimport anyio\n\nawait anyio.sleep(0)\nassert x == 2\n```\n", AssertionError),
+        (
+            "```python\nx = 1\n```\n\n```python\nimport anyio\nawait anyio.sleep(0)\nassert x == 2\n```\n",
+            AssertionError,
+        ),
     ],
 )
 def test_faulty_page_fails(page: str, fault: type[BaseException]) -> None:

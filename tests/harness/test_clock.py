@@ -11,7 +11,7 @@ from collections.abc import Callable
 import anyio
 import anyio.to_thread
 import pytest
-import sniffio
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,13 +22,35 @@ BACKENDS = ["asyncio", "trio"]
 DAY = 86_400.0
 
 
-async def test_every_backend_runs_async_tests() -> None:
-    """A test without a clock runs on the real loop too."""
-    assert sniffio.current_async_library() in {"asyncio", "trio"}
+async def test_every_backend_runs_async_tests(request: pytest.FixtureRequest) -> None:
+    """A test without a clock runs on the real loop too, and each name means what it says."""
+    loop = "trio" if trio.lowlevel.in_trio_task() else type(asyncio.get_running_loop()).__module__
+    modules = {"asyncio": "tests.support.virtual_asyncio", "trio": "trio", "uvloop": "uvloop"}
+    assert loop == modules[request.node.callspec.params["anyio_backend"]]
+
+
+@pytest.mark.xfail(raises=Deadlock, strict=True)
+async def test_pytest_reports_a_deadlock(clock: VirtualClock) -> None:
+    """The guard is around every async test, not only around run()."""
+    await anyio.Event().wait()
+
+
+@pytest.mark.xfail(raises=Deadlock, strict=True)
+@given(number=st.integers())
+async def test_pytest_reports_a_deadlock_in_a_property(clock: VirtualClock, number: int) -> None:
+    """Hypothesis calls the test by itself, and the guard is there too."""
+    await anyio.Event().wait()
+
+
+@pytest.mark.xfail(raises=AssertionError, strict=True)
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+async def test_pytest_reports_a_task_left_behind() -> None:
+    """Real loops are checked as well."""
+    test_pytest_reports_a_task_left_behind.task = asyncio.create_task(asyncio.sleep(60))
 
 
 async def test_a_day_passes_at_once(clock: VirtualClock) -> None:
-    """Sleeping takes no real time, and the clock shows exactly what was slept."""
+    """Sleeping takes no real time (so uvloop is left out), and the clock shows exactly what was slept."""
     began = time.monotonic()
     await anyio.sleep(DAY)
     assert clock() == anyio.current_time() == DAY
@@ -226,7 +248,7 @@ async def test_time_stands_still_while_a_socket_is_awaited(clock: VirtualClock) 
 @pytest.mark.parametrize("wait", [asyncio.to_thread, lambda *a: asyncio.get_running_loop().run_in_executor(None, *a)])
 async def test_executors_are_awaited_for_real(clock: VirtualClock, wait: Callable[..., object]) -> None:
     """asyncio's own threads count as outside work, also without any timer."""
-    await wait(time.sleep, 0.05)  # type: ignore[misc]
+    await wait(time.sleep, 0.05)
     assert clock() == 0
 
 
@@ -258,18 +280,18 @@ def test_a_task_left_behind_fails_the_test() -> None:
     """A background task that outlives its test is named."""
 
     async def leaks() -> None:
-        leaks.task = asyncio.create_task(asyncio.sleep(5), name="stray")  # type: ignore[attr-defined]
+        leaks.task = asyncio.create_task(asyncio.sleep(5), name="stray")
 
     with pytest.raises(AssertionError, match="stray at"):
         run(leaks)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
 async def test_a_task_cancelled_last_is_no_leak() -> None:
     """Cancelling without awaiting is fine as long as the task ends."""
-    if sniffio.current_async_library() == "asyncio":
-        task = asyncio.create_task(asyncio.sleep(5))
-        await asyncio.sleep(0)
-        task.cancel()
+    task = asyncio.create_task(asyncio.sleep(5))
+    await asyncio.sleep(0)
+    task.cancel()
 
 
 @settings(max_examples=5)

@@ -23,8 +23,10 @@ def undocumented(name: str, thing: object) -> Iterator[str]:
                 yield from undocumented(f"{name}.{member}", getattr(value, "fget", None) or value.__func__)
             elif not member.startswith("_") and inspect.isfunction(value):
                 yield from undocumented(f"{name}.{member}", value)
-    is_generated = inspect.isclass(thing) and (thing.__doc__ or "").startswith(f"{thing.__name__}(")  # by dataclass
-    if (inspect.isclass(thing) or inspect.isroutine(thing)) and (is_generated or not vars(thing).get("__doc__", thing.__doc__)):
+    docstring = (
+        vars(thing).get("__doc__") if inspect.isclass(thing) or inspect.isfunction(thing) else "not ours to write"
+    )
+    if not docstring or docstring.startswith(f"{name}("):  # the latter is written by dataclass and NamedTuple
         yield name
 
 

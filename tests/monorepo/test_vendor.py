@@ -12,7 +12,9 @@ import pytest
 from tests.monorepo.checkout import FILES, MODULES, PACKAGES, ROOT
 from tools import vendor
 
-SINGLE = [f"{path.parts[-4]}/{path.stem}" for path in FILES if path.stem != "__init__" and len(vendor.closure(path)) == 1]
+SINGLE = [
+    f"{path.parts[-4]}/{path.stem}" for path in FILES if vendor.closure(path) == [path] and path.stem != "__init__"
+]
 
 
 @pytest.fixture

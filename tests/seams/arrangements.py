@@ -1,4 +1,4 @@
-"""The ways in which pass-throughs are put before a server, and one that is not transparent, to prove that we would see it."""
+"""The ways to put pass-throughs before a server, and one that is not transparent, to prove that we would see it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Rewriter(Passes):
 
 
 class Meddler(Passes):
-    """Not transparent: `echo` (or the first tool of the handler-style servers) hears other words than the client said."""
+    """Not transparent: `echo`, or a tool of the handler-style servers, hears other words than the client said."""
 
     async def __call__(self, ctx: Any, call_next: Any) -> Any:
         """Change the arguments of two tools."""
@@ -78,7 +78,13 @@ ARRANGEMENTS: dict[str, Callable[[Passes], list[Any]]] = {
     **{f"separate-{count}": partial(_separate, count) for count in COUNTS},
     "nested": lambda passes: [mm.Chain(mm.Chain(passes), mm.Chain(), passes)],
     "rewriting": lambda passes: [mm.Chain(Rewriter(), passes)],
+    "asgi-3": lambda passes: [],  # these three stand before the HTTP application
     "meddling": lambda passes: [mm.Chain(Meddler(), passes)],
 }
-TRANSPARENT = tuple(name for name in ARRANGEMENTS if name not in ("bare", "meddling"))
-ON_A_WIRE = ("chain-1", "separate-3", "chain-20")
+
+
+def arrangements_for(transport: str) -> tuple[str, ...]:
+    """Return what is tried: everything in memory; over a wire, which costs seconds, each number of layers once."""
+    if transport == "memory":
+        return tuple(name for name in ARRANGEMENTS if name not in ("bare", "asgi-3", "meddling"))
+    return "chain-1", "separate-3", "chain-20", *(["asgi-3"] if transport.startswith("http") else [])

@@ -1,8 +1,8 @@
 """A client that speaks JSON-RPC by hand over the SDK's own transports, and remembers every message.
 
 A client library would repair, validate or hide what this test is about: the messages themselves, malformed ones too.
-``StreamPeer`` works on the pair of streams that every transport of every SDK yields; ``DirectPeer`` on the 2.x in-memory
-dispatcher, which has no messages but calls (its requests, answers, notifications and progress are written down instead).
+``StreamPeer`` works on the pair of streams that every transport of every SDK yields; ``DirectPeer`` on the 2.x
+in-memory dispatcher, which has no messages but calls: requests, answers, notifications and progress are written down.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME_FIELDS = {"tools/call": "name", "prompts/get": "name", "resources/read": "
 
 
 class Peer:
-    """What the two peers share: the transcript, the answers to the server's questions, and waiting for a notification."""
+    """What both peers share: the transcript, answers to the server's questions, and waiting for a notification."""
 
     def __init__(self, modern: bool) -> None:
         self.modern = modern

@@ -1,4 +1,4 @@
-"""What a client and a server say to each other: one list, run bare and behind middleware, and compared message by message.
+"""What a client and a server say to each other: one list, run bare and behind middleware, and compared.
 
 A scenario drives a ``Peer`` and asserts that it meets what its name says, so that a server which answers nothing but
 errors cannot pass for transparent.  ``needs`` names what a seam must offer; the seams say what they have, and what a
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import anyio
+
 from tests.seams.peers import LEGACY, MODERN, Peer
 
 NEEDS = {
@@ -57,8 +58,8 @@ def scenario(*needs: str) -> Callable[[Callable[[Peer], Awaitable[None]]], Calla
 
 def succeeded(reply: dict[str, Any]) -> dict[str, Any]:
     """Return the result; a tool that failed is a failure too."""
-    assert "result" in reply and not reply["result"].get("isError"), reply
-    result: dict[str, Any] = reply["result"]
+    result: dict[str, Any] = reply.get("result", {"isError": True})
+    assert not result.get("isError"), reply
     return result
 
 
@@ -74,7 +75,11 @@ def text(reply: dict[str, Any]) -> str:
 
 async def initialize(peer: Peer, version: str = LEGACY) -> dict[str, Any]:
     """Shake hands."""
-    client = {"protocolVersion": version, "capabilities": {"elicitation": {}}, "clientInfo": {"name": "p", "version": "1"}}
+    client = {
+        "protocolVersion": version,
+        "capabilities": {"elicitation": {}},
+        "clientInfo": {"name": "p", "version": "1"},
+    }
     reply = await peer.request("initialize", client)
     await peer.notify("notifications/initialized")
     return reply
@@ -204,7 +209,9 @@ async def malformed_calls(peer: Peer) -> None:
 @scenario("rich")
 async def calls_at_once(peer: Peer) -> None:
     async def one(number: int) -> None:
-        reply = await peer.send(100 + number, "tools/call", peer.params({"name": "add", "arguments": {"a": number}}, {}))
+        reply = await peer.send(
+            100 + number, "tools/call", peer.params({"name": "add", "arguments": {"a": number}}, {})
+        )
         assert succeeded(reply)["structuredContent"]["total"] == number + 2
 
     async with anyio.create_task_group() as tasks:

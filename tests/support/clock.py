@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import anyio
-import sniffio
+import trio.lowlevel
 
 from tests.support.virtual_asyncio import VirtualLoop
 from tests.support.virtual_trio import TrioTime
@@ -59,9 +59,18 @@ async def settle() -> None:
     await (loop.idle() if loop else anyio.wait_all_tasks_blocked())
 
 
-def run(fn: Callable[..., Awaitable[T]], *args: object, backend: str = "asyncio", debug: bool = False) -> T:
-    """Run ``fn(*args)`` in fresh virtual time on *backend*, with the checks that every async test gets."""
-    options = VirtualClock(backend).options
+def run(
+    fn: Callable[..., Awaitable[T]],
+    *args: object,
+    backend: str = "asyncio",
+    loop: Callable[[], VirtualLoop] = VirtualLoop,
+    debug: bool = False,
+) -> T:
+    """Run ``fn(*args)`` in fresh virtual time, with the checks that every async test gets.
+
+    *loop* and *debug* (asyncio's debug mode) are for asyncio alone.
+    """
+    options = VirtualClock(backend, loop).options
     if debug:
         options["debug"] = True
     return anyio.run(functools.partial(guarded(fn), *args), backend=backend, backend_options=options)
@@ -72,7 +81,7 @@ def guarded(fn: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any
 
     @functools.wraps(fn)
     async def checked(*args: object, **kwargs: object) -> T:
-        on_asyncio = sniffio.current_async_library() == "asyncio"
+        on_asyncio = not trio.lowlevel.in_trio_task()
         before = asyncio.all_tasks() if on_asyncio else set()
         with _watching(on_asyncio=on_asyncio):
             result = await fn(*args, **kwargs)

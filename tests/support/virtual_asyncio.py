@@ -12,19 +12,20 @@ import asyncio
 import concurrent.futures.thread
 import math
 import selectors
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.waiting import MAX_JUMPS, Deadlock, RealWait, report
+from tests.support.waiting import MAX_JUMPS, Deadlock, RealWait, instead_of_its_consequences, report
 
 __all__ = ["VirtualLoop"]
 
 Events = list[tuple[selectors.SelectorKey, int]]
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Selector(selectors.DefaultSelector):
     """A selector that lets the loop decide how to wait."""
 
     wait: Callable[[Callable[[float], Events], float | None], Events]
@@ -49,7 +50,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _Selector()
         selector.wait = self._wait
         super().__init__(selector)
-        self._jump(0.0)
+        self._jump(0.0)  # sets what the base class took from a real clock
         self._own_files = len(selector.get_map())
 
     def time(self) -> float:
@@ -65,17 +66,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Turn a deadlock into an exception in the task that runs this block."""
-        self._watched = asyncio.current_task()
-        try:
-            yield
-        except BaseException as error:
-            if self._deadlock is None:
-                raise
-            raise self._deadlock from error
-        finally:
-            self._watched = None
-        if self._deadlock is not None:  # the cancellation was swallowed on the way
-            raise self._deadlock
+        task = self._watched = asyncio.current_task()
+        with instead_of_its_consequences(lambda: self._deadlock):
+            try:
+                yield
+            finally:
+                self._watched = None
+                if self._deadlock and sys.version_info >= (3, 11):
+                    task.uncancel()  # the task lives on: anyio runs the tear-down of fixtures in it
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         """As in asyncio; the clock waits for *func*."""
@@ -95,7 +93,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._idle:
             idle, self._idle = self._idle, []
             for future in idle:
-                future.cancelled() or future.set_result(None)
+                if not future.done():
+                    future.set_result(None)
             return events
         try:
             if self._is_awaited_outside():

@@ -9,8 +9,7 @@ cancelled and told why; what is shielded from that is cancelled inside its shiel
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +17,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from tests.support.waiting import MAX_JUMPS, Deadlock, RealWait, report
+from tests.support.waiting import MAX_JUMPS, Deadlock, RealWait, instead_of_its_consequences, report
 
 __all__ = ["TrioTime"]
 
@@ -49,18 +48,12 @@ class TrioTime(trio.abc.Instrument):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Turn a deadlock into an exception in the task that runs this block."""
-        with trio.CancelScope() as self._scope:
+        with instead_of_its_consequences(lambda: self._deadlock), trio.CancelScope() as self._scope:
             self._watched = trio.lowlevel.current_task()
             try:
                 yield
-            except BaseException as error:
-                if self._deadlock is None:
-                    raise
-                raise self._deadlock from error
             finally:
                 self._watched = None
-        if self._deadlock is not None:
-            raise self._deadlock
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Called by trio."""
@@ -113,18 +106,18 @@ class TrioTime(trio.abc.Instrument):
             self.clock.autojump_threshold = threshold
 
     def _break(self, reason: str) -> None:
-        if self._watched is None:
-            # Raising here would crash trio and leave the host of a guest run waiting for ever.
-            os.write(2, f"\n{report(reason, [])}\n".encode())
-            os.kill(os.getpid(), 2)
+        root = trio.lowlevel.current_root_task()
+        assert root is not None
+        tasks = list(_family(self._watched or root))
+        if self._deadlock is not None:
+            for task in tasks:
+                task._cancel_status._scope.cancel()
             return
-        tasks = list(_family(self._watched))
-        if self._deadlock is None:
-            self._deadlock = report(reason, [(task.name, task.coro) for task in tasks])
-            self._scope.cancel()
-            return
-        for task in tasks:
-            task._cancel_status._scope.cancel()
+        self._deadlock = report(reason, [(task.name, task.coro) for task in tasks])
+        # An exception raised here would crash trio, and leave the host of a guest run waiting for ever. Unwatched
+        # (a fixture, say), the main task is cancelled instead, and the Cancelled that comes out carries the report.
+        scope = self._scope if self._watched else root.child_nurseries[-1].cancel_scope
+        scope.cancel(reason=str(self._deadlock))
 
 
 def _family(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:

@@ -9,14 +9,15 @@ without an event, and ``MAX_JUMPS`` jumps a run (a task that sleeps for ever in 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 
-__all__ = ["MAX_JUMPS", "PATIENCE", "Deadlock", "RealWait", "report", "suspended_at"]
+__all__ = ["MAX_JUMPS", "PATIENCE", "Deadlock", "RealWait", "instead_of_its_consequences", "report", "suspended_at"]
 
 MAX_JUMPS = 1_000_000  # a simulated day of one-second heartbeats is 86 400
-PATIENCE = 60.0  # seconds: a subprocess on a loaded machine may need several to answer
+PATIENCE = 30.0  # seconds: a subprocess on a loaded machine needs several; half of pytest's own limit for a test
 SLICE = 0.02  # seconds: a thread may end without waking the loop, so look again this often
 LIBRARIES = frozenset({"anyio", "asyncio", "trio", "outcome"})
 
@@ -47,6 +48,19 @@ class RealWait:
         return min(max(left, 0), SLICE)
 
 
+@contextmanager
+def instead_of_its_consequences(deadlock: Callable[[], Deadlock | None]) -> Iterator[None]:
+    """Raise *deadlock()*, if there is one by the end of the block, for whatever the block raised or swallowed then."""
+    try:
+        yield
+    except BaseException as error:
+        if found := deadlock():
+            raise found from error
+        raise
+    if found := deadlock():
+        raise found
+
+
 def report(reason: str, tasks: Iterable[tuple[str, object]]) -> Deadlock:
     """A Deadlock that says *reason* and where each of the (name, coroutine) pairs in *tasks* waits."""
     lines = [f"  {name} waits at {suspended_at(coro)}" for name, coro in tasks]
@@ -66,8 +80,12 @@ def suspended_at(coro: object) -> str:
 def _spots(coro: object) -> list[tuple[CodeType, int]]:
     found = []
     while coro is not None:
-        frame = next((getattr(coro, name) for name in ("cr_frame", "gi_frame", "ag_frame") if hasattr(coro, name)), None)
+        frame = _first(coro, "cr_frame", "gi_frame", "ag_frame")
         if isinstance(frame, FrameType):
             found.append((frame.f_code, frame.f_lineno))
-        coro = next((getattr(coro, name) for name in ("cr_await", "gi_yieldfrom", "ag_await") if hasattr(coro, name)), None)
+        coro = _first(coro, "cr_await", "gi_yieldfrom", "ag_await")
     return found
+
+
+def _first(owner: object, *names: str) -> object:
+    return next((getattr(owner, name) for name in names if hasattr(owner, name)), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from anyio import to_thread
 
@@ -30,13 +30,14 @@ def around(
     Raises TypeError for a class, an async generator function or anything else that cannot be awaited as a whole.
     """
     if isinstance(fn, (classmethod, staticmethod)):
-        return type(fn)(around(middleware, fn.__func__, method=method, name=name))
+        method_of: Any = classmethod if isinstance(fn, classmethod) else staticmethod
+        return method_of(around(middleware, cast("Any", fn).__func__, method=method, name=name))
     if not callable(fn) or inspect.isclass(fn):
         raise TypeError(f"around needs a function, got {fn!r}; decorate a method of the class, or its factory")
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise TypeError(f"{_name_of(fn)}() is a generator: its items come after the call; decorate what consumes them")
     shape = _Shape(fn)
-    invoke = fn if _is_async(fn) else functools.partial(_in_thread, fn)
+    invoke: Any = fn if _is_async(fn) else functools.partial(_in_thread, fn)
     label = name or _name_of(fn)
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:

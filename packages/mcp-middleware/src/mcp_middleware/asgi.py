@@ -56,7 +56,7 @@ def wrap_asgi(
 
     A refusal is any exception raised before the response starts that has an int ``code`` and a str ``message``, itself
     or in its ``error``; a refused notification on an older connection is dropped with 202, as nobody waits for it.
-    ``data["retry_after"]`` or ``data["retryAfter"]``, in seconds, makes the Retry-After header.
+    ``data["retry_after"]`` or ``data["retryAfter"]``, in finite seconds, makes the Retry-After header.
 
     Raises TypeError if *app* is not callable, ValueError if *body_limit* is not positive.
     """
@@ -137,12 +137,13 @@ class _Exchange:
 
 
 def _call(scope: Scope, message: Any) -> Call:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    # Reversed, so that of a repeated header the first value counts, as it does in Starlette.
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(list(scope["headers"]))}
     request = SimpleNamespace(scope=scope, headers=headers)
     params, request_id = message.get("params"), message.get("id")
     return Call(
         message["method"],
-        params if isinstance(params, dict) else None,
+        cast("dict[str, Any]", params) if isinstance(params, dict) else None,
         request_id=request_id if isinstance(request_id, (str, int)) else None,
         headers=headers,
         principal=principal(SimpleNamespace(request=request)),
@@ -152,7 +153,8 @@ def _call(scope: Scope, message: Any) -> Call:
 
 async def _read(receive: Receive, limit: int) -> list[Any] | None:
     """Return the events that carry the body, or end early because the client left; None if it is over the limit."""
-    events, size, more = [], 0, True
+    events: list[Any] = []
+    size, more = 0, True
     while more:
         events.append(event := await receive())
         size += len(event.get("body", b""))
@@ -162,12 +164,13 @@ async def _read(receive: Receive, limit: int) -> list[Any] | None:
     return events
 
 
-def _call_in(events: list[Any]) -> Any:
+def _call_in(events: list[Any]) -> dict[str, Any] | None:
     try:
-        message = json.loads(b"".join(event.get("body", b"") for event in events))
+        message: Any = json.loads(b"".join(event.get("body", b"") for event in events))
     except (ValueError, RecursionError):
         return None
-    return message if isinstance(message, dict) and isinstance(message.get("method"), str) else None
+    found: dict[str, Any] = cast("dict[str, Any]", message) if isinstance(message, dict) else {}
+    return found if isinstance(found.get("method"), str) else None
 
 
 def _replay(events: list[Any], receive: Receive) -> Receive:
@@ -184,9 +187,9 @@ def _is_refusal(value: Any) -> bool:
 
 
 def _retry_after(data: Any) -> int | None:
-    seconds = data.get("retry_after", data.get("retryAfter")) if isinstance(data, Mapping) else None
-    finite = isinstance(seconds, (int, float)) and math.isfinite(seconds)
-    return max(0, math.ceil(seconds)) if finite else None
+    fields: Mapping[str, Any] = cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else {}
+    seconds = fields.get("retry_after", fields.get("retryAfter"))
+    return max(0, math.ceil(seconds)) if isinstance(seconds, (int, float)) else None
 
 
 def _wire(result: Any) -> Any:

@@ -30,8 +30,8 @@ variable for the terminal, because a worker task does not inherit it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from types import MethodType
-from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
+from types import CoroutineType, MethodType
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from ._seam import CallContext, as_fastmcp
 from .around import around
@@ -47,7 +47,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 P = ParamSpec("P")
 
-_Step: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Any]]
+_Step: TypeAlias = "Callable[[Any, Any], CoroutineType[Any, Any, Any]]"
 
 
 class Chain:
@@ -66,7 +66,7 @@ class Chain:
         self.layers: tuple[AnyMiddleware, ...] = tuple(layers)
         self._first: _Step = _compose(self.layers)
 
-    def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Coroutine[Any, Any, R]:
+    def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> CoroutineType[Any, Any, R]:
         """Run *ctx* through every layer, then *call_next*; to be awaited."""
         # Not an async function: that would be one more frame for every call, as dear as a layer.
         return self._first(call_next, ctx)
@@ -116,14 +116,14 @@ class Chain:
 
 def _compose(layers: tuple[AnyMiddleware, ...]) -> _Step:
     if not layers:
-        return _terminate
+        return cast("_Step", _terminate)  # mypy knows an async function's result as a Coroutine only
     step = _last_step(layers[-1])
     for layer in reversed(layers[:-1]):
         step = _step(layer, step)
     return step
 
 
-async def _terminate(terminal: Callable[[Any], Awaitable[Any]], ctx: Any) -> Any:
+async def _terminate(terminal: Any, ctx: Any) -> Any:
     return await terminal(ctx)
 
 

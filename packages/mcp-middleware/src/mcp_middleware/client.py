@@ -22,9 +22,9 @@ T = TypeVar("T")
 def wrap_dispatcher(dispatcher: T, middleware: AnyMiddleware) -> T:
     """Return *dispatcher* with *middleware* around every request and notification that the 2.x client sends.
 
-    Use it as ``ClientSession(dispatcher=...)``.  Results are as on the wire.  ``ctx.headers`` are those about to be sent,
-    and computed before: over HTTP, a server refuses a call whose name, or an argument that its tool maps to a header,
-    was changed here.  The client's read timeout runs anew each time ``call_next`` is awaited.
+    Use it as ``ClientSession(dispatcher=...)``.  Results are as on the wire.  ``ctx.headers`` are those about to be
+    sent, and computed before: over HTTP, a server refuses a call whose name, or an argument that its tool maps to a
+    header, was changed here.  The client's read timeout runs anew each time ``call_next`` is awaited.
 
     Raises TypeError for an object that has no ``send_raw_request``.
     """
@@ -54,12 +54,11 @@ def wrap_session(session: T, middleware: AnyMiddleware) -> T:
 class _Dispatcher:
     """A dispatcher in all but the two methods that send."""
 
+    # ClientSession hooks itself only into an instance of the SDK's own class.
+    __class__ = property(lambda self: _class_of(self._inner))  # pyright: ignore[reportIncompatibleMethodOverride]
+
     def __init__(self, inner: Any, middleware: AnyMiddleware) -> None:
         vars(self).update(_inner=inner, _middleware=middleware)
-
-    @property  # ClientSession hooks itself only into an instance of the SDK's own class
-    def __class__(self) -> type:
-        return type(self._inner)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(vars(self)["_inner"], name)
@@ -74,9 +73,17 @@ class _Dispatcher:
         await self._run(self._inner.notify, method, params, opts)
 
     async def _run(self, send: Callable[..., Awaitable[Any]], method: str, params: Any, opts: Any) -> Any:
-        given = opts or {}
+        given: Mapping[str, Any] = opts or {}
         call = Call(method, params, request_id=given.get("request_id"), headers=given.get("headers") or {})
-        return await self._middleware(call, lambda ctx: send(ctx.method, ctx.params, opts))
+
+        async def call_next(ctx: Any) -> Any:
+            return await send(ctx.method, ctx.params, opts)
+
+        return await self._middleware(call, call_next)
+
+
+def _class_of(inner: object) -> type:
+    return type(inner)
 
 
 def _wrapped(send: Callable[..., Awaitable[Any]], keyword: str, middleware: AnyMiddleware) -> Any:
@@ -88,7 +95,7 @@ def _wrapped(send: Callable[..., Awaitable[Any]], keyword: str, middleware: AnyM
         async def call_next(ctx: Any) -> Any:
             if ctx.params is call.params:
                 return await send(message, *rest, **kwargs)
-            changed = type(message).model_validate({"method": call.method, "params": ctx.params})
+            changed = cast("Any", type(message)).model_validate({"method": call.method, "params": ctx.params})
             return await send(changed, *rest, **kwargs)
 
         return await middleware(call, call_next)

@@ -20,7 +20,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 if TYPE_CHECKING:
     from ._seam import Principal
@@ -42,9 +42,13 @@ class RequestValue(Generic[T]):
         self.name: str = name
         self._variable: ContextVar[T] = ContextVar(name)
 
-    def get(self, default: D = _UNSET) -> T | D:
-        """Return the value bound outside of here; without one *default*, and LookupError without a default."""
-        value = self._variable.get(cast("T", default))
+    @overload
+    def get(self) -> T: ...
+    @overload
+    def get(self, default: D) -> T | D: ...
+    def get(self, default: Any = _UNSET) -> Any:
+        """Return the value bound outside of here, else *default*; without a default raise LookupError."""
+        value = self._variable.get(default)
         if value is _UNSET:
             raise LookupError(f"no middleware outside of here has bound {self.name!r}; use `with value.bind(...)`")
         return value

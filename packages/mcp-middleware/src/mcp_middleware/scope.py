@@ -74,7 +74,7 @@ def skip(middleware: AnyMiddleware, *, internal: bool = True, streams: bool = Tr
 
 def _matcher(where: str, patterns: str | Iterable[str]) -> Callable[[str | None], bool]:
     globs = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    if not globs or not all(isinstance(glob, str) and glob for glob in globs):
+    if not globs or not all(type(glob) is str and glob for glob in globs):
         raise ValueError(f"{where} needs one glob or several, none of them empty, got {patterns!r}")
     match = re.compile("|".join(map(translate, globs))).match
     return lambda name: name is not None and match(name) is not None

@@ -1,0 +1,156 @@
+"""Private servers for tests: real programs on a free loopback port, in a temporary folder, ended by their own pid.
+
+``Server`` is what they have in common: the life of one process, and the ways to make it fail. A subclass says which
+program, with which arguments, and how to tell that it answers. A missing program skips the test with one line, and
+fails it where ``CI`` is set.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+__all__ = ["RedisServer", "Server"]
+
+START_LIMIT = 20.0  # seconds until it answers, on a loaded machine
+
+
+class Server(ABC):
+    """One process that listens on ``port`` of ``host``; the port stays the same over restarts."""
+
+    programs: ClassVar[tuple[str, ...]]
+    """Names of programs that will do, best first."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self._program = _find(self.programs)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def arguments(self) -> Sequence[str]:
+        """The command line behind the program's name; the server must stay in the foreground."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether it serves requests now; OSError means no."""
+
+    def start(self) -> None:
+        """Start it, unless it runs, and wait until it answers."""
+        if self._is_running():
+            return
+        log = (self.folder / "log").open("ab")
+        with log:
+            self._process = subprocess.Popen([self._program, *self.arguments()], stdout=log, stderr=log)
+        deadline = time.monotonic() + START_LIMIT
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{self._program} did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it in good order: connections are closed, and new ones refused."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would; also while frozen, and when it has ended already."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop it, and start it again on the same port."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop it from answering while its connections stay open (SIGSTOP)."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after ``freeze`` (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self._is_running():
+            raise RuntimeError(f"{self._program} is not running; start() it first")
+        self._process.send_signal(number)
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _end(self, how: signal.Signals) -> None:
+        if not self._is_running():
+            return
+        self._process.send_signal(how)
+        self._process.send_signal(signal.SIGCONT)  # a frozen process takes no SIGTERM
+        try:
+            self._process.wait(START_LIMIT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.answers()
+        except OSError:
+            return False
+
+
+class RedisServer(Server):
+    """Redis or Valkey, in memory alone: after a restart it is empty."""
+
+    programs = ("redis-server", "valkey-server")
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"redis://{self.host}:{self.port}/0"
+
+    def arguments(self) -> Sequence[str]:
+        """No configuration file, no snapshots, no log of commands."""
+        options = {"bind": self.host, "port": self.port, "dir": self.folder, "save": "", "appendonly": "no"}
+        return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+    def answers(self) -> bool:
+        """Whether it replies to PING."""
+        return self.command("PING") == "+PONG"
+
+    def flush(self) -> None:
+        """Forget all keys, and all loaded scripts."""
+        for command in ("FLUSHALL", "SCRIPT FLUSH"):
+            reply = self.command(command)
+            assert reply == "+OK", reply
+
+    def command(self, line: str, *, timeout: float = 2.0) -> str:
+        """Send one inline command, and wait up to *timeout* seconds for the first line of the reply, as on the wire."""
+        with socket.create_connection((self.host, self.port), timeout) as connection:
+            connection.sendall(f"{line}\r\n".encode())
+            return connection.makefile("rb").readline().decode().rstrip()
+
+
+def _find(programs: tuple[str, ...]) -> str:
+    found = next((path for path in map(shutil.which, programs) if path), None)
+    if found:
+        return found
+    message = f"this test needs {' or '.join(programs)} on the PATH"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((Server.host, 0))
+        return int(probe.getsockname()[1])

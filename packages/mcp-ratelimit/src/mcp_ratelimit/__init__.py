@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .decision import GLOBAL, CostTooLarge, Decision, Key, LimiterStatistics, RateLimited, Refusal
 from .limit import AlgorithmName, CalendarUnit, Limit
-from .limiter import RateLimiter, Store, Table
+from .limiter import RateLimiter
 from .memory import MemoryStore
 from .slots import Slot
 
@@ -17,13 +17,11 @@ __all__ = [
     "CostTooLarge",
     "Decision",
     "Key",
-    "LimiterStatistics",
     "Limit",
+    "LimiterStatistics",
     "MemoryStore",
     "RateLimited",
     "RateLimiter",
     "Refusal",
     "Slot",
-    "Store",
-    "Table",
 ]

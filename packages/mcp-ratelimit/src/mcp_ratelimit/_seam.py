@@ -63,15 +63,15 @@ def target(ctx: object) -> str | None:
             value = _get(source, field)
             if isinstance(value, str):
                 return value
-            if _get(value, "unicode_string"):  # pydantic's AnyUrl, in the 1.x models
+            if _attr(value, "unicode_string"):  # pydantic's AnyUrl, in the 1.x models
                 return str(value)
     return None
 
 
 def arguments(ctx: object) -> Mapping[str, Any]:
     """Return the arguments of a tool or prompt; an empty mapping where there are none.  Do not change it in place."""
-    value = _get(_params(ctx), "arguments")
-    return value if isinstance(value, Mapping) else {}
+    value: Any = _get(_params(ctx), "arguments")
+    return _mapping(value) if isinstance(value, Mapping) else {}
 
 
 def with_arguments(ctx: C, arguments: Mapping[str, Any]) -> C:
@@ -80,17 +80,17 @@ def with_arguments(ctx: C, arguments: Mapping[str, Any]) -> C:
     Raises TypeError when *ctx* is not a dataclass, as every context of an SDK and ``Call`` is.
     """
     field, changed = "params" if hasattr(ctx, "params") else "message", {"arguments": dict(arguments)}
-    old = getattr(ctx, field, None)
-    new = old.model_copy(update=changed) if hasattr(old, "model_copy") else {**(old or {}), **changed}
+    old: Any = getattr(ctx, field, None)
+    new: Any = old.model_copy(update=changed) if hasattr(old, "model_copy") else {**_mapping(old or {}), **changed}
     return typing.cast("C", dataclasses.replace(typing.cast("Any", ctx), **{field: new}))
 
 
 def headers(ctx: object) -> Mapping[str, str]:
     """Return the HTTP headers, names in lower case; an empty mapping over stdio and in memory."""
     for source in (ctx, _http_request(ctx)):
-        found = _get(source, "headers")
+        found = _attr(source, "headers")
         if isinstance(found, Mapping) and found:
-            return found
+            return _mapping(found)
     return {}
 
 
@@ -108,27 +108,27 @@ def principal(ctx: object) -> Principal | None:
     The HTTP request is asked and, where there is one, it alone: in stateful sessions of the 1.x SDK the contextvar
     still holds the token that opened the session.  ``_meta.client_id`` and ``clientInfo`` are the caller's own words.
     """
-    own = _get(ctx, "principal")
-    if isinstance(own, Principal):
-        return own
+    own = _attr(ctx, "principal")
+    if type(own).__name__ == "Principal":  # of this package, or of a sibling that has the same lines
+        return typing.cast("Principal", own)
     request = _http_request(ctx) or _ambient_request()
     if request is None:
         auth = sys.modules.get("mcp.server.auth.middleware.auth_context")
         token = auth.get_access_token() if auth else None
     else:
-        token = _get(_get(_get(request, "scope"), "user"), "access_token")
+        token = _attr(_get(_attr(request, "scope"), "user"), "access_token")
     return None if token is None else _principal_of(token)
 
 
 def request_id(ctx: object) -> str | int | None:
     """Return the JSON-RPC id; None for a notification and for a call that did not come over a connection."""
-    value = _get(_sdk_context(ctx), "request_id")
+    value = _attr(_sdk_context(ctx), "request_id")
     return value if isinstance(value, (str, int)) else None
 
 
 def is_notification(ctx: object) -> bool:
     """Say whether the message is a notification: nobody waits for an answer, a refusal is only logged."""
-    return _get(ctx, "type") == "notification" or _method(ctx).startswith("notifications/")
+    return _attr(ctx, "type") == "notification" or _method(ctx).startswith("notifications/")
 
 
 def is_internal(ctx: object) -> bool:
@@ -137,7 +137,7 @@ def is_internal(ctx: object) -> bool:
     Only that one pair counts: the header that betrays it is written by the caller, who must not be able to smuggle
     another method past a limit with it.
     """
-    if _get(ctx, "internal") is True:
+    if _attr(ctx, "internal") is True:
         return True
     return _method(ctx) == "tools/list" and headers(ctx).get("mcp-method") == "tools/call"
 
@@ -168,12 +168,15 @@ def outcome(value: object) -> Outcome:
     """
     if isinstance(value, BaseException):
         return _failure(value)
+    kind: Any
+    failed: Any
     if isinstance(value, dict):
-        kind, failed = value.get("resultType"), value.get("isError")
+        wire = _mapping(value)
+        kind, failed = wire.get("resultType"), wire.get("isError")
     else:
-        root = _get(value, "root") or value
-        kind, failed = _get(root, "result_type"), _get(root, "isError") or _get(root, "is_error")
-        if _get(root, "input_required") is not None:  # FastMCP's ToolResult of a tool that asks
+        root = _attr(value, "root") or value
+        kind, failed = _attr(root, "result_type"), _attr(root, "isError") or _attr(root, "is_error")
+        if _attr(root, "input_required") is not None:  # FastMCP's ToolResult of a tool that asks
             return "input_required"
         if _is_error_object(root):  # the SDK lets a handler return its ErrorData
             return "protocol_error"
@@ -196,9 +199,10 @@ def refuse(code: int, message: str, data: Any = None) -> Exception:
     Any class but the SDK's own loses code and data, and on connections before 2026-07-28 its text leaks to the client.
     Raises ValueError for a code from -32768 to -32000, which JSON-RPC 2.0 and MCP reserve.
     """
-    if isinstance(code, bool) or not isinstance(code, int) or code in _RESERVED_CODES:
+    if type(code) is not int or code in _RESERVED_CODES:
         raise ValueError(f"refuse needs an int code outside -32768..-32000, which are reserved, got {code!r}")
-    sdk = sys.modules.get("mcp.shared.exceptions")
+    sdk: Any = sys.modules.get("mcp.shared.exceptions")
+    error: Any
     if hasattr(sdk, "MCPError"):
         error = sdk.MCPError(code, message, data)
     elif hasattr(sdk, "McpError"):
@@ -251,32 +255,41 @@ _RESERVED_CODES = range(-32768, -31999)
 _TIMEOUT_CODES = (-32001, 408)  # what the 2.x and the 1.x client raise when a request takes too long
 
 
-def _get(source: object, name: str) -> Any:
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return typing.cast("Mapping[str, Any]", value)
+
+
+def _get(source: Any, name: str) -> Any:
+    """Read a field of what came over the wire, a mapping or a model of it."""
+    return _mapping(source).get(name) if isinstance(source, (dict, Mapping)) else _attr(source, name)
+
+
+def _attr(source: Any, name: str) -> Any:
     try:
-        return source.get(name) if isinstance(source, (dict, Mapping)) else getattr(source, name, None)
+        return getattr(source, name, None)
     except Exception:  # noqa: BLE001  # a property of a foreign object; FastMCP's raise outside a request
         return None
 
 
 def _method(ctx: object) -> str:
-    value = _get(ctx, "method")
+    value = _attr(ctx, "method")
     return value if isinstance(value, str) else ""
 
 
 def _params(ctx: object) -> object:
-    params = _get(ctx, "params")
-    return _get(ctx, "message") if params is None else params
+    params = _attr(ctx, "params")
+    return _attr(ctx, "message") if params is None else params
 
 
 def _sdk_context(ctx: object) -> object:
-    outer = _get(ctx, "fastmcp_context")
-    return ctx if outer is None else _get(outer, "request_context")
+    outer = _attr(ctx, "fastmcp_context")
+    return ctx if outer is None else _attr(outer, "request_context")
 
 
 def _http_request(ctx: object) -> Any:
-    request = _get(_sdk_context(ctx), "request")
+    request = _attr(_sdk_context(ctx), "request")
     if (
-        request is None and _get(ctx, "fastmcp_context") is not None
+        request is None and _attr(ctx, "fastmcp_context") is not None
     ):  # FastMCP up to 3 has no request context during initialize
         http = sys.modules.get("fastmcp.server.http")
         request = http._current_http_request.get(None) if http else None  # noqa: SLF001  # there is no public way
@@ -287,15 +300,15 @@ def _ambient_request() -> Any:
     """Find the request being served when *ctx* does not carry it, as in a decorated function under the 1.x SDK."""
     lowlevel = sys.modules.get("mcp.server.lowlevel.server")
     current = getattr(lowlevel, "request_ctx", None)
-    return _get(current.get(None), "request") if current else None
+    return _attr(current.get(None), "request") if current else None
 
 
 def _principal_of(token: object) -> Principal:
-    claims = _get(token, "claims") or {}
-    names = _get(token, "client_id"), _get(claims, "iss"), _get(token, "subject") or _get(claims, "sub")
+    claims = _attr(token, "claims")
+    names = _attr(token, "client_id"), _get(claims, "iss"), _attr(token, "subject") or _get(claims, "sub")
     client_id, issuer, subject = (None if name is None else str(name) for name in names)
-    scopes = _get(token, "scopes")
-    return Principal(client_id, issuer, subject, tuple(map(str, scopes)) if isinstance(scopes, (list, tuple)) else ())
+    scopes: Any = _attr(token, "scopes")
+    return Principal(client_id, issuer, subject, tuple(map(str, scopes)) if type(scopes) in (list, tuple) else ())
 
 
 def _failure(error: BaseException) -> Outcome:
@@ -305,8 +318,8 @@ def _failure(error: BaseException) -> Outcome:
     if getattr(error, "refused", False) is True:
         return "rejected"
     names = {cls.__name__ for cls in type(error).__mro__}
-    details = _get(error, "error")
-    if names & {"TimeoutError", "TooSlowError"} or _get(details, "code") in _TIMEOUT_CODES:
+    details = _attr(error, "error")
+    if names & {"TimeoutError", "TooSlowError"} or _attr(details, "code") in _TIMEOUT_CODES:
         return "timeout"
     malformed = type(error).__module__.startswith("pydantic") and "ValidationError" in names
     return "protocol_error" if malformed or _is_error_object(details) else "tool_error"
@@ -315,8 +328,8 @@ def _failure(error: BaseException) -> Outcome:
 def _unwrapped(error: BaseException) -> BaseException:
     """Follow groups of one and FastMCP's ToolError to the cause; at most 8 steps, since causes may form a ring."""
     for _ in range(8):
-        members = _get(error, "exceptions")
-        inner = members[0] if isinstance(members, tuple) and len(members) == 1 else None
+        members = typing.cast("tuple[BaseException, ...]", _attr(error, "exceptions"))
+        inner = members[0] if type(members) is tuple and len(members) == 1 else None
         if inner is None and type(error).__name__ == "ToolError":
             inner = error.__cause__
         if not isinstance(inner, BaseException):
@@ -326,4 +339,4 @@ def _unwrapped(error: BaseException) -> BaseException:
 
 
 def _is_error_object(value: object) -> bool:
-    return isinstance(_get(value, "code"), int) and isinstance(_get(value, "message"), str)
+    return isinstance(_attr(value, "code"), int) and isinstance(_attr(value, "message"), str)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 from .limit import Limit
 
@@ -18,7 +18,6 @@ __all__ = [
     "LimiterStatistics",
     "RateLimited",
     "Refusal",
-    "checked_cost",
     "checked_key",
     "checked_timeout",
 ]
@@ -99,27 +98,19 @@ class LimiterStatistics:
     """Callers that wait."""
 
 
-def checked_key(key: Key, limits: Sequence[object]) -> tuple[str, ...]:
+def checked_key(key: object, limits: Sequence[object]) -> tuple[str, ...]:
     """Return one key for each limit; TypeError or ValueError for what is no key."""
     if isinstance(key, str):
         return (_hashed(key),) * len(limits)
-    if not isinstance(key, tuple) or not all(isinstance(part, str) for part in key):
+    if not isinstance(key, tuple):
         raise TypeError(f"a key is a non-empty string, or a tuple of one for each limit, got {key!r}")
-    if len(key) != len(limits):
+    parts = cast("tuple[object, ...]", key)
+    if len(parts) != len(limits):
         raise ValueError(f"a tuple of keys needs one for each of the {len(limits)} limits, got {key!r}")
-    return tuple(map(_hashed, key))
+    return tuple(map(_hashed, parts))
 
 
-def checked_cost(cost: int, *, least: int = 0) -> int:
-    """Return *cost*; TypeError unless it is a whole number, ValueError if it is below *least*."""
-    if isinstance(cost, bool) or not isinstance(cost, int):
-        raise TypeError(f"cost needs to be a whole number, got {cost!r}")
-    if cost < least:
-        raise ValueError(f"cost needs to be >= {least}, got {cost!r}")
-    return cost
-
-
-def checked_timeout(timeout: float | None) -> float:
+def checked_timeout(timeout: object) -> float:
     """Return the seconds to wait, inf for None; TypeError or ValueError for what is no such number."""
     if timeout is None:
         return math.inf
@@ -130,7 +121,9 @@ def checked_timeout(timeout: float | None) -> float:
     return timeout
 
 
-def _hashed(key: str) -> str:
+def _hashed(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a key is a non-empty string, or a tuple of one for each limit, got {key!r}")
     if not key:
         raise ValueError("a key needs to be a non-empty string; use GLOBAL where everybody shares one allowance")
     if len(key) <= LONGEST_KEY and key[0] != "~":  # "~" marks what is made here and must not be made elsewhere

@@ -21,25 +21,30 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
-__all__ = ["AlgorithmName", "CalendarUnit", "Limit", "parse_limits"]
+__all__ = ["AlgorithmName", "CalendarUnit", "Limit", "parse_limits", "whole"]
 
 AlgorithmName = Literal["gcra", "strict_gcra", "sliding_log", "bucketed", "fixed_window", "sliding_counter"]
 CalendarUnit = Literal["day", "week", "month", "year"]
 
 MAX_RATE = 2**20
-"""Units per second.  The clock is counted in ticks of about a millionth of a second, and one unit is worth one or more."""
+"""Units per second.  The clock counts ticks of about a millionth of a second; a unit is worth one or more."""
+MIN_PERIOD = 0.001
 MAX_SPAN = 2**30
 """Seconds, 34 years: the longest period, and the longest time to refill a burst."""
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _UNITS = {
-    **{alias: "second" for alias in ("s", "sec", "secs", "second", "seconds")},
-    **{alias: "minute" for alias in ("m", "min", "mins", "minute", "minutes")},
-    **{alias: "hour" for alias in ("h", "hr", "hour", "hours")},
-    **{alias: "day" for alias in ("d", "day", "days")},
-    **{alias: "week" for alias in ("w", "week", "weeks")},
-    **{alias: "month" for alias in ("mo", "month", "months")},
-    **{alias: "year" for alias in ("y", "year", "years")},
+    alias: unit
+    for unit, aliases in {
+        "second": "s sec secs second seconds",
+        "minute": "m min mins minute minutes",
+        "hour": "h hr hour hours",
+        "day": "d day days",
+        "week": "w week weeks",
+        "month": "mo month months",
+        "year": "y year years",
+    }.items()
+    for alias in aliases.split()
 }
 _LONGEST = {"month": 31 * 86400, "year": 366 * 86400}
 _SPEC = re.compile(r"(\d+)\s*(?:/|per\s)\s*(\d+(?:\.\d+)?)?\s*([a-z]+)(?:\s+burst\s+(\d+))?")
@@ -88,17 +93,17 @@ class Limit:
         if spec is not None:
             amount, per, calendar, spec_burst = _parse(spec, algorithm)
             burst = burst if spec_burst is None else spec_burst
-        whole = _whole("amount", amount)
-        period = _period(per, whole)
+        units = whole("Limit", "amount", amount)
+        period = _period(per, units)
         values = {
-            "amount": whole,
+            "amount": units,
             "period": period,
-            "burst": _burst(burst, whole, period, algorithm),
+            "burst": _burst(burst, units, period, algorithm),
             "algorithm": algorithm,
             "calendar": calendar,
             "timezone": _timezone(timezone, calendar),
         }
-        default = " ".join((spec or f"{whole}/{period:g}s").split())
+        default = " ".join((spec or f"{units}/{period:g}s").split())
         for field, value in {**values, "name": _name(default if name is None else name)}.items():
             object.__setattr__(self, field, value)
 
@@ -122,7 +127,7 @@ def parse_limits(*specs: Limit | str) -> tuple[Limit, ...]:
     return limits
 
 
-def _expand(spec: Limit | str) -> Iterator[Limit]:
+def _expand(spec: object) -> Iterator[Limit]:
     if isinstance(spec, Limit):
         yield spec
     elif isinstance(spec, str):
@@ -131,7 +136,7 @@ def _expand(spec: Limit | str) -> Iterator[Limit]:
         raise TypeError(f"a limit is a Limit or a string such as '100/min', got {spec!r}")
 
 
-def _parse(spec: str, algorithm: str) -> tuple[int, float, CalendarUnit | None, int | None]:
+def _parse(spec: object, algorithm: str) -> tuple[int, float, CalendarUnit | None, int | None]:
     if not isinstance(spec, str):
         raise TypeError(f"Limit needs a spec such as '100/min', got {spec!r}")
     found = _SPEC.fullmatch(spec.strip().lower())
@@ -148,19 +153,20 @@ def _parse(spec: str, algorithm: str) -> tuple[int, float, CalendarUnit | None, 
     return int(found[1]), count * _SECONDS[unit], None, burst
 
 
-def _whole(what: str, value: object) -> int:
+def whole(where: str, what: str, value: object, *, least: int = 1) -> int:
+    """Return *value*; TypeError unless it is a whole number, ValueError if it is below *least*."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"Limit needs {what} to be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"Limit needs {what} >= 1, got {value!r}")
+        raise TypeError(f"{where} needs {what} to be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{where} needs {what} >= {least}, got {value!r}")
     return value
 
 
 def _period(value: object, amount: int) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"Limit needs per to be a number of seconds, got {value!r}")
-    if not 0.001 <= value <= MAX_SPAN:
-        raise ValueError(f"Limit needs 0.001 <= per <= {MAX_SPAN} seconds, got {value!r}")
+    if not MIN_PERIOD <= value <= MAX_SPAN:
+        raise ValueError(f"Limit needs {MIN_PERIOD} <= per <= {MAX_SPAN} seconds, got {value!r}")
     if amount > MAX_RATE * value:
         raise ValueError(f"Limit needs amount <= 2**20 a second (count in larger units), got {amount} in {value:g} s")
     return float(value)
@@ -171,7 +177,9 @@ def _burst(value: int | None, amount: int, period: float, algorithm: AlgorithmNa
         if value is not None:
             raise ValueError(f"Limit needs burst to be left out with algorithm={algorithm!r}, got {value!r}")
         return amount
-    burst = (amount if algorithm == "gcra" else max(1, amount // 10)) if value is None else _whole("burst", value)
+    burst = (
+        (amount if algorithm == "gcra" else max(1, amount // 10)) if value is None else whole("Limit", "burst", value)
+    )
     if algorithm == "strict_gcra" and burst >= amount:
         raise ValueError(f"Limit needs burst < amount with algorithm='strict_gcra', got {burst} of {amount}")
     steady = amount if algorithm == "gcra" else amount - burst
@@ -190,7 +198,7 @@ def _timezone(name: str, calendar: str | None) -> str:
     return name
 
 
-def _name(name: str) -> str:
+def _name(name: object) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[ -~]{1,64}", name):
         raise ValueError(f"Limit needs name to be 1 to 64 printable ASCII characters, got {name!r}")
     return name

@@ -5,7 +5,7 @@
                             └─ one says no ─────────▶ charge none ──────▶ Decision(allowed=False, retry_after=…, …)
 
 A decision reads, decides and writes without an await in between, so it needs no lock in one process.
-``algorithms`` does the counting, a store keeps the states, ``lines`` orders those who wait.
+``_algorithms`` does the counting, a store keeps the states, ``lines`` orders those who wait.
 
 Invariants, each a property in ``tests/ratelimit``:
 
@@ -18,12 +18,10 @@ Invariants, each a property in ``tests/ratelimit``:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Callable
 
-from .algorithms import Algorithm
+from ._core import Store, decide
+from ._quick import charge_all, quick_tables
 from .decision import (
     CostTooLarge,
     Decision,
@@ -31,42 +29,18 @@ from .decision import (
     LimiterStatistics,
     RateLimited,
     Refusal,
-    checked_cost,
     checked_key,
     checked_timeout,
 )
-from .limit import Limit, parse_limits
+from .limit import Limit, parse_limits, whole
 from .lines import Lines
-from .memory import KeysExhausted, MemoryStore
+from .memory import ROUND, MemoryStore
 from .slots import Acquiring
 
-__all__ = ["RateLimiter", "Store", "Table"]
+__all__ = ["RateLimiter"]
 
-MARGIN = 0.25
-"""Ticks added to a delay, so that rounding the time of its end cannot make it come too early."""
-
-
-class Table(Protocol):
-    """The states of the keys of one limit."""
-
-    @property
-    def limit(self) -> Limit: ...
-    @property
-    def algorithm(self) -> Algorithm: ...
-
-    def __len__(self) -> int: ...
-    def now(self) -> float: ...
-    def place(self, key: str) -> str: ...
-    def read(self, key: str) -> Any: ...
-    def write(self, key: str, state: Any) -> None: ...
-    def change(self, limit: Limit) -> None: ...
-
-
-class Store(Protocol):
-    """Where states are kept that can be read without waiting: this process, or this host."""
-
-    def table(self, limit: Limit) -> Table: ...
-    def locked(self, tables: Sequence[Any], keys: tuple[str, ...]) -> AbstractContextManager[object]: ...
+ONE = 1  # an identity that no bool and no float has, so that the usual cost needs no further check
+new_decision = tuple.__new__
 
 
 class RateLimiter(Acquiring):
@@ -90,16 +64,16 @@ class RateLimiter(Acquiring):
         on_event: Callable[[Refusal], None] | None = None,
     ) -> None:
         parsed = parse_limits(*limits)
-        if max_waiters is not None and (isinstance(max_waiters, bool) or not isinstance(max_waiters, int)):
-            raise TypeError(f"RateLimiter needs max_waiters to be a whole number or None, got {max_waiters!r}")
-        if max_waiters is not None and max_waiters < 0:
-            raise ValueError(f"RateLimiter needs max_waiters >= 0 or None, got {max_waiters!r}")
+        if max_waiters is not None:
+            whole("RateLimiter", "max_waiters", max_waiters, least=0)
         if store is not None and (isinstance(store, type) or not hasattr(store, "table")):
             raise TypeError(f"RateLimiter needs a store such as MemoryStore(), got {store!r}")
         if on_event is not None and not callable(on_event):
             raise TypeError(f"RateLimiter needs on_event to be a function of the event, got {on_event!r}")
         self._store: Store = MemoryStore() if store is None else store
         self._tables = [self._store.table(limit) for limit in parsed]
+        self._several = quick_tables(self._tables)
+        self._one = self._several[0] if len(self._several) == 1 else None
         self._lines = Lines(max_waiters)
         self._on_event = on_event
 
@@ -108,20 +82,58 @@ class RateLimiter(Acquiring):
         """The limits, as they are now."""
         return tuple(table.limit for table in self._tables)
 
+    # The next two methods decide what ``_core`` decides, flat, where that is usual: cost 1, one token bucket, in memory.
+    # It pays, with a bare await of 0.1 us: 0.25 us against 7 us, and 0.55 us against 7 us.
+
     def try_acquire(self, key: Key, cost: int = 1) -> bool:
-        """Charge *cost* if it may pass now, and say whether it did; the fastest way to ask."""
-        return self.check(key, cost).allowed
+        """Charge *cost* if it may pass now, and say whether it did; the fastest way to ask.
+
+        Raises what ``check`` raises.
+        """
+        table = self._one
+        if table is None or cost is not ONE or self._lines.waiting:
+            return self._try(key, cost)
+        now = table.clock() * table.hz + ROUND - ROUND
+        if table.last <= now < table.due:
+            table.last = now
+        else:
+            now = table.advanced(now)
+        shard = table.only or table.shards[hash(key) & table.mask]
+        try:
+            state: float = shard[key]
+        except KeyError:
+            return self._try(key, cost)
+        state = table.interval + (now if state < now else state)  # noqa: FURB136  # ``max`` costs 80 ns
+        if state - now <= table.tolerance:
+            shard[key] = state
+            return True
+        return self._on_event is not None and self._try(key, cost)
 
     def check(self, key: Key, cost: int = 1) -> Decision:
-        """Charge *cost* if it may pass now, and tell all about it; a cost of 0 is a peek at a cost of 1.
+        """Charge *cost* if it may pass now, and tell all about it; a cost of 0 always passes, and charges nothing.
 
         Raises CostTooLarge if *cost* can never pass, TypeError or ValueError for what is no cost or no key.
         """
-        keys = self._checked(key, cost)
-        decision = self._decide(keys, cost, charge=cost > 0)
-        if not decision.allowed and self._on_event is not None:
-            self._on_event(Refusal(key, cost, decision))
-        return decision
+        table = self._one
+        if table is None or cost is not ONE or self._lines.waiting:
+            return self._check(key, cost)
+        now = table.clock() * table.hz + ROUND - ROUND
+        if table.last <= now < table.due:
+            table.last = now
+        else:
+            now = table.advanced(now)
+        shard = table.only or table.shards[hash(key) & table.mask]
+        try:
+            state: float = shard[key]
+        except KeyError:
+            return self._check(key, cost)
+        state = table.interval + (now if state < now else state)  # noqa: FURB136
+        owed = state - now
+        if owed > table.tolerance:
+            return self._check(key, cost)
+        shard[key] = state
+        remaining = int((table.tolerance - owed) / table.interval)
+        return new_decision(Decision, (True, table.limit, remaining, 0.0, owed / table.hz, ()))
 
     def peek(self, key: Key, cost: int = 1) -> Decision:
         """Tell whether *cost* would pass now; charges nothing."""
@@ -130,18 +142,20 @@ class RateLimiter(Acquiring):
     def take_up_to(self, key: Key, most: int) -> int:
         """Charge as much as may pass now, at most *most*, and return how much it was."""
         keys = self._checked(key, 0)
-        checked_cost(most)
+        whole("take_up_to", "most", most, least=0)
         room = 0 if self._lines.ahead(self._names(keys)) else self._decide(keys, 0, charge=False).remaining
         cost = min(most, room)
         return cost if cost and self._decide(keys, cost, charge=True).allowed else 0
 
     def refund(self, key: Key, cost: int = 1) -> None:
         """Give back *cost* that was charged under *key*; what has been forgotten by now cannot be given back."""
+        whole("refund", "cost", cost, least=0)
         for table, name in zip(self._tables, self._checked(key, 0), strict=True):
             with self._store.locked([table], (name,)):
+                now = table.now()
                 state = table.read(name)
                 if state is not None:
-                    table.write(name, table.algorithm.refund(state, table.now(), checked_cost(cost)))
+                    table.write(name, table.algorithm.refund(state, now, cost))
         self._lines.wake()
 
     def reset(self, key: Key) -> None:
@@ -153,13 +167,13 @@ class RateLimiter(Acquiring):
         self._lines.wake()
 
     def set_limit(self, limit: Limit | str, *, name: str | None = None) -> None:
-        """Change the figures of the limit called *name* (of the only one, by default); every key keeps what it has used.
+        """Change the figures of the limit called *name*, by default the only one; every key keeps what it has used.
 
         The limit keeps its name and its algorithm. Raises ValueError for an unknown name or another algorithm.
         """
         (changed,) = parse_limits(limit)
         names = [table.limit.name for table in self._tables]
-        if name is None and len(names) > 1 or name is not None and name not in names:
+        if name not in names and (name is not None or len(names) > 1):
             raise ValueError(f"set_limit needs name to be one of {names!r}, got {name!r}")
         table = self._tables[0 if name is None else names.index(name)]
         if changed.algorithm != table.limit.algorithm:
@@ -186,8 +200,6 @@ class RateLimiter(Acquiring):
             return self._decide(keys, cost, charge=True, first=True)
 
         try:
-            if decision.retry_after > patience:
-                raise RateLimited(decision)
             return await self._lines.wait(names, cost, patience, decision, attempt)
         except RateLimited as refusal:
             if self._on_event is not None:
@@ -198,11 +210,22 @@ class RateLimiter(Acquiring):
         """Return what the limiter holds now."""
         return LimiterStatistics(keys=max(map(len, self._tables)), waiting=self._lines.waiting)
 
+    def _try(self, key: Key, cost: int) -> bool:
+        several = self._several and cost is ONE and not self._lines.waiting
+        keys = key if isinstance(key, tuple) else (key,) * len(self._tables)
+        return (several and charge_all(self._several, keys)) or self._check(key, cost).allowed
+
+    def _check(self, key: Key, cost: int) -> Decision:
+        decision = self._decide(self._checked(key, cost), cost, charge=True)
+        if not decision.allowed and self._on_event is not None:
+            self._on_event(Refusal(key, cost, decision))
+        return decision
+
     async def _give_back(self, key: Key, cost: int) -> None:
         self.refund(key, cost)
 
     def _checked(self, key: Key, cost: int) -> tuple[str, ...]:
-        checked_cost(cost)
+        whole("a limiter", "cost", cost, least=0)
         for table in self._tables:
             if cost > table.algorithm.capacity:
                 raise CostTooLarge(cost, table.limit)
@@ -213,54 +236,5 @@ class RateLimiter(Acquiring):
 
     def _decide(self, keys: tuple[str, ...], cost: int, *, charge: bool, first: bool = False) -> Decision:
         """Decide as if after all who wait, or, for who is *first* in line, before them."""
-        waiting = self._lines.ahead(self._names(keys)) if self._lines.waiting and cost and not first else {}
-        with self._store.locked(self._tables, keys):
-            rows = [
-                _Row(table, key, cost, waiting.get((table.limit.name, key), 0))
-                for table, key in zip(self._tables, keys, strict=True)
-            ]
-            violated = tuple(row.table.limit.name for row in rows if row.wait > 0)
-            if charge and not violated:
-                for row in rows:
-                    row.charge(cost)
-        tightest = max(rows, key=_Row.delay) if violated else min(rows, key=_Row.remaining)
-        return Decision(
-            not violated,
-            tightest.table.limit,
-            tightest.remaining(),
-            tightest.delay(),
-            tightest.reset_after(),
-            violated,
-        )
-
-
-class _Row:
-    """One limit of a decision in the making."""
-
-    __slots__ = ("algorithm", "key", "now", "state", "table", "wait")
-
-    def __init__(self, table: Table, key: str, cost: int, ahead: int) -> None:
-        self.table = table
-        self.algorithm = algorithm = table.algorithm
-        self.now = table.now()
-        try:
-            self.key = table.place(key)
-        except KeysExhausted as full:
-            self.key, self.state, self.wait = key, None, full.retry_after * algorithm.hz
-            return
-        self.state = table.read(self.key)
-        wait = algorithm.wait(self.state, self.now, cost)
-        self.wait = max(wait, 1.0, algorithm.queued(self.state, self.now, ahead + cost)) if ahead else wait
-
-    def charge(self, cost: int) -> None:
-        self.state = self.algorithm.charge(self.state, self.now, cost)
-        self.table.write(self.key, self.state)
-
-    def delay(self) -> float:
-        return (self.wait + MARGIN) / self.algorithm.hz if self.wait > 0 else 0.0
-
-    def remaining(self) -> int:
-        return max(0, math.floor(self.algorithm.capacity - self.algorithm.used(self.state, self.now)))
-
-    def reset_after(self) -> float:
-        return self.algorithm.reset_after(self.state, self.now) / self.algorithm.hz
+        ahead = {} if first or not cost or not self._lines.waiting else self._lines.ahead(self._names(keys))
+        return decide(self._store, self._tables, keys, cost, ahead, charge=charge)

@@ -1,7 +1,7 @@
 """Wait in line: first come, first served, whatever the cost.
 
-    arrive ──▶ at the end of the lines of every limit that refuses ──▶ first in all of them ──▶ sleep, try ──▶ leave
-                                                                          ▲──────── refused ─────────┘        └─ wake the next
+    arrive ──▶ last in the line of every limit that refuses ──▶ first in all of them ──▶ try ──▶ leave, wake the next
+                                                                         ▲── sleep ◀── refused ─┘
 
 There is a line for each limit and key.  Only who is first in all of its lines sleeps and tries; the others wait to be
 woken by who leaves, so there is no herd.  Rejected: polling, which loses the rate; a heap by cost, which starves the
@@ -66,9 +66,9 @@ class Lines:
         self._tickets = itertools.count()
         self._lines: dict[LineName, _Line] = {}
 
-    def ahead(self, names: Iterable[LineName]) -> dict[LineName, int]:
-        """Return those of the lines in which somebody waits, each with the sum of the costs that wait there."""
-        return {name: self._lines[name].cost for name in names if name in self._lines}
+    def ahead(self, names: Iterable[LineName]) -> dict[int, int]:
+        """Return the costs that wait in the lines, by the place of the line in *names*, where anybody waits."""
+        return {place: self._lines[name].cost for place, name in enumerate(names) if name in self._lines}
 
     def wake(self) -> None:
         """Let everyone who is first try again, because there may be more room than they know of."""
@@ -79,14 +79,17 @@ class Lines:
         self,
         names: Sequence[LineName],
         cost: int,
-        timeout: float,
+        timeout: float,  # noqa: ASYNC109
         refused: Decision,
         attempt: Callable[[], Awaitable[Decision]],
     ) -> Decision:
-        """Wait until *attempt* succeeds, as the first in the lines *names* and in those of the limits that refuse later.
+        """Wait until *attempt* succeeds, as the first in those of the lines *names* whose limits refuse.
 
-        Raises RateLimited with the latest refusal after *timeout* seconds, and at once if there are too many waiters.
+        Raises RateLimited with the latest refusal after *timeout* seconds; at once if *refused* already says that it
+        takes longer, or if there are too many waiters.
         """
+        if refused.retry_after > timeout:
+            raise RateLimited(refused)
         if self.waiting >= self._max_waiters:
             raise RateLimited(refused, "max_waiters")
         waiter = _Waiter(next(self._tickets), cost)

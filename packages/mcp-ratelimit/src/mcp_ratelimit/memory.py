@@ -3,12 +3,12 @@
     write ──▶ newest generation ──(a lifetime old, or full)──▶ closed ──(a lifetime later)──▶ dropped, shard by shard
     read  ──▶ newest generation, else moved there from the closed ones
 
-A state is as good as none one lifetime after it was last written (rule 4 of ``algorithms``), so dropping a whole
+A state is as good as none one lifetime after it was last written (rule 4 of ``_algorithms``), so dropping a whole
 generation that was closed so long ago changes no decision.  Rejected: LRU, which forgets debts and so lifts the limit
 of whoever touches enough other keys; a sweep, which stalls the loop; a timer, which is a task to leak.
 
-A generation is split into dicts of a few thousand keys, so that neither growing nor freeing one takes a millisecond; one
-that outgrows its dicts is closed early, and the next has eight times as many.
+A generation is split into dicts of a few thousand keys, so that neither growing nor freeing one takes a millisecond.
+One that outgrows its dicts is closed early, and the next has eight times as many.
 
 1. No decision depends on what was forgotten.
 2. At most *max_keys* keys of a limit are held; a key in debt never makes place for another.
@@ -24,10 +24,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .algorithms import Algorithm, algorithm_for
-from .limit import Limit
+from ._algorithms import Algorithm, algorithm_for
+from ._core import KeysExhausted
+from .limit import Limit, whole
 
-__all__ = ["KeysExhausted", "MemoryStore", "MemoryTable"]
+__all__ = ["MemoryStore", "MemoryTable"]
 
 SHARD = 8192
 """Keys in one dict, about: at this size it grows in 0.2 ms and is freed in 0.5 ms."""
@@ -35,15 +36,7 @@ MAX_SHARDS = 4096
 OVERFLOW = "~overflow"
 _UNLOCKED = nullcontext(None)
 ROUND = 1.5 * 2**52
-"""Added and taken away again, this rounds a float below 2**51 to a whole number, in a third of the time of ``round``."""
-
-
-class KeysExhausted(Exception):  # noqa: N818  # never leaves the package: a limiter makes a refusal of it
-    """A store takes no further key for *retry_after* seconds."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(retry_after)
-        self.retry_after = retry_after
+"""Added and taken away again, this rounds a float below 2**51 to a whole number, faster than any function could."""
 
 
 class MemoryStore:
@@ -67,8 +60,7 @@ class MemoryStore:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        if isinstance(max_keys, bool) or not isinstance(max_keys, int) or max_keys < 1:
-            raise ValueError(f"MemoryStore needs max_keys to be a whole number >= 1, got {max_keys!r}")
+        whole("MemoryStore", "max_keys", max_keys)
         if on_full not in ("overflow", "deny"):
             raise ValueError(f"MemoryStore needs on_full to be 'overflow' or 'deny', got {on_full!r}")
         for name, function in (("clock", clock), ("wall_clock", wall_clock)):
@@ -92,7 +84,7 @@ class MemoryStore:
             )
         return table
 
-    def locked(self, tables: Sequence[MemoryTable], keys: tuple[str, ...]) -> nullcontext[None]:
+    def locked(self, tables: Sequence[MemoryTable], keys: tuple[str, ...]) -> nullcontext[None]:  # noqa: ARG002
         """One process, one thread, and no await in a decision: there is nothing to lock."""
         return _UNLOCKED
 
@@ -117,15 +109,14 @@ class MemoryTable:
     """The states of the keys of one limit."""
 
     def __init__(self, limit: Limit, clock: Callable[[], float], max_keys: int, *, deny: bool) -> None:
-        self.limit = limit
-        self.algorithm: Algorithm = algorithm_for(limit)
-        self._clock = clock
+        self._adopt(limit)
+        self.clock = clock
         self._max_keys = max_keys
         self._deny = deny
         self._closed: list[_Generation] = []
         self._dying: list[dict[str, Any]] = []
         self._held = 0
-        self._last = clock() * self.algorithm.hz + ROUND - ROUND
+        self.last = clock() * self.algorithm.hz + ROUND - ROUND
         self._open(1)
 
     def __len__(self) -> int:
@@ -133,15 +124,15 @@ class MemoryTable:
 
     def now(self) -> float:
         """Read the clock, in ticks of the algorithm."""
-        now = self._clock() * self.algorithm.hz + ROUND - ROUND
-        if self._last <= now < self._due:
-            self._last = now
+        now = self.clock() * self.algorithm.hz + ROUND - ROUND
+        if self.last <= now < self.due:
+            self.last = now
             return now
-        return self._advanced(now)
+        return self.advanced(now)
 
-    def _advanced(self, now: float) -> float:
+    def advanced(self, now: float) -> float:
         """Return *now*, or the time before if the clock has stepped back; forget what has lost its meaning."""
-        now = self._last = max(now, self._last)
+        now = self.last = max(now, self.last)
         if self._dying:
             self._dying.pop()
         if now >= self._opened + self.algorithm.lifetime:
@@ -183,7 +174,7 @@ class MemoryTable:
             return key
         if self._deny:
             until = self._closed[0].until if self._closed else self._opened + 2 * self.algorithm.lifetime
-            raise KeysExhausted((until - self._last) / self.algorithm.hz)
+            raise KeysExhausted((until - self.last) / self.algorithm.hz)
         return OVERFLOW
 
     def change(self, limit: Limit) -> None:
@@ -191,7 +182,7 @@ class MemoryTable:
         before, then = self.algorithm, self.now()
         self._close()
         after = algorithm_for(limit)
-        now = self._clock() * after.hz + ROUND - ROUND
+        now = self.clock() * after.hz + ROUND - ROUND
 
         def told_anew(state: Any) -> Any:
             return after.owing(before.used(state, then), now)
@@ -199,21 +190,31 @@ class MemoryTable:
         for generation in self._closed:
             generation.until = now + after.lifetime
             generation.changes = (*generation.changes, told_anew)
-        self.limit, self.algorithm, self._last = limit, after, now
+        self._adopt(limit)
+        self.last = now
         self._open(len(self.shards))
+
+    def _adopt(self, limit: Limit) -> None:
+        self.limit = limit
+        self.algorithm: Algorithm = algorithm_for(limit)
+        # What follows is only read where every attribute counts, in ``_quick``.
+        self.hz = self.algorithm.hz
+        self.interval: float = getattr(self.algorithm, "interval", 0.0)
+        self.tolerance: float = getattr(self.algorithm, "tolerance", 0.0)
 
     def _close(self) -> None:
         if keys := sum(map(len, self.shards)):
-            self._closed.append(_Generation(self.shards, self._last + self.algorithm.lifetime))
+            self._closed.append(_Generation(self.shards, self.last + self.algorithm.lifetime))
         self._open(min(MAX_SHARDS, 1 << (2 * keys // SHARD).bit_length()))
 
     def _open(self, shards: int) -> None:
-        self.shards: list[dict[str, Any]] = [{} for _ in range(shards)]
+        self.shards: list[dict[Any, Any]] = [{} for _ in range(shards)]
         self.mask = shards - 1
-        self._opened = self._last
+        self.only: dict[Any, Any] = self.shards[0] if shards == 1 else {}
+        self._opened = self.last
         self._schedule()
 
     def _schedule(self) -> None:
         ends = self._opened + self.algorithm.lifetime
         first = min(ends, self._closed[0].until) if self._closed else ends
-        self._due = self._last if self._dying else first
+        self.due = self.last if self._dying else first

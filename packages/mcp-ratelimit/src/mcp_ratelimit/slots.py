@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from .decision import Decision, Key, checked_cost
+from .decision import Decision, Key
+from .limit import whole
 
 __all__ = ["Acquiring", "Slot"]
 
@@ -28,7 +29,9 @@ class Slot:
 
     def refund(self, cost: int | None = None) -> None:
         """Give *cost* back when the block ends; all of it by default, never more than was charged."""
-        self.refunded = min(self.cost, self.cost if cost is None else self.refunded + checked_cost(cost))
+        self.refunded = min(
+            self.cost, self.cost if cost is None else self.refunded + whole("refund", "cost", cost, least=0)
+        )
 
 
 class Acquiring:
@@ -49,7 +52,7 @@ class Acquiring:
         *,
         timeout: float | None = None,
         refund_if: Callable[[BaseException], bool] | None = None,
-    ) -> AsyncIterator[Slot]:
+    ) -> AsyncGenerator[Slot, None]:
         """Wait for the charge, run the block, and give back what its ``Slot`` was told to.
 
         *refund_if* is asked about an exception that leaves the block, a cancellation too: if it says true, all is given
@@ -71,7 +74,7 @@ class Acquiring:
     ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
         """Decorate an async function so that each call waits for its charge first.
 
-        *key* and *cost* may be functions of the call's own arguments: ``@limiter.throttle(key=lambda user, text: user)``.
+        *key* and *cost* may be functions of the call's own arguments: ``@limiter.throttle(lambda user, text: user)``.
         """
 
         def decorate(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -59,7 +59,11 @@ def algorithm_for(limit: Limit) -> Algorithm:
         return Gcra(limit.period / (limit.amount - limit.burst), limit.burst)
     if limit.algorithm == "fixed_window":
         return FixedWindow(limit)
-    windows = {"sliding_log": SlidingLog, "bucketed": Bucketed, "sliding_counter": SlidingCounter}
+    windows: dict[str, type[SlidingLog | Bucketed | SlidingCounter]] = {
+        "sliding_log": SlidingLog,
+        "bucketed": Bucketed,
+        "sliding_counter": SlidingCounter,
+    }
     return windows[limit.algorithm](limit.amount, limit.period)
 
 
@@ -121,7 +125,7 @@ class _Window:
         self.width = width
 
     def queued(self, state: Any, now: float, total: int) -> float:
-        """Ticks until the last of *total* units passes at the earliest: a full window holds no more than the capacity."""
+        """Ticks until the last of *total* units passes at the earliest; a window holds no more than the capacity."""
         windows, rest = divmod(total - 1, self.capacity)
         return windows * self.window + self.wait(state, now, rest + 1)
 

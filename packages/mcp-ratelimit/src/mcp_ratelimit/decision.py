@@ -98,16 +98,19 @@ class LimiterStatistics:
     """Callers that wait."""
 
 
-def checked_key(key: object, limits: Sequence[object]) -> tuple[str, ...]:
-    """Return one key for each limit; TypeError or ValueError for what is no key."""
+def checked_key(key: object, limits: Sequence[object], mark: str) -> tuple[str, ...]:
+    """Return one key for each limit, a long one as *mark*, which begins with "~", and its hash.
+
+    Raises TypeError or ValueError for what is no key.
+    """
     if isinstance(key, str):
-        return (_hashed(key),) * len(limits)
+        return (_hashed(key, mark),) * len(limits)
     if not isinstance(key, tuple):
         raise TypeError(f"a key is a non-empty string, or a tuple of one for each limit, got {key!r}")
     parts = cast("tuple[object, ...]", key)
     if len(parts) != len(limits):
         raise ValueError(f"a tuple of keys needs one for each of the {len(limits)} limits, got {key!r}")
-    return tuple(map(_hashed, parts))
+    return tuple(_hashed(part, mark) for part in parts)
 
 
 def checked_timeout(timeout: object) -> float:
@@ -121,11 +124,11 @@ def checked_timeout(timeout: object) -> float:
     return timeout
 
 
-def _hashed(key: object) -> str:
+def _hashed(key: object, mark: str) -> str:
     if not isinstance(key, str):
         raise TypeError(f"a key is a non-empty string, or a tuple of one for each limit, got {key!r}")
     if not key:
         raise ValueError("a key needs to be a non-empty string; use GLOBAL where everybody shares one allowance")
-    if len(key) <= LONGEST_KEY and key[0] != "~":  # "~" marks what is made here and must not be made elsewhere
+    if len(key) <= LONGEST_KEY and key[0] != "~":
         return key
-    return "~" + blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return mark + blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

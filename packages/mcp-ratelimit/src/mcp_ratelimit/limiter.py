@@ -82,8 +82,8 @@ class RateLimiter(Acquiring):
         """The limits, as they are now."""
         return tuple(table.limit for table in self._tables)
 
-    # The next two methods decide what ``_core`` decides, flat, where that is usual: cost 1, one token bucket, in memory.
-    # It pays, with a bare await of 0.1 us: 0.25 us against 7 us, and 0.55 us against 7 us.
+    # The next two methods decide as ``_core`` does, flat, what is usual: cost 1, one token bucket, in memory.
+    # It pays: 0.25 and 0.5 us against 7 us, where a bare await takes 0.1 us.
 
     def try_acquire(self, key: Key, cost: int = 1) -> bool:
         """Charge *cost* if it may pass now, and say whether it did; the fastest way to ask.
@@ -211,9 +211,9 @@ class RateLimiter(Acquiring):
         return LimiterStatistics(keys=max(map(len, self._tables)), waiting=self._lines.waiting)
 
     def _try(self, key: Key, cost: int) -> bool:
-        several = self._several and cost is ONE and not self._lines.waiting
         keys = key if isinstance(key, tuple) else (key,) * len(self._tables)
-        return (several and charge_all(self._several, keys)) or self._check(key, cost).allowed
+        usual = cost is ONE and not self._lines.waiting and len(keys) == len(self._several)
+        return (usual and charge_all(self._several, keys)) or self._check(key, cost).allowed
 
     def _check(self, key: Key, cost: int) -> Decision:
         decision = self._decide(self._checked(key, cost), cost, charge=True)
@@ -229,7 +229,7 @@ class RateLimiter(Acquiring):
         for table in self._tables:
             if cost > table.algorithm.capacity:
                 raise CostTooLarge(cost, table.limit)
-        return checked_key(key, self._tables)
+        return checked_key(key, self._tables, self._store.mark)
 
     def _names(self, keys: tuple[str, ...]) -> list[tuple[str, str]]:
         return [(table.limit.name, key) for table, key in zip(self._tables, keys, strict=True)]

@@ -85,33 +85,33 @@ class Lines:
     ) -> Decision:
         """Wait until *attempt* succeeds, as the first in those of the lines *names* whose limits refuse.
 
-        Raises RateLimited with the latest refusal after *timeout* seconds; at once if *refused* already says that it
-        takes longer, or if there are too many waiters.
+        Raises RateLimited with the latest refusal as soon as that says that it will take more than *timeout* seconds,
+        or there are too many waiters, or they are over.
         """
-        if refused.retry_after > timeout:
-            raise RateLimited(refused)
         if self.waiting >= self._max_waiters:
             raise RateLimited(refused, "max_waiters")
         waiter = _Waiter(next(self._tickets), cost)
         self.waiting += 1
         try:
-            with anyio.CancelScope(deadline=anyio.current_time() + timeout):
-                while True:
+            deadline = anyio.current_time() + timeout
+            with anyio.CancelScope(deadline=deadline):
+                while anyio.current_time() + refused.retry_after <= deadline:
                     self._join(waiter, [name for name in names if name[0] in refused.violated])
-                    await self._first(waiter)
+                    if self._is_first(waiter):
+                        with anyio.move_on_after(refused.retry_after):
+                            await waiter.woken()
+                    while not self._is_first(waiter):
+                        await waiter.woken()
                     refused = await attempt()
                     if refused.allowed:
                         return refused
-                    with anyio.move_on_after(refused.retry_after):
-                        await waiter.woken()
             raise RateLimited(refused)
         finally:
             self.waiting -= 1
             self._leave(waiter)
 
-    async def _first(self, waiter: _Waiter) -> None:
-        while any(self._lines[name].members[0] is not waiter for name in waiter.lines):
-            await waiter.woken()
+    def _is_first(self, waiter: _Waiter) -> bool:
+        return all(self._lines[name].members[0] is waiter for name in waiter.lines)
 
     def _join(self, waiter: _Waiter, names: Iterable[LineName]) -> None:
         for name in names:

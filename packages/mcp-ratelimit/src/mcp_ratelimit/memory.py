@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any, Literal
 
 from ._algorithms import Algorithm, algorithm_for
@@ -33,7 +34,6 @@ __all__ = ["MemoryStore", "MemoryTable"]
 SHARD = 8192
 """Keys in one dict, about: at this size it grows in 0.2 ms and is freed in 0.5 ms."""
 MAX_SHARDS = 4096
-OVERFLOW = "~overflow"
 _UNLOCKED = nullcontext(None)
 ROUND = 1.5 * 2**52
 """Added and taken away again, this rounds a float below 2**51 to a whole number, faster than any function could."""
@@ -71,13 +71,15 @@ class MemoryStore:
         self._clock = clock
         self._wall_clock = wall_clock
         self._tables: dict[str, MemoryTable] = {}
+        self.mark = f"~{token_hex(8)}"  # secret, since a caller who knew it could name another's hash
 
     def table(self, limit: Limit) -> MemoryTable:
         """Return the states of all keys under *limit*; ValueError if another limit has its name."""
         table = self._tables.get(limit.name)
         if table is None:
             clock = self._wall_clock if limit.algorithm == "fixed_window" else self._clock
-            table = self._tables[limit.name] = MemoryTable(limit, clock, self._max_keys, deny=self._on_full == "deny")
+            overflow = None if self._on_full == "deny" else self.mark + "overflow"
+            table = self._tables[limit.name] = MemoryTable(limit, clock, self._max_keys, overflow)
         if table.limit != limit:
             raise ValueError(
                 f"this store has another limit named {limit.name!r}, {table.limit!r}; give one of them a name"
@@ -108,11 +110,11 @@ class _Generation:
 class MemoryTable:
     """The states of the keys of one limit."""
 
-    def __init__(self, limit: Limit, clock: Callable[[], float], max_keys: int, *, deny: bool) -> None:
+    def __init__(self, limit: Limit, clock: Callable[[], float], max_keys: int, overflow: str | None) -> None:
         self._adopt(limit)
         self.clock = clock
         self._max_keys = max_keys
-        self._deny = deny
+        self._overflow = overflow
         self._closed: list[_Generation] = []
         self._dying: list[dict[str, Any]] = []
         self._held = 0
@@ -132,11 +134,12 @@ class MemoryTable:
 
     def advanced(self, now: float) -> float:
         """Return *now*, or the time before if the clock has stepped back; forget what has lost its meaning."""
-        now = self.last = max(now, self.last)
+        before = self.last
+        now = self.last = max(now, before)
         if self._dying:
             self._dying.pop()
         if now >= self._opened + self.algorithm.lifetime:
-            self._close()
+            self._close(before)
         if self._closed and now >= self._closed[0].until and not self._dying:
             self._dying = self._closed.pop(0).shards
             self._held -= sum(map(len, self._dying))
@@ -166,21 +169,22 @@ class MemoryTable:
             del shard[key]
         self._held += len(shard) - before
         if len(shard) > 2 * SHARD and len(self.shards) < MAX_SHARDS:
-            self._close()
+            self._close(self.last)
 
     def place(self, key: str) -> str:
         """Return the key under which *key* is counted: itself, or the overflow's when the table is full."""
         if self._held < self._max_keys or self.read(key) is not None:
             return key
-        if self._deny:
-            until = self._closed[0].until if self._closed else self._opened + 2 * self.algorithm.lifetime
+        if self._overflow is None:
+            ends = (generation.until for generation in self._closed if any(generation.shards))
+            until = next(ends, self._opened + 2 * self.algorithm.lifetime)
             raise KeysExhausted((until - self.last) / self.algorithm.hz)
-        return OVERFLOW
+        return self._overflow
 
     def change(self, limit: Limit) -> None:
         """Count by *limit* from now on; each key keeps its debt, in units, as it is at this moment."""
         before, then = self.algorithm, self.now()
-        self._close()
+        self._close(then)
         after = algorithm_for(limit)
         now = self.clock() * after.hz + ROUND - ROUND
 
@@ -202,9 +206,9 @@ class MemoryTable:
         self.interval: float = getattr(self.algorithm, "interval", 0.0)
         self.tolerance: float = getattr(self.algorithm, "tolerance", 0.0)
 
-    def _close(self) -> None:
+    def _close(self, last_write: float) -> None:
         if keys := sum(map(len, self.shards)):
-            self._closed.append(_Generation(self.shards, self.last + self.algorithm.lifetime))
+            self._closed.append(_Generation(self.shards, last_write + self.algorithm.lifetime))
         self._open(min(MAX_SHARDS, 1 << (2 * keys // SHARD).bit_length()))
 
     def _open(self, shards: int) -> None:

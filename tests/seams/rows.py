@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import mcp_middleware as mm
+from mcp_ratelimit import RateLimitMiddleware
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
+    "ratelimit": lambda: RateLimitMiddleware("600/min", tools={"add": "300/min"}, overall="6000/min", post_charge=True),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

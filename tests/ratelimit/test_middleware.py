@@ -149,12 +149,18 @@ async def test_rules_for_invented_tools_are_bounded():
 
 async def test_all_together_share_the_overall_limit():
     """And learn nothing from it of what the others do."""
-    limits = RateLimitMiddleware("3/h", overall=Limit("4/h", name="server"), tools={"other": "1/h"}, key=lambda ctx: ctx.request)
+    limits = RateLimitMiddleware(
+        "3/h", overall=Limit("4/h", name="server"), tools={"other": "1/h"}, key=lambda ctx: ctx.request
+    )
     ann, bob = Call(request="ann"), Call(request="bob")
     assert await passes(limits, ann, ann, ann, ann, bob, bob) == 4
     with pytest.raises(Refused) as caught:
         await limits(bob, answer)
-    assert caught.value.data == {"policy": "server", "retryAfter": 900, "retryAfterMs": pytest.approx(900_000, abs=2000)}
+    assert caught.value.data == {
+        "policy": "server",
+        "retryAfter": 900,
+        "retryAfterMs": pytest.approx(900_000, abs=2000),
+    }
     assert caught.value.message == "Rate limit 'server' exceeded; try again in 900 s"
 
 
@@ -264,7 +270,11 @@ async def test_refused_tools_answer_the_model_in_each_sdk(monkeypatch):
     """FastMCP wants its own exception, the 1.x SDK its own model."""
     limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann", refuse_as="result")
     await limits(Call(), answer)
-    types, errors, fastmcp = ModuleType("mcp.types"), ModuleType("mcp.shared.exceptions"), ModuleType("fastmcp.exceptions")
+    types, errors, fastmcp = (
+        ModuleType("mcp.types"),
+        ModuleType("mcp.shared.exceptions"),
+        ModuleType("fastmcp.exceptions"),
+    )
     types.ServerResult = lambda root: ("ServerResult", root)
     types.CallToolResult = SimpleNamespace(model_validate=lambda wire: wire["isError"])
     errors.McpError = Refused

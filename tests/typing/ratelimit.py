@@ -34,7 +34,12 @@ assert_type(limiter.take_up_to("key", 3), int)
 assert_type(limiter.statistics(), LimiterStatistics)
 
 
-@limiter.throttle(lambda user: str(user), timeout=1.0)
+def by_user(user: int, *, text: str = "") -> str:
+    """Name the caller of the function below."""
+    return f"{user} {text}"
+
+
+@limiter.throttle(by_user, timeout=1.0)
 async def decorated(user: int, *, text: str = "") -> float:
     """Keep the parameters and the result."""
     return user + len(text)

@@ -40,7 +40,7 @@ from .slots import Acquiring
 __all__ = ["RateLimiter"]
 
 ONE = 1  # an identity that no bool and no float has, so that the usual cost needs no further check
-new_decision = tuple.__new__
+new_decision: Callable[..., Decision] = getattr(tuple, "__new__")  # noqa: B009  # whose type no checker can say
 
 
 class RateLimiter(Acquiring):

@@ -177,8 +177,8 @@ class RateLimitMiddleware:
     def _rule(self, ctx: CallContext, who: str) -> tuple[Rule, Key]:
         if ctx.method != "tools/call":
             return self._rules.usual, self._rules.usual.keys(who, "")
-        params = getattr(ctx, "params", None)
-        tool: Any = params.get("name") if type(params) is dict else target(ctx)  # the first is five times as fast
+        params: Any = getattr(ctx, "params", None)
+        tool: Any = params.get("name") if params.__class__ is dict else target(ctx)  # the first is five times as fast
         rule = self._rules.of(tool) if isinstance(tool, str) else self._rules.usual
         return rule, rule.keys(who, tool)
 
@@ -236,9 +236,8 @@ def _asks(result: object) -> bool:
 def _peer(ctx: object) -> str | None:
     context: Any = getattr(ctx, "fastmcp_context", None)
     request = getattr(getattr(context, "request_context", None) if context else ctx, "request", None)
-    scope = getattr(request, "scope", None)
-    peer = scope.get("client") if isinstance(scope, Mapping) else None
-    host = peer[0] if peer else None
+    scope: Any = getattr(request, "scope", None) or {}
+    host: Any = (scope.get("client") or (None,))[0]
     if not isinstance(host, str) or ":" not in host:
         return host
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ._seam import CallContext, Middleware, Refused, as_fastmcp
 from .decision import GLOBAL, CostTooLarge, Decision, Key, LimiterStatistics, RateLimited, Refusal
+from .hostfile import HostStore
 from .limit import AlgorithmName, CalendarUnit, Limit
 from .limiter import RateLimiter
 from .memory import MemoryStore
 from .middleware import COUNTED_METHODS, SEP_3304, CallRefused, RateLimitMiddleware, caller_of, charge
+from .redis import RedisStore
 from .slots import Slot
 
 __version__ = "0.1.0"
@@ -22,6 +24,7 @@ __all__ = [
     "CallRefused",
     "CostTooLarge",
     "Decision",
+    "HostStore",
     "Key",
     "Limit",
     "LimiterStatistics",
@@ -30,6 +33,7 @@ __all__ = [
     "RateLimitMiddleware",
     "RateLimited",
     "RateLimiter",
+    "RedisStore",
     "Refusal",
     "Refused",
     "Slot",

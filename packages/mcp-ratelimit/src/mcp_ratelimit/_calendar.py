@@ -42,6 +42,11 @@ class FixedWindow(Window):
             self._current = start, end
         return start, end
 
+    def edges(self, now: float) -> list[float]:
+        """Return the four edges of the window around *now* and of its neighbours."""
+        start, end = self.bounds(now)
+        return [self.bounds(start - 1)[0], start, end, self.bounds(end)[1]]
+
     def wait(self, state: tuple[float, ...] | None, now: float, cost: int) -> float:
         return self.bounds(now)[1] - now if self.used(state, now) + cost > self.capacity else 0.0
 

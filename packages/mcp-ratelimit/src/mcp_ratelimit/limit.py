@@ -109,8 +109,15 @@ class Limit:
 
     def renamed(self, name: str) -> Limit:
         """Return the same limit under another name."""
+        return self._with(name=_name(name))
+
+    def resized(self, amount: float, period: float, burst: float) -> Limit:
+        """Return the limit that this one was when it had other figures."""
+        return self._with(amount=int(amount), period=period, burst=int(burst))
+
+    def _with(self, **changes: object) -> Limit:
         copy = object.__new__(Limit)
-        for field, value in {**vars(self), "name": _name(name)}.items():
+        for field, value in {**vars(self), **changes}.items():
             object.__setattr__(copy, field, value)
         return copy
 

@@ -10,6 +10,7 @@ from .limiter import RateLimiter
 from .memory import MemoryStore
 from .middleware import COUNTED_METHODS, SEP_3304, CallRefused, RateLimitMiddleware, caller_of, charge
 from .redis import RedisStore
+from .remote import AsyncRateLimiter, RemoteStatistics, StoreFailed, StoreRecovered
 from .slots import Slot
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __all__ = [
     "GLOBAL",
     "SEP_3304",
     "AlgorithmName",
+    "AsyncRateLimiter",
     "CalendarUnit",
     "CallContext",
     "CallRefused",
@@ -36,7 +38,10 @@ __all__ = [
     "RedisStore",
     "Refusal",
     "Refused",
+    "RemoteStatistics",
     "Slot",
+    "StoreFailed",
+    "StoreRecovered",
     "as_fastmcp",
     "caller_of",
     "charge",

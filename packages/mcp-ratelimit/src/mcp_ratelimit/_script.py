@@ -1,9 +1,10 @@
 """The script that decides inside of Redis or Valkey: the algorithms of ``_algorithms`` in Lua, and their caller.
 
-It takes a list of requests as JSON, reads the server's clock once, and answers each request with what was granted and,
-for each of its limits, wait, used, reset_after and the time, in ticks.  A state is kept with the figures of its limit, so
-that a limit whose figures change finds its debts told in its own terms.  Every key gets the time to live that its state
-needs, a second more for rounding.
+It takes limits and requests as JSON, reads the server's clock once, and answers with that time and, for each request,
+what was granted and the wait, the use and the reset_after of each limit, in ticks.  The time alone is the answer when
+the client's idea of the calendar does not reach it.  A state is kept with the figures of its limit, so that a limit
+whose figures change finds its debts told in its own terms.  Every key gets the time to live that its state needs, and
+a second more for rounding.
 """
 
 from __future__ import annotations
@@ -222,31 +223,31 @@ local function reset(_, rows)
 end
 
 local operations = {take = take, refund = refund, reset = reset}
-local function answer(request)
-  for _, row in ipairs(request.rows) do
-    row.algorithm = algorithms[row.name]
-    row.now = ticks(row.hz)
-    row.state = load(row)
+local function answer(limits, request)
+  local rows = {}
+  for i, place in ipairs(request.rows) do
+    local limit = limits[place[1]]
+    rows[i] = {algorithm = algorithms[limit.name], hz = limit.hz, unit = limit.unit, capacity = limit.capacity,
+               edges = limit.edges, now = ticks(limit.hz), key = place[2]}
+    rows[i].state = load(rows[i])
   end
-  local fields = {operations[request.op](request, request.rows) or 0}
-  for _, row in ipairs(request.rows) do
-    fields[#fields + 1] = string.format('%.0f', row.wait or 0)
-    fields[#fields + 1] = string.format('%.17g', row.algorithm.used(row.state, row.now, row))
-    fields[#fields + 1] = string.format('%.0f', row.algorithm.reset(row.state, row.now, row))
-    fields[#fields + 1] = string.format('%.0f', row.now)
+  local fields = {operations[request.op](request, rows) or 0}
+  for _, row in ipairs(rows) do
+    local used, reset = row.algorithm.used(row.state, row.now, row), row.algorithm.reset(row.state, row.now, row)
+    fields[#fields + 1] = string.format('%.0f %.17g %.0f', row.wait or 0, used, reset)
   end
   return table.concat(fields, ' ')
 end
 
 local function run()
-  local answers = {}
-  for i, request in ipairs(cjson.decode(ARGV[1])) do answers[i] = answer(request) end
+  local answers, asked = {time[1] .. ' ' .. time[2]}, cjson.decode(ARGV[1])
+  for i, request in ipairs(asked.requests) do answers[i + 1] = answer(asked.limits, request) end
   flush()
   return answers
 end
 local ok, answers = pcall(run)
 if ok then return answers end
-if type(answers) == 'table' and answers.calendar then return 'calendar ' .. string.format('%.0f', answers.calendar) end
+if type(answers) == 'table' and answers.calendar then return {time[1] .. ' ' .. time[2]} end
 error(answers)
 """
 

@@ -5,9 +5,9 @@
     slot     which copy counts │ copy │ copy
     copy     expiry, the limit's figures, the state's values
 
-A key belongs to one bucket, and whoever decides holds that bucket's lock (those of all limits, in one order).  The kernel
-frees a lock when its holder dies, at any point: a new state is written into the copy that does not count, and then
-counts by one store of eight bytes.  What has expired is as good as empty, so a slot is reused when nothing depends on it.
+A key belongs to one bucket, and whoever decides holds that bucket's lock (those of all limits, in one order).
+The kernel frees a lock when its holder dies, at any point: a new state is written into the copy that does not count,
+and then counts by one store of eight bytes.  What has expired is as good as empty, and its slot is used again.
 
 1. Over any number of processes a decision is what one process alone would have decided.
 2. A process that is killed holding a lock blocks nobody, and leaves the state before or after its charge.
@@ -182,7 +182,8 @@ class HostTable:
 
     def now(self) -> float:
         """Return the time, in ticks of the algorithm, at which the lock was taken."""
-        return self._seconds * self.algorithm.hz + ROUND - ROUND
+        now: float = self._seconds * self.algorithm.hz + ROUND - ROUND
+        return now
 
     def place(self, key: str) -> str:
         """Return *key*; raise KeysExhausted if there is no slot for it."""

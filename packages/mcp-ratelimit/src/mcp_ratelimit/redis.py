@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ._algorithms import Algorithm, algorithm_for
 from ._calendar import FixedWindow
@@ -44,7 +44,7 @@ class RedisStore:
     """Limits that all processes share which talk to one Redis or Valkey (6.2 or later), or to one cluster.
 
     Args:
-        client: An async client of redis-py, valkey-py or coredis (which runs on trio too), plain or of a cluster; or any
+        client: An async client of redis-py, valkey-py or coredis (which runs on trio too), plain or of a cluster; or an
             async function that sends a command, given as separate strings, and returns the reply.
         prefix: What all keys begin with; also their hash tag.  Stores with one prefix share limits of the same name.
     """
@@ -52,26 +52,30 @@ class RedisStore:
     mark = "~"
 
     def __init__(self, client: Any, *, prefix: str = "ratelimit") -> None:
-        if not isinstance(prefix, str) or not prefix or set(prefix) & set("{}"):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not prefix or not set("{}").isdisjoint(str(prefix)) or str(prefix) != prefix:
             raise ValueError(f"RedisStore needs prefix to be a non-empty string without braces, got {prefix!r}")
         self._execute = _executor(client)
         self._prefix = f"{{{prefix}}}"
-        self._algorithms: dict[Limit, Algorithm] = {}
+        self._algorithms: dict[str, tuple[Limit, Algorithm]] = {}
 
     async def send(self, requests: Sequence[Request]) -> list[tuple[int, Decision]]:
         """Decide all *requests* in one step; return for each what was granted and the decision.
 
         Raises whatever the client raises.
         """
-        reply = await self._run(requests, time.time())
-        if isinstance(reply, (bytes, str)):  # the calendar by the client's clock did not reach to the server's time
-            reply = await self._run(requests, float(reply.split()[1]) / 1e6)
-        return [self._decision(request, answer) for request, answer in zip(requests, reply, strict=True)]
+        now, *answers = await self.run(requests, time.time())
+        if not answers:  # the calendar by this machine's clock did not reach to the server's time
+            _, *answers = await self.run(requests, float(now.split()[0]))
+        return [self._decision(request, answer) for request, answer in zip(requests, answers, strict=True)]
 
-    async def _run(self, requests: Sequence[Request], around: float) -> Any:
+    async def run(self, requests: Sequence[Request], around: float) -> Any:
+        """Send *requests*, with the calendar around that time, and return the script's reply."""
         places: dict[str, int] = {}
-        described = [self._described(request, places, around) for request in requests]
-        arguments = [str(len(places)), *places, json.dumps(described, separators=(",", ":"))]
+        limits: dict[int, tuple[int, Limit]] = {}  # by identity, which is faster to compare than nine figures
+        described = [self._described(request, places, limits) for request in requests]
+        figures = ",".join([self._figures(limit, around) for _, limit in limits.values()])
+        asked = f'{{"limits":[{figures}],"requests":[{",".join(described)}]}}'
+        arguments = [str(len(places)), *places, asked]
         try:
             return await self._execute("EVALSHA", SHA, *arguments)
         except Exception as error:
@@ -79,46 +83,45 @@ class RedisStore:
                 raise
         return await self._execute("EVAL", SCRIPT, *arguments)
 
-    def _described(self, request: Request, places: dict[str, int], around: float) -> dict[str, Any]:
-        rows = []
+    def algorithm(self, limit: Limit) -> Algorithm:
+        """Return what counts *limit*, made once."""
+        algorithm = self._algorithms.get(limit.name)
+        if algorithm is None or algorithm[0] is not limit:
+            algorithm = self._algorithms[limit.name] = (limit, algorithm_for(limit))
+        return algorithm[1]
+
+    def _described(self, request: Request, places: dict[str, int], limits: dict[int, tuple[int, Limit]]) -> str:
+        rows: list[str] = []
         for limit, key in zip(request.limits, request.keys, strict=True):
             name = f"{self._prefix}:{limit.name}:{limit.algorithm}:{key}"
-            rows.append({"key": places.setdefault(name, len(places) + 1), **self._figures(limit, around)})
-        return {"op": request.op, "cost": request.cost, "most": request.most, "rows": rows}
+            place = places.setdefault(name, len(places) + 1)
+            rows.append(f"[{limits.setdefault(id(limit), (len(limits) + 1, limit))[0]},{place}]")
+        return f'{{"op":"{request.op}","cost":{request.cost},"most":{request.most},"rows":[{",".join(rows)}]}}'
 
-    def _figures(self, limit: Limit, around: float) -> dict[str, Any]:
-        algorithm: Any = self._algorithm(limit)
+    def _figures(self, limit: Limit, around: float) -> str:
+        algorithm: Any = self.algorithm(limit)
         unit = algorithm.interval if hasattr(algorithm, "interval") else algorithm.window
         figures = {"name": limit.algorithm, "hz": algorithm.hz, "unit": unit, "capacity": algorithm.capacity}
         if isinstance(algorithm, FixedWindow) and limit.calendar:
             figures["edges"] = algorithm.edges(around * algorithm.hz)
-        return figures
-
-    def _algorithm(self, limit: Limit) -> Algorithm:
-        if limit not in self._algorithms:
-            self._algorithms[limit] = algorithm_for(limit)
-        return self._algorithms[limit]
+        return json.dumps(figures)
 
     def _decision(self, request: Request, answer: bytes | str) -> tuple[int, Decision]:
         granted, *fields = map(float, answer.split())
         rows = [
-            _Answer(limit, self._algorithm(limit), *fields[4 * place : 4 * place + 3])
+            _Answer(limit, self.algorithm(limit), *fields[3 * place : 3 * place + 3])
             for place, limit in enumerate(request.limits)
         ]
         violated = tuple(row.limit.name for row in rows if row.wait > 0)
-        tightest = max(rows, key=_Answer.delay) if violated else min(rows, key=_Answer.remaining)
-        return int(granted), Decision(
-            not violated,
-            tightest.limit,
-            tightest.remaining(),
-            tightest.delay(),
-            tightest.reset / tightest.algorithm.hz,
-            violated,
-        )
+        tightest = rows[0]
+        if len(rows) > 1:
+            tightest = max(rows, key=_Answer.delay) if violated else min(rows, key=_Answer.remaining)
+        reset_after = tightest.reset / tightest.algorithm.hz
+        decision = (not violated, tightest.limit, tightest.remaining(), tightest.delay(), reset_after, violated)
+        return int(granted), Decision(*decision)
 
 
-@dataclass
-class _Answer:
+class _Answer(NamedTuple):
     limit: Limit
     algorithm: Algorithm
     wait: float

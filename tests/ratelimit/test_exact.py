@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp_ratelimit import Limit, MemoryStore, RateLimiter
+from mcp_ratelimit.memory import ROUND
 
 from tests.ratelimit.model import model_of
 
@@ -32,19 +33,19 @@ class Time:
         return self.now
 
 
-def walk(limit, store, time, steps, seed=0, keys=3):
+def walk(limit, store, time, steps, *, seed=0, keys=3):
     """Drive one limiter and one model a key with the same random requests; every answer must be equal."""
     rng = random.Random(seed)
     limiter = RateLimiter(limit, store=store)
-    table = store.table(limit)
-    algorithm = table.algorithm
+    algorithm = store.table(limit).algorithm
     models = {f"key {i}": model_of(limit, algorithm) for i in range(keys)}
     spacing = limit.period / limit.amount
     for _ in range(steps):
         time.now += rng.choice((0.0, spacing * rng.random(), spacing, limit.period * rng.random(), 1e-6))
         key = rng.choice(list(models))
         cost = rng.choice((1, 1, 1, rng.randint(0, limit.burst)))
-        model, now, hz = models[key], table.now(), algorithm.hz
+        model, hz = models[key], algorithm.hz
+        now = time.now * hz + ROUND - ROUND
         if rng.random() < 0.1:
             limiter.refund(key, cost)
             model.refund(now, cost)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from ._seam import CallContext, Middleware, Refused, as_fastmcp
+from .asgi import limit_asgi
 from .decision import GLOBAL, CostTooLarge, Decision, Key, LimiterStatistics, RateLimited, Refusal
+from .headers import (
+    QuotaPolicy,
+    ServiceLimit,
+    parse_policy,
+    parse_rate_limit,
+    parse_retry_after,
+    rate_limit_fields,
+)
 from .hostfile import HostStore
 from .limit import AlgorithmName, CalendarUnit, Limit
 from .limiter import RateLimiter
@@ -32,6 +41,7 @@ __all__ = [
     "LimiterStatistics",
     "MemoryStore",
     "Middleware",
+    "QuotaPolicy",
     "RateLimitMiddleware",
     "RateLimited",
     "RateLimiter",
@@ -39,10 +49,16 @@ __all__ = [
     "Refusal",
     "Refused",
     "RemoteStatistics",
+    "ServiceLimit",
     "Slot",
     "StoreFailed",
     "StoreRecovered",
     "as_fastmcp",
     "caller_of",
     "charge",
+    "limit_asgi",
+    "parse_policy",
+    "parse_rate_limit",
+    "parse_retry_after",
+    "rate_limit_fields",
 ]

@@ -169,7 +169,7 @@ class HostTable:
         self._number = int.from_bytes(digest, "little") % self._buckets
         self._wait_for_lock()
         at = HEADER_SIZE + self._number * self._bucket
-        # The latest time that any process has seen counts for all, so that clocks which disagree let nothing more pass.
+        # The latest time that any process has seen counts for all, so that a clock which lags lets nothing more pass.
         self._seconds = max(self._clock(), *_TIME.unpack_from(self._map, at))
         _TIME.pack_into(self._map, at, self._seconds)
         self._hashes, self._digest = at + 8, digest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import UserDict
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_middleware import (
     Call,
+    Chain,
     Principal,
     Refused,
     arguments,
@@ -127,6 +129,12 @@ def test_outcome_never_raises(value):
     assert outcome(value) in {"ok", "tool_error", "input_required", "protocol_error"}
 
 
+def test_a_property_that_raises_is_no_fact():
+    """FastMCP's raise outside of a request."""
+    for accessor, empty in ACCESSORS.items():
+        assert accessor(Hostile()) == empty, accessor
+
+
 def test_accessors_of_an_empty_context_are_empty():
     """The edge that every seam reaches: initialize without params."""
     for accessor, empty in ACCESSORS.items():
@@ -200,6 +208,25 @@ def test_http_facts_are_found_at_every_seam(shape):
     assert headers(ctx) == {"mcp-session-id": "s1"}
     assert session_id(ctx) == "s1"
     assert principal(ctx) == Principal("app", "https://id", "ann", ("read",))
+
+
+class MappingRequest(UserDict):
+    """Starlette's Request is a mapping too, of its scope: its headers are an attribute, not an item."""
+
+    @property
+    def headers(self):
+        return {"mcp-session-id": "s1"}
+
+    @property
+    def scope(self):
+        return self.data
+
+
+def test_a_request_that_is_a_mapping_is_read_by_its_attributes():
+    """Or nobody who comes over HTTP would be anybody."""
+    request = MappingRequest({"user": SimpleNamespace(access_token=TOKEN), "headers": []})
+    ctx = SimpleNamespace(method="tools/call", params=None, request=request)
+    assert (session_id(ctx), principal(ctx).subject) == ("s1", "ann")
 
 
 def test_request_id_is_the_wire_id():
@@ -451,6 +478,7 @@ async def test_as_fastmcp_delegates_by_both_spellings(monkeypatch):
     async def end(ctx):
         return ctx
 
+    assert await Chain(tag).as_fastmcp()("ctx", end) == ("tagged", "ctx")
     adapter = as_fastmcp(tag)
     assert isinstance(adapter, package.Middleware)
     assert adapter.__doc__ == "Tag it."

@@ -189,7 +189,9 @@ def _is_refusal(value: Any) -> bool:
 def _retry_after(data: Any) -> int | None:
     fields: Mapping[str, Any] = cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else {}
     seconds = fields.get("retry_after", fields.get("retryAfter"))
-    return max(0, math.ceil(seconds)) if isinstance(seconds, (int, float)) else None
+    if not isinstance(seconds, (int, float)) or not -math.inf < seconds < math.inf:
+        return None
+    return max(0, math.ceil(seconds))
 
 
 def _wire(result: Any) -> Any:

@@ -1,0 +1,180 @@
+"""install() on a table of handlers like the 1.x SDK's; the real SDK is in tests/seams."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import ClassVar
+
+import pytest
+from mcp_middleware import Call, Chain, arguments, install, with_arguments
+
+
+class Message:
+    """A request model, as far as install reads it."""
+
+    model_fields: ClassVar = {"method": SimpleNamespace(default="tools/call")}
+
+    def __init__(self, params=None):
+        self.params = None if params is None else SimpleNamespace(model_dump=lambda **how: params)
+
+    @classmethod
+    def model_validate(cls, message):
+        return cls(message["params"])
+
+
+class Result:
+    """A result model."""
+
+    def model_dump(self):
+        raise AssertionError("only its presence counts")
+
+
+@pytest.fixture(autouse=True)
+def sdk(monkeypatch):
+    """The two modules of the SDK that are looked up."""
+    lowlevel = ModuleType("mcp.server.lowlevel.server")
+    lowlevel.current = None
+    lowlevel.request_ctx = SimpleNamespace(get=lambda default: lowlevel.current)
+    types = ModuleType("mcp.types")
+    types.EmptyResult = SimpleNamespace(model_validate=dict)
+    types.ServerResult = lambda root: ("ServerResult", root)
+    for module in (lowlevel, types):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return lowlevel
+
+
+seen: list[Call] = []
+
+
+async def spy(ctx, call_next):
+    seen.append(ctx)
+    return await call_next(ctx)
+
+
+async def rewrite(ctx, call_next):
+    return await call_next(with_arguments(ctx, {"a": 2}))
+
+
+class Server:
+    """A lowlevel 1.x server with one handler of each kind, which note what they get."""
+
+    def __init__(self):
+        self.handled = []
+        self.result = Result()
+        self.request_handlers = {Message: self.handle}
+        self.notification_handlers = {Message: self.handle}
+
+    async def handle(self, message):
+        self.handled.append(message)
+        return self.result
+
+
+@pytest.fixture
+def server():
+    """A fresh server and an empty log."""
+    seen.clear()
+    return Server()
+
+
+async def test_a_request_runs_through_the_middleware(server, sdk):
+    """With the facts of the request being served."""
+    request = SimpleNamespace(headers={"mcp-session-id": "s1"}, scope={})
+    sdk.current = SimpleNamespace(request_id=7, request=request, session="session")
+    install(server, spy)
+    message = Message({"name": "add", "arguments": {"a": 1}})
+    assert await server.request_handlers[Message](message) is server.result
+    assert server.handled == [message]
+    (ctx,) = seen
+    assert (ctx.method, ctx.request_id, arguments(ctx), ctx.session) == ("tools/call", 7, {"a": 1}, "session")
+    assert ctx.headers == {"mcp-session-id": "s1"}
+    assert not ctx.internal
+
+
+async def test_changed_params_make_a_new_request(server):
+    """The one the client sent is not touched."""
+    install(server, rewrite)
+    message = Message({"name": "add", "arguments": {"a": 1}})
+    await server.request_handlers[Message](message)
+    assert server.handled[0].params.model_dump() == {"name": "add", "arguments": {"a": 2}}
+    assert message.params.model_dump() == {"name": "add", "arguments": {"a": 1}}
+
+
+async def test_the_sdks_own_question_is_internal(server):
+    """It calls a handler with no request at all."""
+    install(server, spy)
+    await server.request_handlers[Message](None)
+    assert server.handled == [None]
+    assert seen[0].internal
+
+
+async def test_notifications_run_through_it_too(server):
+    """They have no result."""
+    install(server, spy)
+    assert await server.notification_handlers[Message](Message()) is None
+    assert (len(server.handled), seen[0].params) == (1, None)
+
+
+async def test_handlers_registered_later_are_caught(server):
+    """Also through the server's own decorators, which write to the table; and the table stays a table."""
+    table = server.request_handlers
+    install(server, spy)
+
+    class Later(Message):
+        pass
+
+    server.request_handlers[Later] = server.handle
+    await server.request_handlers[Later](Message())
+    assert len(seen) == 1
+    assert list(server.request_handlers) == [Message, Later] == list(table)
+    del server.request_handlers[Later]
+    assert len(server.request_handlers) == 1
+
+
+async def test_installing_twice_composes(server):
+    """The first is outermost."""
+    install(server, spy)
+    install(server, Chain(rewrite, spy))
+    await server.request_handlers[Message](Message({"arguments": {"a": 1}}))
+    assert [arguments(ctx)["a"] for ctx in seen] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "sent"), [({"x": 1}, ("ServerResult", {"x": 1})), (None, TypeError), ("text", TypeError)]
+)
+async def test_a_middleware_that_answers_itself_must_return_a_result(server, answer, sent):
+    """Anything else would end the session."""
+
+    async def short(ctx, call_next):
+        return answer
+
+    install(server, short)
+    call = server.request_handlers[Message](Message())
+    if sent is TypeError:
+        with pytest.raises(
+            TypeError, match=r"the middleware of tools/call returned \w+, not a result; forgot to return"
+        ):
+            await call
+    else:
+        assert await call == sent
+
+
+async def test_a_fastmcp_server_is_installed_through_its_lowlevel_server(server):
+    """FastMCP 2, 3 and the 1.x SDK's own."""
+    install(SimpleNamespace(_mcp_server=server), spy)
+    await server.request_handlers[Message](Message())
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("server", "says"),
+    [
+        (SimpleNamespace(add_middleware=None), r"FastMCP 4 has its own chain: server\.add_middleware"),
+        (SimpleNamespace(middleware=[]), r"an mcp 2\.x server has its own chain: server\.middleware\.append"),
+        (None, r"install takes an mcp 1\.x Server or FastMCP, or a FastMCP 2 or 3 server, got None"),
+    ],
+)
+def test_other_servers_are_refused_with_what_to_do(server, says):
+    """The likely slips."""
+    with pytest.raises(TypeError, match=says):
+        install(server, spy)

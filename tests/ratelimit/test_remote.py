@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 
@@ -19,6 +20,10 @@ from mcp_ratelimit import (
     StoreFailed,
     StoreRecovered,
 )
+
+from mcp_ratelimit._known import REMEMBERED, Asked, Known
+from mcp_ratelimit.coalesce import Coalescer
+from mcp_ratelimit.redis import Request
 
 from tests.ratelimit.conftest import Client
 from tests.support.clock import settle
@@ -222,6 +227,24 @@ async def test_middleware_over_a_remote_limiter(limiter_of):
     assert await waiting(Call(), handler) == "done"
 
 
+async def test_what_is_known_is_bounded(limiter_of):
+    """Keys are the callers' invention."""
+    known = Known(1.0)
+    decision = (await limiter_of("1/h").check("key"))._replace(allowed=False)
+    for number in range(REMEMBERED + 5):
+        known.learn(Asked((str(number),), 1, 0.0), 0, decision)
+    assert len(known.refused) == REMEMBERED
+    assert ("0",) not in known.refused
+
+
+async def test_a_share_is_kept_of_a_lease_that_was_lost(limiter_of, slow):
+    """A store that fails in the middle of a lease says nothing about the key."""
+    limiter = limiter_of("9/h", lease=3)
+    slow.broken = OSError()
+    assert await limiter.try_acquire("key")
+    assert limiter.statistics().leased_keys == 0
+
+
 FAILURES = [("local", [True, True, False]), ("open", [True, True, True]), ("closed", [False, False, False])]
 
 
@@ -280,6 +303,79 @@ async def test_a_cost_over_the_share_takes_all_of_it(limiter_of, slow, algorithm
     cost = limiter.limits[0].burst
     assert await limiter.try_acquire("key", cost)
     assert not await limiter.try_acquire("key", 1)
+
+
+class Sent:
+    """A store that answers when it is told to, and remembers what it was asked."""
+
+    def __init__(self):
+        self.batches, self.go = [], anyio.Event()
+
+    async def send(self, requests):
+        self.batches.append([(request.op, request.cost) for request in requests])
+        await self.go.wait()
+        return [(request.cost, None) for request in requests]
+
+
+def one():
+    return Request((Limit("9/h"),), ("key",), 1, 1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_the_turn_to_send_passes_on_when_its_owner_goes(clock):
+    """Somebody has to send for those who still wait, also when asyncio cancels the one who was just told to."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+    await settle()
+    store.go.set()
+    while not coalescer._gathered[0].turn.is_set():
+        await asyncio.sleep(0)
+    second.cancel()
+    assert (await first)[0] == (await third)[0] == 1
+    assert store.batches == [[("take", 1)], [("take", 1)]]
+
+
+async def test_what_nobody_waits_for_is_given_back(clock):
+    """By the one who sent, when nobody else has anything to send."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    gone = anyio.CancelScope()
+
+    async def leave():
+        with gone:
+            await coalescer.ask(one())
+
+    async with anyio.create_task_group() as tasks:
+        for ask in (coalescer.ask, coalescer.ask):
+            tasks.start_soon(ask, one())
+            await settle()
+        tasks.start_soon(leave)
+        await settle()
+        store.go.set()
+        store.go = anyio.Event()
+        await settle()
+        gone.cancel()
+        await settle()
+        store.go.set()
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_who_is_interrupted_by_another_asks_anew(clock):
+    """A task that is cancelled by asyncio itself takes its batch with it; the others in it are not at fault."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+    await settle()
+    store.go.set()
+    store.go = anyio.Event()
+    await settle()
+    second.cancel()
+    await settle()
+    store.go.set()
+    assert (await first)[0] == (await third)[0] == 1
+    assert [len(batch) for batch in store.batches] == [1, 2, 1]
 
 
 def test_cancelled_anywhere_loses_nothing(server):

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from mcp_ratelimit import CostTooLarge, LimiterStatistics, MemoryStore, RateLimited, RateLimiter
 
+from tests.ratelimit.test_exact import ALGORITHMS, limit_of
 from tests.support.clock import settle
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep
@@ -68,6 +69,22 @@ async def test_nobody_passes_those_who_wait(clock):
         assert refused.retry_after == pytest.approx(1.0, abs=1e-5)
         assert limiter.take_up_to("key", 1) == 0
         assert limiter.peek("key", 0).allowed
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_the_line_ahead_counts_with_every_algorithm(clock, algorithm):
+    """What is told to a newcomer is never later than what he then gets."""
+    limiter = RateLimiter(limit_of(algorithm, 2, 10.0, 2), store=MemoryStore(clock=clock, wall_clock=clock))
+    limiter.take_up_to("key", 9)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(limiter.acquire, "key", limiter.limits[0].burst)
+            await settle()
+        promised = limiter.check("key").retry_after
+        assert promised > (0 if algorithm == "gcra" else 5)
+        begin = clock()
+        await limiter.acquire("key")
+        assert clock() - begin >= promised - 1e-3
 
 
 async def test_a_key_that_waits_delays_no_other(clock):
@@ -246,9 +263,9 @@ def test_cancelled_anywhere_leaves_nothing():
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(take)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             tasks.start_soon(victim, take)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             tasks.start_soon(take)
             tasks.start_soon(take)
         return limiter, times, victim
@@ -340,6 +357,16 @@ async def test_throttle_decorates(clock):
     await now()
     with pytest.raises(RateLimited):
         await now()
+
+
+def test_throttle_leaves_hints_that_nobody_can_resolve():
+    """A name that exists for type checkers alone stays the string that it was."""
+
+    @RateLimiter("1/s").throttle("key")
+    async def f(x: Missing) -> None:  # noqa: F821
+        pass
+
+    assert str(inspect.signature(f)) == "(x: 'Missing') -> 'None'"
 
 
 def test_throttle_needs_an_async_function():

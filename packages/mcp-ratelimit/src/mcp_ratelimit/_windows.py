@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +17,7 @@ def ticks(seconds: float) -> tuple[float, float]:
     return ticks, ticks / seconds
 
 
-class Window:
+class Window(ABC):
     """What the algorithms share that count whole units within a window."""
 
     wall = False
@@ -32,8 +33,8 @@ class Window:
         windows, rest = divmod(total - 1, self.capacity)
         return windows * self.window + self.wait(state, now, rest + 1)
 
-    def wait(self, state: Any, now: float, cost: int) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def wait(self, state: Any, now: float, cost: int) -> float: ...
 
     def pack(self, state: Iterable[float]) -> tuple[float, ...]:
         return tuple(state)

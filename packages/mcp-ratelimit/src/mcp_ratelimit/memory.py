@@ -8,7 +8,7 @@ generation that was closed so long ago changes no decision.  Rejected: LRU, whic
 of whoever touches enough other keys; a sweep, which stalls the loop; a timer, which is a task to leak.
 
 A generation is split into dicts of a few thousand keys, so that neither growing nor freeing one takes a millisecond.
-One that outgrows its dicts is closed early, and the next has eight times as many.
+One that outgrows its dicts is closed early, and the next has 64 times as many.
 
 1. No decision depends on what was forgotten.
 2. At most *max_keys* keys of a limit are held; a key in debt never makes place for another.
@@ -34,6 +34,7 @@ __all__ = ["MemoryStore", "MemoryTable"]
 SHARD = 8192
 """Keys in one dict, about: at this size it grows in 0.2 ms and is freed in 0.5 ms."""
 MAX_SHARDS = 4096
+GROWTH = 64
 _UNLOCKED = nullcontext(None)
 ROUND = 1.5 * 2**52
 """Added and taken away again, this rounds a float below 2**51 to a whole number, faster than any function could."""
@@ -209,7 +210,9 @@ class MemoryTable:
     def _close(self, last_write: float) -> None:
         if keys := sum(map(len, self.shards)):
             self._closed.append(_Generation(self.shards, last_write + self.algorithm.lifetime))
-        self._open(min(MAX_SHARDS, 1 << (2 * keys // SHARD).bit_length()))
+        # One more key than fits into the dicts as they are is a crowd on its way: make room for all of it at once.
+        grown = len(self.shards) * GROWTH if keys > SHARD * len(self.shards) else 1 << (keys // SHARD).bit_length()
+        self._open(min(MAX_SHARDS, grown))
 
     def _open(self, shards: int) -> None:
         self.shards: list[dict[Any, Any]] = [{} for _ in range(shards)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -34,15 +35,16 @@ class Slot:
         )
 
 
-class Acquiring:
+class Acquiring(ABC):
     """What every limiter offers on top of its own ``acquire``."""
 
+    @abstractmethod
     async def acquire(self, key: Key, cost: int = 1, *, timeout: float | None = None) -> Decision:
         """Wait until *cost* has been charged."""
-        raise NotImplementedError
+        ...
 
-    async def _give_back(self, key: Key, cost: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _give_back(self, key: Key, cost: int) -> None: ...
 
     @asynccontextmanager
     async def slot(

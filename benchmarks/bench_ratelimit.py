@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["limits==5.8.0", "throttled-py==3.5.0", "pyrate-limiter==4.5.1", "aiolimiter==1.3.0", "fastmcp>=4,<5", "redis"]
+# dependencies = ["limits>=5.8", "throttled-py>=3.5", "pyrate-limiter>=4.5", "aiolimiter>=1.3", "fastmcp>=4,<5"]
 # ///
 """What a decision costs, beside the limiters that people use; and what a million keys cost.
 

@@ -1,4 +1,4 @@
-"""A worker that asks as often as it can: `python -m tests.ratelimit.hammer '{"host": …}'` prints when it was let through."""
+"""A worker that asks as often as it can, and prints when it was let through: `python -m tests.ratelimit.hammer JOB`."""
 
 from __future__ import annotations
 
@@ -49,14 +49,15 @@ async def main():
     time.time = lambda: wall() + job["skew"]
     ask = (on_host if "host" in job else on_redis)(job, limit)
     passed, asked = [], 0
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     sys.stdin.readline()
     end = monotonic() + job["seconds"]
     while (before := monotonic()) < end:
         asked += 1
         if await ask():
             passed.append((before, monotonic()))
-    print(json.dumps({"passed": passed, "asked": asked}))
+    sys.stdout.write(json.dumps({"passed": passed, "asked": asked}))
 
 
 anyio.run(main)

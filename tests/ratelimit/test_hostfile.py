@@ -182,7 +182,7 @@ def test_a_killed_holder_blocks_nobody(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("algorithm", "most"), [("gcra", 200), ("sliding_log", 100)])
 def test_four_processes_never_pass_the_bound(tmp_path, algorithm, most):
-    """Invariant 1, with real processes on a real file; wall clocks may differ, the kernel's monotonic one is the same."""
+    """Invariant 1, with real processes on a real file; wall clocks may differ, the monotonic one is the kernel's."""
     job = {"host": str(tmp_path), "amount": 100, "period": 0.5, "algorithm": algorithm, "seconds": 1.2}
     passed = hammer(job, (0, 1, 1, 2))
     assert 0 < worst(passed, 0.5) <= most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from dataclasses import dataclass, field
@@ -57,11 +58,9 @@ async def passes(limits, *calls):
     """How many of *calls* pass."""
     passed = 0
     for call in calls:
-        try:
+        with contextlib.suppress(Refused):
             await limits(call, answer)
             passed += 1
-        except Refused as refusal:
-            assert refusal.code == -31029
     return passed
 
 

@@ -6,7 +6,6 @@ import math
 import random
 import time
 
-
 import pytest
 from mcp_ratelimit import Limit, RedisStore
 from mcp_ratelimit.redis import Request
@@ -22,7 +21,7 @@ def take(limit, key, cost, most=None):
 
 
 async def steps(limit, client, count):
-    """Drive the script and the model with the same requests, many in a round trip, at the times that the server read."""
+    """Drive the script and the model with the same requests, many a round trip, at the times that the server read."""
     rng = random.Random(limit.amount)
     store = RedisStore(client)
     algorithm = store.algorithm(limit)
@@ -34,7 +33,7 @@ async def steps(limit, client, count):
             most = rng.choice((cost, cost, 0, limit.burst)) if op == "take" else 0
             requests.append(Request((limit,), (rng.choice(list(models)),), cost, most, op))
         if rng.random() < 0.5:
-            time.sleep(rng.random() * 2 * min(0.002, limit.period / limit.amount))
+            time.sleep(rng.random() * 2 * min(0.002, limit.period / limit.amount))  # noqa: ASYNC251  # real time
         seconds, *answers = await store.run(requests, time.time())
         whole, fraction = map(float, seconds.split())
         now = float(math.floor(whole * algorithm.hz + fraction * algorithm.hz / 1_000_000))
@@ -58,10 +57,10 @@ async def steps(limit, client, count):
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize(("amount", "period", "burst"), [(40, 0.05, 5), (7, 0.02, None)])
-async def test_every_answer_equals_that_of_the_model(client, anyio_backend, algorithm, amount, period, burst):
+@pytest.mark.parametrize("figures", [(40, 0.05, 5), (7, 0.02, None)])
+async def test_every_answer_equals_that_of_the_model(client, anyio_backend, algorithm, figures):
     """The algorithms once more in another language; only a real server can say that they are the same."""
-    await steps(limit_of(algorithm, amount, period, burst), client, STEPS // 2)
+    await steps(limit_of(algorithm, *figures), client, STEPS // 2)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
@@ -70,7 +69,7 @@ async def test_calendar_by_the_servers_clock(client, anyio_backend):
     limit = Limit("40/month", algorithm="fixed_window", timezone="Europe/Paris")
     await steps(limit, client, 400)
     store = RedisStore(client, prefix="skewed")
-    start, end = store.algorithm(limit).bounds(time.time() * 1e6)
+    _, end = store.algorithm(limit).bounds(time.time() * 1e6)
     client.sent = 0
     assert len(await store.run([take(limit, "key", 1)], time.time() - 366 * 86400)) == 1
     real, time.time = time.time, lambda: 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .decision import Decision
 from .headers import rate_limit_fields
@@ -31,7 +31,7 @@ def limit_asgi(app: T, limiter: Any, key: Callable[[Any], str]) -> T:
     """
     if not callable(app) or not hasattr(limiter, "check") or not callable(key):
         raise TypeError(f"limit_asgi needs an ASGI app, a limiter and a function, got {app!r}, {limiter!r} and {key!r}")
-    inner: Callable[..., Awaitable[None]] = app
+    inner = cast("Callable[..., Awaitable[None]]", app)
 
     async def limited(scope: Any, receive: Any, send: Callable[[Message], Awaitable[None]]) -> None:
         if scope["type"] != "http":

@@ -24,7 +24,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -102,7 +102,7 @@ class HostStore:
         return table
 
     @contextmanager
-    def locked(self, tables: Sequence[HostTable], keys: tuple[str, ...]) -> Iterator[None]:
+    def locked(self, tables: Sequence[HostTable], keys: tuple[str, ...]) -> Generator[None, None, None]:
         """Hold the locks of all buckets that a decision reads; the same order everywhere, so nobody waits in a ring."""
         order = sorted(zip(tables, keys, strict=True), key=lambda pair: pair[0].path)
         held: list[HostTable] = []

@@ -79,13 +79,13 @@ class Lines:
         self,
         names: Sequence[LineName],
         cost: int,
-        timeout: float,  # noqa: ASYNC109
+        patience: float,
         refused: Decision,
         attempt: Callable[[], Awaitable[Decision]],
     ) -> Decision:
         """Wait until *attempt* succeeds, as the first in those of the lines *names* whose limits refuse.
 
-        Raises RateLimited with the latest refusal as soon as that says that it will take more than *timeout* seconds,
+        Raises RateLimited with the latest refusal as soon as that says that it will take more than *patience* seconds,
         or there are too many waiters, or they are over.
         """
         if self.waiting >= self._max_waiters:
@@ -93,22 +93,36 @@ class Lines:
         waiter = _Waiter(next(self._tickets), cost)
         self.waiting += 1
         try:
-            deadline = anyio.current_time() + timeout
-            with anyio.CancelScope(deadline=deadline):
-                while anyio.current_time() + refused.retry_after <= deadline:
-                    self._join(waiter, [name for name in names if name[0] in refused.violated])
-                    if self._is_first(waiter):
-                        with anyio.move_on_after(refused.retry_after):
-                            await waiter.woken()
-                    while not self._is_first(waiter):
-                        await waiter.woken()
-                    refused = await attempt()
-                    if refused.allowed:
-                        return refused
-            raise RateLimited(refused)
+            return await self._served(waiter, names, patience, refused, attempt)
         finally:
             self.waiting -= 1
             self._leave(waiter)
+
+    async def _served(
+        self,
+        waiter: _Waiter,
+        names: Sequence[LineName],
+        patience: float,
+        refused: Decision,
+        attempt: Callable[[], Awaitable[Decision]],
+    ) -> Decision:
+        deadline = anyio.current_time() + patience
+        with anyio.CancelScope(deadline=deadline):
+            while anyio.current_time() + refused.retry_after <= deadline:
+                self._join(waiter, [name for name in names if name[0] in refused.violated])
+                await self._turn_of(waiter, refused.retry_after)
+                refused = await attempt()
+                if refused.allowed:
+                    return refused
+        raise RateLimited(refused)
+
+    async def _turn_of(self, waiter: _Waiter, delay: float) -> None:
+        """Wait until *waiter* is first in all of its lines; if it is already, sleep until there should be room."""
+        if self._is_first(waiter):
+            with anyio.move_on_after(delay):
+                await waiter.woken()
+        while not self._is_first(waiter):
+            await waiter.woken()
 
     def _is_first(self, waiter: _Waiter) -> bool:
         return all(self._lines[name].members[0] is waiter for name in waiter.lines)

@@ -295,7 +295,8 @@ class AsyncRateLimiter(Acquiring):
     def _without_store(self, request: Request) -> tuple[int, Decision]:
         if self._policy == "local":
             return self._locally(request)
-        limit, names = request.limits[0], tuple(limit.name for limit in request.limits)
+        names = tuple(limit.name for limit in self._limits)
+        limit = self._limits[0]
         if self._policy == "open":
             return request.most, Decision(True, limit, limit.burst, 0.0, 0.0)
         return 0, Decision(False, limit, 0, max(0.001, self._next_try - self._clock()), 0.0, names)

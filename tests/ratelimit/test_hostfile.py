@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mcp_ratelimit import Limit, RateLimiter, hostfile
+from mcp_ratelimit import Limit, RateLimiter, _hosttable
 from mcp_ratelimit.hostfile import HostStore
 
 from tests.ratelimit.test_exact import ALGORITHMS, FUZZ, Time, limit_of, walk
@@ -51,6 +52,19 @@ def test_two_processes_see_one_state(store_of):
     one.reset("stranger")
     assert other.take_up_to(("ann", "all"), 9) == 3
     assert one.statistics().keys == 1
+
+
+def test_the_short_way_decides_as_the_long_one(store_of):
+    """try_acquire takes it, check does not; on one file they must agree."""
+    rng = random.Random(4)
+    stores = store_of(), HostStore(store_of().folder / "other", keys=64, clock=store_of.time)
+    quick, long = (RateLimiter("5/s burst 3", store=store) for store in stores)
+    for _ in range(2000):
+        store_of.time.now += rng.choice((0.0, 0.05, 0.2, 2.5))
+        key = rng.choice("ab")
+        assert quick.try_acquire(key) is long.check(key).allowed
+        assert quick.peek(key) == long.peek(key)
+    stores[1].close()
 
 
 def test_a_clock_that_lags_lets_nothing_more_pass(store_of):
@@ -133,7 +147,7 @@ def test_foreign_and_other_files_are_refused(tmp_path, store_of):
 def test_a_file_of_an_earlier_boot_is_empty(store_of, monkeypatch):
     """The clock began anew, and what it said before means nothing."""
     assert RateLimiter("1/h", store=store_of()).try_acquire("key")
-    monkeypatch.setattr(hostfile, "_boot", lambda: b"another boot 123")
+    monkeypatch.setattr(_hosttable, "_boot", lambda: b"another boot 123")
     assert RateLimiter("1/h", store=store_of()).try_acquire("key")
     assert not RateLimiter("1/h", store=store_of()).try_acquire("key")
 
@@ -141,7 +155,7 @@ def test_a_file_of_an_earlier_boot_is_empty(store_of, monkeypatch):
 def test_systems_that_do_not_tell_their_boot(monkeypatch):
     """There, a folder that a start empties is the user's part."""
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError))
-    assert hostfile._boot() == bytes(16)
+    assert _hosttable._boot() == bytes(16)
 
 
 HOLDER = """
@@ -158,7 +172,7 @@ with store.locked(limiter._tables, ("key",)):
 
 def test_a_killed_holder_blocks_nobody(tmp_path, monkeypatch):
     """The kernel frees the lock of whoever dies; of one that merely sleeps, not, and that is an error and no hang."""
-    monkeypatch.setattr(hostfile, "PATIENCE", 0.1)
+    monkeypatch.setattr(_hosttable, "PATIENCE", 0.1)
     environment = {"PYTHONPATH": ":".join(sys.path)}
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ._core import Store, decide
+from ._hosttable import HostTable
 from ._quick import charge_all, quick_tables
 from .decision import (
     CostTooLarge,
@@ -74,6 +75,7 @@ class RateLimiter(Acquiring):
         self._tables = [self._store.table(limit) for limit in parsed]
         self._several = quick_tables(self._tables)
         self._one = self._several[0] if len(self._several) == 1 else None
+        self._host = self._tables[0] if len(parsed) == 1 and isinstance(self._tables[0], HostTable) else None
         self._lines = Lines(max_waiters)
         self._on_event = on_event
 
@@ -212,8 +214,14 @@ class RateLimiter(Acquiring):
 
     def _try(self, key: Key, cost: int) -> bool:
         keys = key if isinstance(key, tuple) else (key,) * len(self._tables)
-        usual = cost is ONE and not self._lines.waiting and len(keys) == len(self._several)
-        return (usual and charge_all(self._several, keys)) or self._check(key, cost).allowed
+        usual = cost is ONE and not self._lines.waiting
+        if usual and self._host is not None:
+            usual = self._host.charge_one(*self._checked(key, cost))
+        elif usual and len(keys) == len(self._several):
+            usual = charge_all(self._several, keys)
+        else:
+            usual = False
+        return usual or self._check(key, cost).allowed
 
     def _check(self, key: Key, cost: int) -> Decision:
         decision = self._decide(self._checked(key, cost), cost, charge=True)

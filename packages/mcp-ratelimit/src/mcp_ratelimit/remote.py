@@ -288,7 +288,7 @@ class AsyncRateLimiter(Acquiring):
 
     def _keep_warm(self, keys: tuple[str, ...], granted: int) -> None:
         if granted == 1:  # the usual case, and the limiter's fast one
-            self._local.try_acquire(keys if len(keys) > 1 else keys[0])
+            self._local.try_acquire(keys[0] if len(keys) == 1 else keys)
         else:
             self._local.take_up_to(keys, granted)
 

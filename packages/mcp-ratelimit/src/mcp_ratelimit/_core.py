@@ -59,7 +59,7 @@ def decide(
     """Decide about *cost* under each of *keys*, after the cost that waits *ahead* in the lines of some tables."""
     with store.locked(tables, keys):
         rows = [_Row(tables[i], keys[i], cost, ahead.get(i, 0)) for i in range(len(tables))]
-        violated = tuple(row.table.limit.name for row in rows if row.wait > 0)
+        violated = [row.table.limit.name for row in rows if row.wait > 0]
         if charge and cost and not violated:
             for row in rows:
                 row.charge(cost)
@@ -70,7 +70,7 @@ def decide(
         tightest.remaining(),
         tightest.delay(),
         tightest.reset_after(),
-        violated,
+        tuple(violated),
     )
 
 

@@ -44,19 +44,20 @@ class Known:
     A refusal holds exactly: without a refund a key cannot have room earlier than it was told.
     """
 
-    def __init__(self, ttl: float) -> None:
+    def __init__(self, lease: int, ttl: float) -> None:
         self.refused: OrderedDict[Keys, _Refused] = OrderedDict()
-        self.leased: OrderedDict[Keys, _Leased] = OrderedDict()
+        self.leased: OrderedDict[Keys, list[_Leased]] = OrderedDict()
+        self._low = lease // 2
         self._ttl = ttl
 
-    def decide(self, keys: Keys, cost: int, now: float) -> Decision | None:
-        """Return the decision if it is known, and spend the lease."""
-        lease = self.leased.get(keys)
-        if lease is not None and lease.until <= now:
-            del self.leased[keys]
-        elif lease is not None and lease.tokens >= cost:
-            lease.tokens -= cost
-            return lease.decision
+    def decide(self, keys: Keys, cost: int, now: float, *, renewing: bool) -> Decision | None:
+        """Return the decision if it is known, and spend the lease; None sends one of many to renew it in time."""
+        if leases := self.leased.get(keys):
+            while leases and (leases[0].until <= now or not leases[0].tokens):
+                del leases[0]
+            if leases and leases[0].tokens >= cost and (renewing or len(leases) > 1 or leases[0].tokens > self._low):
+                leases[0].tokens -= cost
+                return leases[0].decision
         refused = self.refused.get(keys)
         if refused is not None and refused.until <= now:
             del self.refused[keys]
@@ -65,17 +66,13 @@ class Known:
         return None
 
     def learn(self, asked: Asked, granted: int, decision: Decision) -> None:
-        """Note what the store said.
-
-        A lease is added to what is left of the one before, and both end when that would have ended.
-        """
+        """Note what the store said."""
         keys, cost, since = asked
         if not decision.allowed:
             _note(self.refused, keys, _Refused(cost, since + decision.retry_after, decision))
         elif granted > cost:
-            left = self.leased.get(keys)
-            tokens, until = (left.tokens, left.until) if left is not None and left.tokens else (0, since + self._ttl)
-            _note(self.leased, keys, _Leased(tokens + granted - cost, until, decision))
+            lease = _Leased(granted - cost, since + self._ttl, decision)
+            _note(self.leased, keys, [*self.leased.get(keys, ()), lease])
 
     def forget(self, keys: Keys) -> None:
         """Forget that *keys* are out, because something was given back."""

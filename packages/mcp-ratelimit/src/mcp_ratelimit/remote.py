@@ -35,7 +35,7 @@ from ._known import Asked, Known
 from .coalesce import Coalescer, Unanswered
 from .decision import CostTooLarge, Decision, Key, RateLimited, Refusal, checked_key, checked_timeout
 from .limit import Limit, parse_limits, whole
-from .limiter import RateLimiter
+from .limiter import ONE, RateLimiter
 from .lines import Lines
 from .redis import RedisStore, Request
 from .slots import Acquiring
@@ -126,7 +126,7 @@ class AsyncRateLimiter(Acquiring):
         self._coalescer = Coalescer(store, budget)
         self._policy = on_store_error
         self._local = RateLimiter(*(_share(limit, workers) for limit in self._limits))
-        self._known = Known(self._lease_ttl)
+        self._known = Known(self._lease, self._lease_ttl)
         self._lines = Lines(max_waiters)
         self._on_event = on_event
         self._clock = clock
@@ -148,9 +148,11 @@ class AsyncRateLimiter(Acquiring):
 
         Raises CostTooLarge if *cost* can never pass, TypeError or ValueError for what is no cost or no key.
         """
-        keys = self._checked(key, cost)
-        known = self._known.decide(keys, cost, self._clock()) if cost and not self._lines.waiting else None
-        decision = await self._decide(keys, cost) if known is None else known
+        known = None
+        if cost is ONE and isinstance(key, str) and key < "~" and not self._lines.waiting:
+            keys = (key,) * len(self._limits)  # what is known was checked before: 1 us instead of 4
+            known = self._known.decide(keys, cost, self._clock(), renewing=keys in self._leasing)
+        decision = await self._decide(self._checked(key, cost), cost) if known is None else known
         if not decision.allowed:
             self._tell(Refusal(key, cost, decision))
         return decision
@@ -194,7 +196,7 @@ class AsyncRateLimiter(Acquiring):
         self._local.set_limit(_share(changed, self._workers), name=name)
         old = self._limits[0].name if name is None else name
         self._limits = tuple(changed.renamed(old) if each.name == old else each for each in self._limits)
-        self._known = Known(self._lease_ttl)
+        self._known = Known(self._lease, self._lease_ttl)
         self._lines.wake()
 
     async def acquire(self, key: Key, cost: int = 1, *, timeout: float | None = None) -> Decision:  # noqa: ASYNC109
@@ -217,7 +219,10 @@ class AsyncRateLimiter(Acquiring):
     def statistics(self) -> RemoteStatistics:
         """Return what the limiter holds now."""
         return RemoteStatistics(
-            self._lines.waiting, self._failed_at is None, len(self._known.refused), len(self._known.leased)
+            self._lines.waiting,
+            self._failed_at is None,
+            len(self._known.refused),
+            sum(map(bool, self._known.leased.values())),
         )
 
     async def _give_back(self, key: Key, cost: int) -> None:
@@ -248,7 +253,7 @@ class AsyncRateLimiter(Acquiring):
     async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
         while True:
             now = self._clock()
-            known = self._known.decide(keys, cost, now) if cost else None
+            known = self._known.decide(keys, cost, now, renewing=keys in self._leasing) if cost else None
             if known is not None:
                 return known
             arrival = self._leasing.get(keys) if cost else None

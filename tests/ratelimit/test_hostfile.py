@@ -181,7 +181,7 @@ def test_a_killed_holder_blocks_nobody(tmp_path, monkeypatch):
         assert holder.stdout.readline() == "held\n"
         store = HostStore(tmp_path, keys=64)
         limiter = RateLimiter("2/h", store=store)
-        with pytest.raises(TimeoutError, match="another process has held a lock"):
+        with pytest.raises(TimeoutError, match="another process has held the lock of a limit"):
             limiter.try_acquire("key")
         holder.send_signal(signal.SIGKILL)
         holder.wait()

@@ -19,9 +19,9 @@ Invariants, each a property in ``tests/ratelimit``:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ._core import Store, decide
-from ._hosttable import HostTable
 from ._quick import charge_all, quick_tables
 from .decision import (
     CostTooLarge,
@@ -75,7 +75,8 @@ class RateLimiter(Acquiring):
         self._tables = [self._store.table(limit) for limit in parsed]
         self._several = quick_tables(self._tables)
         self._one = self._several[0] if len(self._several) == 1 else None
-        self._host = self._tables[0] if len(parsed) == 1 and isinstance(self._tables[0], HostTable) else None
+        alone: Any = self._tables[0] if len(parsed) == 1 else None
+        self._host = alone if hasattr(alone, "charge_one") else None
         self._lines = Lines(max_waiters)
         self._on_event = on_event
 

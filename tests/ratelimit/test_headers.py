@@ -112,10 +112,10 @@ def test_retry_after(field, expected):
 
 def test_a_hostile_field_costs_no_time():
     """Regular expressions that backtrack would."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     parse_rate_limit('"a"' + ";x=" * 2700)
     parse_rate_limit('"' + "\\" * 8000)
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
 
 
 async def app(scope, receive, send):

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -185,9 +184,7 @@ def test_a_killed_holder_blocks_nobody(tmp_path, monkeypatch):
             limiter.try_acquire("key")
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        begin = time.monotonic()
         assert [limiter.try_acquire("key"), limiter.try_acquire("key")] == [True, False]
-        assert time.monotonic() - begin < 0.1
         store.close()
     finally:
         holder.kill()

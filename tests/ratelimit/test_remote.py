@@ -370,6 +370,23 @@ async def test_what_nobody_waits_for_is_given_back(clock):
     assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
 
 
+async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
+    """Each trying for himself would add up the budgets."""
+    limiter = limiter_of("4/h", budget=0.02)
+    slow.latency = 3600
+    passed = []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    begin = clock()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(ask)
+    assert sorted(passed) == [False, False, True, True, True, True]
+    assert clock() - begin == pytest.approx(0.02)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock):
     """asyncio may cancel a task that has been answered and has not run since."""

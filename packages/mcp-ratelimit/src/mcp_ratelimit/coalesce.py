@@ -114,6 +114,7 @@ class Coalescer:
                 answers = await self._store.send([asker.request for asker in batch])
         except Exception as error:  # noqa: BLE001  # whatever the client raises, the store has not answered
             failure = type(error).__name__
+            batch, self._gathered = batch + self._gathered, []  # who asks a store that is gone need not try for himself
         finally:
             for place, asker in enumerate(batch):
                 asker.answer, asker.failure = (answers[place], None) if answers else (None, failure)

@@ -16,7 +16,7 @@ Invariants, each tested against a real server:
 2. Without leases, an answer is what the script decides (see ``redis``).
 3. With leases, at most burst + rate x (W + lease_ttl) passes in any window of W seconds, over any number of processes:
    what is spent in a window was charged in it or less than lease_ttl before.
-4. A call waits for a store that does not answer no longer than *budget*; while it is known not to answer, not at all.
+4. A round trip takes no longer than *budget*; while the store is known not to answer, there is none.
 5. A cancelled call loses nothing that it was granted, and leaves nothing behind.
 """
 
@@ -83,7 +83,7 @@ class AsyncRateLimiter(Acquiring):
         on_store_error: What decides while the store does not answer: ``"local"``, limits of this process at its share,
             kept warm while all is well; ``"open"``, nothing, all passes; ``"closed"`` refuses all.
         workers: How many processes share the limits, for the share of one.
-        budget: Seconds that the store may take to answer.
+        budget: Seconds that one round trip may take.
         lease: Tokens to take at once for a key, to be spent without asking; 0 for none.  What is not spent within
             *lease_ttl* seconds is lost, and the bound of invariant 3 is a little wider.
         max_waiters: How many calls of ``acquire`` may wait at once; None for any number.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, time, timedelta
+from datetime import datetime, time, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 from ._windows import Window
@@ -27,7 +27,8 @@ class FixedWindow(Window):
         self.window = round(limit.period * self.hz)
         self.lifetime = self.window + 86400 * self.hz  # no change of the clocks lengthens a window by more than a day
         self._calendar = limit.calendar
-        self._zone = ZoneInfo(limit.timezone)
+        # Not ZoneInfo for all: there may be no database of zones, which UTC needs none of.
+        self._zone: tzinfo = timezone.utc if limit.timezone == "UTC" else ZoneInfo(limit.timezone)
         self._current = (0.0, 0.0)
 
     def bounds(self, now: float) -> tuple[float, float]:
@@ -70,7 +71,7 @@ class FixedWindow(Window):
         return self.wait(state, now, min(total, self.capacity))
 
 
-def _calendar_window(when: float, unit: str, zone: ZoneInfo) -> tuple[float, float]:
+def _calendar_window(when: float, unit: str, zone: tzinfo) -> tuple[float, float]:
     day = datetime.fromtimestamp(when, zone).date()
     if unit == "day":
         first, after = day, day + timedelta(1)

@@ -35,7 +35,6 @@ class Algorithm(Protocol):
     hz: float
     capacity: int
     lifetime: float
-    wall: bool
     width: int
 
     def wait(self, state: Any, now: float, cost: int) -> float: ...
@@ -72,13 +71,12 @@ class Gcra:
     ``strict_gcra`` is the same with the rate lowered to (amount - burst) a period, hence at most *amount* in one.
     """
 
-    __slots__ = ("capacity", "hz", "interval", "lifetime", "tolerance", "wall", "width")
+    __slots__ = ("capacity", "hz", "interval", "lifetime", "tolerance", "width")
 
     def __init__(self, interval: float, burst: int) -> None:
         self.interval, self.hz = ticks(interval)
         self.capacity = burst
         self.tolerance = self.lifetime = burst * self.interval
-        self.wall = False
         self.width = 1
 
     def wait(self, state: float | None, now: float, cost: int) -> float:

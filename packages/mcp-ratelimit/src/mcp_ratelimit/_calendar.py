@@ -19,8 +19,6 @@ class FixedWindow(Window):
     The state is the start of a window and its count.
     """
 
-    wall = True
-
     def __init__(self, limit: Limit) -> None:
         super().__init__(limit.amount, limit.period, width=2)
         self.hz = 1e6

@@ -38,8 +38,8 @@ class HostTable:
     def __init__(
         self, path: Path, limit: Limit, buckets: int, clock: Callable[[], float], fcntl: Any, *, deny: bool
     ) -> None:
-        self.path = path
-        self.limit = limit
+        self.path: Path = path
+        self.limit: Limit = limit
         self.algorithm: Algorithm = algorithm_for(limit)
         self._clock = clock
         self._fcntl = fcntl

@@ -20,8 +20,6 @@ def ticks(seconds: float) -> tuple[float, float]:
 class Window(ABC):
     """What the algorithms share that count whole units within a window."""
 
-    wall = False
-
     def __init__(self, amount: int, period: float, width: int) -> None:
         self.window, self.hz = ticks(period)
         self.capacity = amount

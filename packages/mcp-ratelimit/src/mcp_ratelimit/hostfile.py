@@ -49,7 +49,7 @@ class HostStore:
     Raises ModuleNotFoundError on Windows, which has no such locks.
     """
 
-    mark = "~"
+    mark: str = "~"
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class HostStore:
     ) -> None:
         if on_full not in ("overflow", "deny"):
             raise ValueError(f"HostStore needs on_full to be 'overflow' or 'deny', got {on_full!r}")
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self._buckets = -(-whole("HostStore", "keys", keys) // WAYS)
         self._deny = on_full == "deny"
         self._clocks = clock, wall_clock

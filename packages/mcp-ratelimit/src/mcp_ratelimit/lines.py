@@ -61,7 +61,7 @@ class Lines:
     """The lines of one limiter; *max_waiters* is how many callers may wait in all of them together."""
 
     def __init__(self, max_waiters: int | None) -> None:
-        self.waiting = 0
+        self.waiting: int = 0
         self._max_waiters = math.inf if max_waiters is None else max_waiters
         self._tickets = itertools.count()
         self._lines: dict[LineName, _Line] = {}

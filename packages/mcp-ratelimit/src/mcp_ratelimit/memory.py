@@ -72,7 +72,7 @@ class MemoryStore:
         self._clock = clock
         self._wall_clock = wall_clock
         self._tables: dict[str, MemoryTable] = {}
-        self.mark = f"~{token_hex(8)}"  # secret, since a caller who knew it could name another's hash
+        self.mark: str = f"~{token_hex(8)}"  # secret, since a caller who knew it could name another's hash
 
     def table(self, limit: Limit) -> MemoryTable:
         """Return the states of all keys under *limit*; ValueError if another limit has its name."""
@@ -110,6 +110,11 @@ class _Generation:
 
 class MemoryTable:
     """The states of the keys of one limit."""
+
+    last: float
+    due: float
+    hz: float
+    mask: int
 
     def __init__(self, limit: Limit, clock: Callable[[], float], max_keys: int, overflow: str | None) -> None:
         self._adopt(limit)

@@ -49,7 +49,7 @@ class RedisStore:
         prefix: What all keys begin with; also their hash tag.  Stores with one prefix share limits of the same name.
     """
 
-    mark = "~"
+    mark: str = "~"
 
     def __init__(self, client: Any, *, prefix: str = "ratelimit") -> None:
         if not prefix or not set("{}").isdisjoint(str(prefix)) or str(prefix) != prefix:

@@ -28,6 +28,11 @@ ROWS: dict[str, Callable[[], Any]] = {
         anonymous=mcp_rbac.Subject(roles=["all"]),
     ),
     "retry": lambda: RetryMiddleware(Retry(on=ConnectionError)),
+from mcp_ratelimit import RateLimitMiddleware
+
+ROWS: dict[str, Callable[[], Any]] = {
+    "chain": mm.Chain,
+    "ratelimit": lambda: RateLimitMiddleware("600/min", tools={"add": "300/min"}, overall="6000/min", post_charge=True),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

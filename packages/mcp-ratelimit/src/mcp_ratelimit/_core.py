@@ -1,0 +1,106 @@
+"""One decision over several limits: read all, decide, then charge all or none.
+
+A store answers without waiting, so nothing comes between; one that is shared by processes locks what is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from ._algorithms import Algorithm
+from .decision import Decision
+from .limit import Limit
+
+__all__ = ["KeysExhausted", "Store", "Table", "decide"]
+
+MARGIN = 0.25
+"""Ticks added to a delay, so that rounding the time of its end cannot make it come too early."""
+
+
+class KeysExhausted(Exception):  # noqa: N818  # never leaves the package: ``decide`` makes a refusal of it
+    """A store takes no further key for *retry_after* seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+class Table(Protocol):
+    """The states of the keys of one limit."""
+
+    @property
+    def limit(self) -> Limit: ...
+    @property
+    def algorithm(self) -> Algorithm: ...
+
+    def __len__(self) -> int: ...
+    def now(self) -> float: ...
+    def place(self, key: str) -> str: ...
+    def read(self, key: str) -> Any: ...
+    def write(self, key: str, state: Any) -> None: ...
+    def change(self, limit: Limit) -> None: ...
+
+
+class Store(Protocol):
+    """Where states are kept that can be read without waiting: this process, or this host."""
+
+    @property
+    def mark(self) -> str: ...
+    def table(self, limit: Limit) -> Table: ...
+    def locked(self, tables: Sequence[Any], keys: tuple[str, ...]) -> AbstractContextManager[object]: ...
+
+
+def decide(
+    store: Store, tables: Sequence[Table], keys: tuple[str, ...], cost: int, ahead: Mapping[int, int], *, charge: bool
+) -> Decision:
+    """Decide about *cost* under each of *keys*, after the cost that waits *ahead* in the lines of some tables."""
+    with store.locked(tables, keys):
+        rows = [_Row(tables[i], keys[i], cost, ahead.get(i, 0)) for i in range(len(tables))]
+        violated = [row.table.limit.name for row in rows if row.wait > 0]
+        if charge and cost and not violated:
+            for row in rows:
+                row.charge(cost)
+    tightest = max(rows, key=_Row.delay) if violated else min(rows, key=_Row.remaining)
+    return Decision(
+        not violated,
+        tightest.table.limit,
+        tightest.remaining(),
+        tightest.delay(),
+        tightest.reset_after(),
+        tuple(violated),
+    )
+
+
+class _Row:
+    """One limit of a decision in the making."""
+
+    __slots__ = ("algorithm", "key", "now", "state", "table", "wait")
+
+    def __init__(self, table: Table, key: str, cost: int, ahead: int) -> None:
+        self.table = table
+        self.algorithm = algorithm = table.algorithm
+        self.now = table.now()
+        try:
+            self.key = table.place(key)
+        except KeysExhausted as full:
+            self.key, self.state, self.wait = key, None, full.retry_after * algorithm.hz
+            return
+        self.state = table.read(self.key)
+        wait = algorithm.wait(self.state, self.now, cost)
+        self.wait = max(wait, 1.0, algorithm.queued(self.state, self.now, ahead + cost)) if ahead else wait
+
+    def charge(self, cost: int) -> None:
+        self.state = self.algorithm.charge(self.state, self.now, cost)
+        self.table.write(self.key, self.state)
+
+    def delay(self) -> float:
+        return (self.wait + MARGIN) / self.algorithm.hz if self.wait > 0 else 0.0
+
+    def remaining(self) -> int:
+        return max(0, math.floor(self.algorithm.capacity - self.algorithm.used(self.state, self.now)))
+
+    def reset_after(self) -> float:
+        return self.algorithm.reset_after(self.state, self.now) / self.algorithm.hz

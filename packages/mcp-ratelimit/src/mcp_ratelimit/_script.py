@@ -1,0 +1,254 @@
+"""The script that decides inside of Redis or Valkey: the algorithms of ``_algorithms`` in Lua, and their caller.
+
+It takes limits and requests as JSON, reads the server's clock once, and answers with that time and, for each request,
+what was granted and the wait, the use and the reset_after of each limit, in ticks.  The time alone is the answer when
+the client's idea of the calendar does not reach it.  A state is kept with the figures of its limit, so that a limit
+whose figures change finds its debts told in its own terms.  Every key gets the time to live that its state needs, and
+a second more for rounding.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+__all__ = ["SCRIPT", "SHA"]
+
+SCRIPT = """
+local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+local gcra, log, bucketed, counter, fixed = {}, {}, {}, {}, {}
+local algorithms = {gcra = gcra, strict_gcra = gcra, sliding_log = log, bucketed = bucketed,
+                    sliding_counter = counter, fixed_window = fixed}
+
+function gcra.wait(s, now, cost, p)
+  return max(0, max(s and s[1] or now, now) + cost * p.unit - now - p.capacity * p.unit)
+end
+function gcra.charge(s, now, cost, p) return {max(s and s[1] or now, now) + cost * p.unit} end
+function gcra.refund(s, now, cost, p)
+  local left = s[1] - cost * p.unit
+  return left > now and {left} or nil
+end
+function gcra.used(s, now, p) return s and max(0, (s[1] - now) / p.unit) or 0 end
+function gcra.owing(used, now, p) return {now + ceil(used * p.unit)} end
+function gcra.reset(s, now, p) return s and max(0, s[1] - now) or 0 end
+
+local function live(s, now, p)
+  local kept = {}
+  for _, at in ipairs(s or {}) do
+    if at > now - p.unit then kept[#kept + 1] = at end
+  end
+  return kept
+end
+function log.wait(s, now, cost, p)
+  local kept = live(s, now, p)
+  local surplus = #kept + cost - p.capacity
+  return surplus > 0 and kept[surplus] + p.unit - now or 0
+end
+function log.charge(s, now, cost, p)
+  local kept = live(s, now, p)
+  for _ = 1, cost do kept[#kept + 1] = now end
+  return kept
+end
+function log.refund(s, now, cost, p)
+  local kept, left = live(s, now, p), {}
+  for i = cost + 1, #kept do left[#left + 1] = kept[i] end
+  return left[1] and left or nil
+end
+function log.used(s, now, p) return #live(s, now, p) end
+function log.owing(used, now, p) return log.charge(nil, now, ceil(used), p) end
+function log.reset(s, now, p) return s and max(0, s[#s] + p.unit - now) or 0 end
+
+local function buckets(s, now, p)
+  local index = floor(now / (p.unit / 16))
+  local passed = s and index - s[1] or 17
+  local shifted = {index}
+  for i = 1, 17 do shifted[i + 1] = s and passed + i <= 17 and s[passed + i + 1] or 0 end
+  return shifted
+end
+function bucketed.wait(s, now, cost, p)
+  local b = buckets(s, now, p)
+  local surplus = bucketed.used(s, now, p) + cost - p.capacity
+  if surplus <= 0 then return 0 end
+  for i = 1, 17 do
+    surplus = surplus - b[i + 1]
+    if surplus <= 0 then return (b[1] + i) * (p.unit / 16) - now end
+  end
+end
+function bucketed.charge(s, now, cost, p)
+  local b = buckets(s, now, p)
+  b[18] = b[18] + cost
+  return b
+end
+function bucketed.refund(s, now, cost, p)
+  local b = buckets(s, now, p)
+  for i = 2, 18 do
+    local given = min(cost, b[i])
+    b[i], cost = b[i] - given, cost - given
+  end
+  return bucketed.used(b, now, p) > 0 and b or nil
+end
+function bucketed.used(s, now, p)
+  local total, b = 0, buckets(s, now, p)
+  for i = 2, 18 do total = total + b[i] end
+  return total
+end
+function bucketed.owing(used, now, p) return bucketed.charge(nil, now, ceil(used), p) end
+function bucketed.reset(s, now, p)
+  local b = buckets(s, now, p)
+  for i = 18, 2, -1 do
+    if b[i] > 0 then return (b[1] + i - 1) * (p.unit / 16) - now end
+  end
+  return 0
+end
+
+local function windows(s, now, p)
+  local index = floor(now / p.unit)
+  if not s or s[1] < index - 1 then return index, 0, 0 end
+  if s[1] == index then return s[1], s[2], s[3] end
+  return index, 0, s[2]
+end
+local function faded(count, room, p) return count > room and p.unit - floor(room * p.unit / count) or 0 end
+function counter.wait(s, now, cost, p)
+  local index, count, before = windows(s, now, p)
+  local room = p.capacity - count - cost
+  if room >= 0 then return max(0, faded(before, room, p) - (now - index * p.unit)) end
+  return (index + 1) * p.unit - now + faded(count, p.capacity - cost, p)
+end
+function counter.charge(s, now, cost, p)
+  local index, count, before = windows(s, now, p)
+  return {index, count + cost, before}
+end
+function counter.refund(s, now, cost, p)
+  local index, count, before = windows(s, now, p)
+  local given = min(cost, before)
+  count, before = max(0, count - (cost - given)), before - given
+  return (count > 0 or before > 0) and {index, count, before} or nil
+end
+function counter.used(s, now, p)
+  local index, count, before = windows(s, now, p)
+  return min(p.capacity, count + before * ((index + 1) * p.unit - now) / p.unit)
+end
+function counter.owing(used, now, p) return counter.charge(nil, now, ceil(used), p) end
+function counter.reset(s, now, p)
+  local index, count, before = windows(s, now, p)
+  return count > 0 and (index + 2) * p.unit - now or before > 0 and (index + 1) * p.unit - now or 0
+end
+
+local function bounds(now, p)
+  if not p.edges then
+    local start = now - now % p.unit
+    return start, start + p.unit
+  end
+  for i = 1, #p.edges - 1 do
+    if p.edges[i] <= now and now < p.edges[i + 1] then return p.edges[i], p.edges[i + 1] end
+  end
+  error({calendar = now})
+end
+function fixed.used(s, now, p) return s and s[1] == bounds(now, p) and s[2] or 0 end
+function fixed.wait(s, now, cost, p)
+  local _, ends = bounds(now, p)
+  return fixed.used(s, now, p) + cost > p.capacity and ends - now or 0
+end
+function fixed.charge(s, now, cost, p) return {(bounds(now, p)), fixed.used(s, now, p) + cost} end
+function fixed.refund(s, now, cost, p)
+  local left = fixed.used(s, now, p) - cost
+  return left > 0 and {s[1], left} or nil
+end
+function fixed.owing(used, now, p) return fixed.charge(nil, now, ceil(used), p) end
+function fixed.reset(s, now, p)
+  local _, ends = bounds(now, p)
+  return fixed.used(s, now, p) > 0 and ends - now or 0
+end
+
+local time = redis.call('TIME')
+local function ticks(hz) return floor(time[1] * hz + time[2] * hz / 1000000) end
+
+local states, changed = {}, {}
+local function load(row)
+  if states[row.key] == nil then
+    local raw = redis.call('GET', KEYS[row.key])
+    local s = false
+    if raw then
+      local f
+      s = cmsgpack.unpack(raw)
+      f, s = table.remove(s, 1), s
+      local old = {hz = tonumber(f[1]), unit = f[2], capacity = f[3], edges = row.edges}
+      if old.hz ~= row.hz or old.unit ~= row.unit or old.capacity ~= row.capacity then
+        local used = row.algorithm.used(s, ticks(old.hz), old)
+        s = row.algorithm.owing(min(used, row.capacity), row.now, row)
+      end
+    end
+    states[row.key] = s
+  end
+  return states[row.key] or nil
+end
+local function store(row, s)
+  states[row.key], changed[row.key] = s or false, row
+end
+local function flush()
+  for key, row in pairs(changed) do
+    local s = states[key]
+    if s then
+      local life = ceil(row.algorithm.reset(s, row.now, row) / row.hz * 1000) + 1000
+      table.insert(s, 1, {string.format('%.17g', row.hz), row.unit, row.capacity})
+      redis.call('SET', KEYS[key], cmsgpack.pack(s), 'PX', string.format('%d', life))
+    else
+      redis.call('DEL', KEYS[key])
+    end
+  end
+end
+
+local function take(request, rows)
+  local granted = request.most
+  for _, row in ipairs(rows) do
+    row.wait = row.algorithm.wait(row.state, row.now, request.cost, row)
+    local room = max(0, floor(row.capacity - row.algorithm.used(row.state, row.now, row)))
+    granted = row.wait > 0 and 0 or min(granted, room)
+  end
+  for _, row in ipairs(granted > 0 and rows or {}) do
+    row.state = row.algorithm.charge(row.state, row.now, granted, row)
+    store(row, row.state)
+  end
+  return granted
+end
+local function refund(request, rows)
+  for _, row in ipairs(rows) do
+    if row.state then
+      row.state = row.algorithm.refund(row.state, row.now, request.cost, row)
+      store(row, row.state)
+    end
+  end
+end
+local function reset(_, rows)
+  for _, row in ipairs(rows) do row.state = nil store(row, nil) end
+end
+
+local operations = {take = take, refund = refund, reset = reset}
+local function answer(limits, request)
+  local rows = {}
+  for i, place in ipairs(request.rows) do
+    local limit = limits[place[1]]
+    rows[i] = {algorithm = algorithms[limit.name], hz = limit.hz, unit = limit.unit, capacity = limit.capacity,
+               edges = limit.edges, now = ticks(limit.hz), key = place[2]}
+    rows[i].state = load(rows[i])
+  end
+  local fields = {operations[request.op](request, rows) or 0}
+  for _, row in ipairs(rows) do
+    local used, reset = row.algorithm.used(row.state, row.now, row), row.algorithm.reset(row.state, row.now, row)
+    fields[#fields + 1] = string.format('%.0f %.17g %.0f', row.wait or 0, used, reset)
+  end
+  return table.concat(fields, ' ')
+end
+
+local function run()
+  local answers, asked = {time[1] .. ' ' .. time[2]}, cjson.decode(ARGV[1])
+  for i, request in ipairs(asked.requests) do answers[i + 1] = answer(asked.limits, request) end
+  flush()
+  return answers
+end
+local ok, answers = pcall(run)
+if ok then return answers end
+if type(answers) == 'table' and answers.calendar then return {time[1] .. ' ' .. time[2]} end
+error(answers)
+"""
+
+SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()

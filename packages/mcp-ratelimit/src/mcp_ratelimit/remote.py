@@ -1,0 +1,340 @@
+"""Limits over many machines: every decision is one round trip, or less, and none is lost when the store is.
+
+    key known to be out? ──yes──▶ refuse, no round trip
+      │no
+    tokens leased? ──yes──▶ spend one, no round trip
+      │no
+    store answering? ──yes──▶ ask it, together with all who ask now ──▶ answer within the budget? ──▶ decision
+      │no                                                                  │no: event
+      └──────────────▶ decide by ``on_store_error`` ◀──────────────────────┘
+
+After a failure the store is left alone for ``RETRY`` seconds; then one call tries it, and if it answers, all is well.
+
+Invariants, each tested against a real server:
+
+1. A decision is one round trip at most; a refusal that is known to hold is none.
+2. Without leases, an answer is what the script decides (see ``redis``).
+3. With leases, at most burst + rate x (W + lease_ttl) passes in any window of W seconds, over any number of processes:
+   what is spent in a window was charged in it or less than lease_ttl before.
+4. A round trip takes no longer than *budget*; while the store is known not to answer, there is none.
+5. A cancelled call loses nothing that it was granted, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import anyio
+
+from ._known import Asked, Known
+from .coalesce import Coalescer, Unanswered
+from .decision import CostTooLarge, Decision, Key, RateLimited, Refusal, checked_key, checked_timeout
+from .limit import Limit, parse_limits, whole
+from .limiter import ONE, RateLimiter
+from .lines import Lines
+from .redis import RedisStore, Request
+from .slots import Acquiring
+
+__all__ = ["AsyncRateLimiter", "RemoteStatistics", "StoreFailed", "StoreRecovered"]
+
+RETRY = 0.5
+"""Seconds between two tries of a store that does not answer."""
+
+
+@dataclass(frozen=True)
+class StoreFailed:
+    """Event: the store has not answered; decisions are made without it from now on."""
+
+    error: str
+    """The name of the class of what the client raised."""
+
+
+@dataclass(frozen=True)
+class StoreRecovered:
+    """Event: the store answers again."""
+
+    after: float
+    """Seconds since it failed."""
+
+
+@dataclass(frozen=True)
+class RemoteStatistics:
+    """What a limiter holds at this moment."""
+
+    waiting: int
+    """Callers that wait."""
+    is_store_answering: bool
+    refused_keys: int
+    """Keys that are known to be out, and are refused without asking."""
+    leased_keys: int
+
+
+class AsyncRateLimiter(Acquiring):
+    """Limits on what passes for each key, shared through a server; the methods of ``RateLimiter``, awaited.
+
+    Args:
+        limits: As for ``RateLimiter``.
+        store: A ``RedisStore``.
+        on_store_error: What decides while the store does not answer: ``"local"``, limits of this process at its share,
+            kept warm while all is well; ``"open"``, nothing, all passes; ``"closed"`` refuses all.
+        workers: How many processes share the limits, for the share of one.
+        budget: Seconds that one round trip may take.
+        lease: Tokens to take at once for a key, to be spent without asking; 0 for none.  What is not spent within
+            *lease_ttl* seconds is lost, and the bound of invariant 3 is a little wider.
+        max_waiters: How many calls of ``acquire`` may wait at once; None for any number.
+        on_event: Called with each ``Refusal``, ``StoreFailed`` and ``StoreRecovered``.
+        clock: Seconds that never step back, for leases and tries; decisions are by the server's clock.
+    """
+
+    def __init__(
+        self,
+        *limits: Limit | str,
+        store: RedisStore,
+        on_store_error: Literal["local", "open", "closed"] = "local",
+        workers: int = 1,
+        budget: float = 0.05,
+        lease: int = 0,
+        lease_ttl: float = 0.1,
+        max_waiters: int | None = 1000,
+        on_event: Callable[[Refusal | StoreFailed | StoreRecovered], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = parse_limits(*limits)
+        if isinstance(store, type) or not hasattr(store, "send"):
+            raise TypeError(f"AsyncRateLimiter needs a store such as RedisStore(client), got {store!r}")
+        if on_store_error not in ("local", "open", "closed"):
+            raise ValueError(
+                f"AsyncRateLimiter needs on_store_error 'local', 'open' or 'closed', got {on_store_error!r}"
+            )
+        for name, seconds in (("budget", budget), ("lease_ttl", lease_ttl)):
+            if not 0 < checked_timeout(seconds) < math.inf:
+                raise ValueError(f"AsyncRateLimiter needs 0 < {name} < inf seconds, got {seconds!r}")
+        for name, function in (("clock", clock), ("on_event", on_event)):
+            if function is not None and not callable(function):
+                raise TypeError(f"AsyncRateLimiter needs {name} to be a function, got {function!r}")
+        if max_waiters is not None:
+            whole("AsyncRateLimiter", "max_waiters", max_waiters, least=0)
+        self._workers = whole("AsyncRateLimiter", "workers", workers)
+        self._lease = whole("AsyncRateLimiter", "lease", lease, least=0)
+        self._lease_ttl = lease_ttl
+        self._mark = store.mark
+        self._coalescer = Coalescer(store, budget)
+        self._policy = on_store_error
+        self._local = RateLimiter(*(_share(limit, workers) for limit in self._limits))
+        self._known = Known(self._lease, self._lease_ttl)
+        self._lines = Lines(max_waiters)
+        self._on_event = on_event
+        self._clock = clock
+        self._failed_at: float | None = None
+        self._next_try = 0.0
+        self._leasing: dict[tuple[str, ...], anyio.Event] = {}
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits, as they are now."""
+        return self._limits
+
+    async def try_acquire(self, key: Key, cost: int = 1) -> bool:
+        """Charge *cost* if it may pass now, and say whether it did."""
+        return (await self.check(key, cost)).allowed
+
+    async def check(self, key: Key, cost: int = 1) -> Decision:
+        """Charge *cost* if it may pass now, and tell all about it; a cost of 0 always passes, and charges nothing.
+
+        Raises CostTooLarge if *cost* can never pass, TypeError or ValueError for what is no cost or no key.
+        """
+        known = None
+        if cost is ONE and isinstance(key, str) and key < "~" and not self._lines.waiting:
+            keys = (key,) * len(self._limits)  # what is known was checked before: 1 us instead of 4
+            known = self._known.decide(keys, cost, self._clock(), renewing=keys in self._leasing)
+        decision = await self._decide(self._checked(key, cost), cost) if known is None else known
+        if not decision.allowed:
+            self._tell(Refusal(key, cost, decision))
+        return decision
+
+    async def peek(self, key: Key, cost: int = 1) -> Decision:
+        """Tell whether *cost* would pass now; charges nothing."""
+        keys = self._checked(key, cost)
+        return (await self._ask(Request(self._limits, keys, cost, 0)))[1]
+
+    async def take_up_to(self, key: Key, most: int) -> int:
+        """Charge as much as may pass now, at most *most*, and return how much it was."""
+        whole("take_up_to", "most", most, least=0)
+        keys = self._checked(key, 0)
+        if self._lines.ahead(self._names(keys)):
+            return 0
+        return (await self._ask(Request(self._limits, keys, 0, most)))[0]
+
+    async def refund(self, key: Key, cost: int = 1) -> None:
+        """Give back *cost* that was charged under *key*; what has been forgotten by now cannot be given back."""
+        whole("refund", "cost", cost, least=0)
+        keys = self._checked(key, 0)
+        self._local.refund(keys, cost)
+        self._known.forget(keys)
+        await self._ask(Request(self._limits, keys, cost, 0, "refund"))
+        self._lines.wake()
+
+    async def reset(self, key: Key) -> None:
+        """Forget everything charged under *key*, except for what other processes hold on lease."""
+        keys = self._checked(key, 0)
+        self._local.reset(keys)
+        self._known.forget(keys)
+        await self._ask(Request(self._limits, keys, 0, 0, "reset"))
+        self._lines.wake()
+
+    def set_limit(self, limit: Limit | str, *, name: str | None = None) -> None:
+        """Change the figures of a limit in this process, as ``RateLimiter.set_limit`` does; what was used is kept.
+
+        Each process has to be told; until then each decides by the figures that it knows, about the same state.
+        """
+        (changed,) = parse_limits(limit)
+        self._local.set_limit(_share(changed, self._workers), name=name)
+        old = self._limits[0].name if name is None else name
+        self._limits = tuple(changed.renamed(old) if each.name == old else each for each in self._limits)
+        self._known = Known(self._lease, self._lease_ttl)
+        self._lines.wake()
+
+    async def acquire(self, key: Key, cost: int = 1, *, timeout: float | None = None) -> Decision:  # noqa: ASYNC109
+        """Wait until *cost* may pass, charge it, and return the decision; first come, first served in this process.
+
+        Raises RateLimited as soon as it is clear that it cannot pass within *timeout* seconds, or if too many wait;
+        CostTooLarge if it can never pass.
+        """
+        keys = self._checked(key, cost)
+        patience = checked_timeout(timeout)
+        decision = await self._decide(keys, cost)
+        if decision.allowed:
+            return decision
+        try:
+            return await self._lines.wait(self._names(keys), cost, patience, decision, partial(self._take, keys, cost))
+        except RateLimited as refusal:
+            self._tell(Refusal(key, cost, refusal.decision))
+            raise
+
+    def statistics(self) -> RemoteStatistics:
+        """Return what the limiter holds now."""
+        return RemoteStatistics(
+            self._lines.waiting,
+            self._failed_at is None,
+            len(self._known.refused),
+            sum(map(bool, self._known.leased.values())),
+        )
+
+    async def _give_back(self, key: Key, cost: int) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.refund(key, cost)
+
+    def _checked(self, key: Key, cost: int) -> tuple[str, ...]:
+        whole("a limiter", "cost", cost, least=0)
+        for limit in self._limits:
+            if cost > limit.burst:
+                raise CostTooLarge(cost, limit)
+        return checked_key(key, self._limits, self._mark)
+
+    def _names(self, keys: tuple[str, ...]) -> list[tuple[str, str]]:
+        return [(limit.name, key) for limit, key in zip(self._limits, keys, strict=True)]
+
+    async def _decide(self, keys: tuple[str, ...], cost: int) -> Decision:
+        """Decide as if after all who wait."""
+        ahead = self._lines.ahead(self._names(keys)) if self._lines.waiting and cost else {}
+        if not ahead:
+            return await self._take(keys, cost)
+        decision = (await self._ask(Request(self._limits, keys, cost, 0)))[1]
+        lines = {self._limits[place]: costs for place, costs in ahead.items()}
+        later = max(costs * limit.period / limit.amount for limit, costs in lines.items())
+        names = tuple(limit.name for limit in lines)
+        return decision._replace(allowed=False, retry_after=decision.retry_after + later, violated=names)
+
+    async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
+        while True:
+            now = self._clock()
+            known = self._known.decide(keys, cost, now, renewing=keys in self._leasing) if cost else None
+            if known is not None:
+                return known
+            arrival = self._leasing.get(keys) if cost else None
+            if arrival is None:
+                return await self._take_or_lease(Asked(keys, cost, now))
+            await arrival.wait()
+
+    async def _take_or_lease(self, asked: Asked) -> Decision:
+        keys, cost, _ = asked
+        leasing = self._lease > cost > 0
+        request = Request(self._limits, keys, cost, self._lease if leasing else cost)
+        if leasing:
+            self._leasing[keys] = anyio.Event()
+        try:
+            granted, decision = await self._ask(request)
+            if self._failed_at is None and cost:
+                self._known.learn(asked, granted, decision)
+        finally:
+            if leasing:
+                self._leasing.pop(keys).set()
+        return decision
+
+    async def _ask(self, request: Request) -> tuple[int, Decision]:
+        now = self._clock()
+        if self._failed_at is None or now >= self._next_try:
+            self._next_try = now + RETRY
+            try:
+                answer = await self._coalescer.ask(request)
+            except Unanswered as error:
+                self._failed(str(error))
+            else:
+                self._answered()
+                if self._policy == "local" and request.op == "take" and answer[0]:
+                    self._keep_warm(request.keys, answer[0])
+                return answer
+        return self._without_store(request)
+
+    def _keep_warm(self, keys: tuple[str, ...], granted: int) -> None:
+        if granted == 1:  # the usual case, and the limiter's fast one
+            self._local.try_acquire(keys[0] if len(keys) == 1 else keys)
+        else:
+            self._local.take_up_to(keys, granted)
+
+    def _without_store(self, request: Request) -> tuple[int, Decision]:
+        if self._policy == "local":
+            return self._locally(request)
+        names = tuple(limit.name for limit in self._limits)
+        limit = self._limits[0]
+        if self._policy == "open":
+            return request.most, Decision(True, limit, limit.burst, 0.0, 0.0)
+        return 0, Decision(False, limit, 0, max(0.001, self._next_try - self._clock()), 0.0, names)
+
+    def _locally(self, request: Request) -> tuple[int, Decision]:
+        """Decide by this process's share, of which a cost that is larger takes all."""
+        cost = min(request.cost, *(limit.burst for limit in self._local.limits))
+        if request.op != "take" or not request.most:
+            return 0, self._local.peek(request.keys, cost if request.op == "take" else 0)
+        if request.cost:
+            decision = self._local.check(request.keys, cost)
+            return request.cost if decision.allowed else 0, decision
+        return self._local.take_up_to(request.keys, request.most), self._local.peek(request.keys, 0)
+
+    def _failed(self, error: str) -> None:
+        self._next_try = self._clock() + RETRY
+        if self._failed_at is None:
+            self._failed_at = self._clock()
+            self._tell(StoreFailed(error))
+
+    def _answered(self) -> None:
+        if self._failed_at is not None:
+            since, self._failed_at = self._failed_at, None
+            self._tell(StoreRecovered(self._clock() - since))
+
+    def _tell(self, event: Refusal | StoreFailed | StoreRecovered) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def _share(limit: Limit, workers: int) -> Limit:
+    """Return what one of *workers* processes may let through by itself, at least one unit."""
+    if limit.algorithm == "strict_gcra":
+        amount = max(2, limit.amount // workers)
+        return limit.resized(amount, limit.period, min(amount - 1, max(1, limit.burst // workers)))
+    return limit.resized(max(1, limit.amount // workers), limit.period, max(1, limit.burst // workers))

@@ -1,0 +1,145 @@
+"""Decisions against exact rational arithmetic, step by step; and the bound of each algorithm over any window."""
+
+from __future__ import annotations
+
+import math
+import random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mcp_ratelimit import Limit, MemoryStore, RateLimiter
+from mcp_ratelimit.memory import ROUND
+
+from tests.ratelimit.model import model_of
+
+FUZZ = settings.get_profile("fuzz").max_examples == settings().max_examples
+STEPS = 1_000_000 if FUZZ else 8_000
+ALGORITHMS = ("gcra", "strict_gcra", "sliding_log", "bucketed", "fixed_window", "sliding_counter")
+
+
+def limit_of(algorithm, amount, period, burst=None):
+    if algorithm == "strict_gcra":
+        return Limit(amount=amount + 1, per=period, burst=min(amount, burst or 1), algorithm=algorithm)
+    return Limit(amount=amount, per=period, burst=burst if algorithm == "gcra" else None, algorithm=algorithm)
+
+
+class Time:
+    def __init__(self, now=1_000.0):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+def walk(limit, store, time, steps, *, seed=0, keys=3):
+    """Drive one limiter and one model a key with the same random requests; every answer must be equal."""
+    rng = random.Random(seed)
+    limiter = RateLimiter(limit, store=store)
+    algorithm = store.table(limit).algorithm
+    models = {f"key {i}": model_of(limit, algorithm) for i in range(keys)}
+    spacing = limit.period / limit.amount
+    for _ in range(steps):
+        time.now += rng.choice((0.0, spacing * rng.random(), spacing, limit.period * rng.random(), 1e-6))
+        key = rng.choice(list(models))
+        cost = rng.choice((1, 1, 1, rng.randint(0, limit.burst)))
+        model, hz = models[key], algorithm.hz
+        now = time.now * hz + ROUND - ROUND
+        if rng.random() < 0.1:
+            limiter.refund(key, cost)
+            model.refund(now, cost)
+        fits = model.fits(now, cost)
+        decision = limiter.check(key, cost)
+        assert decision.allowed is fits
+        if fits:
+            model.charge(now, cost)
+            assert decision.retry_after == 0.0
+        else:
+            wait = round(decision.retry_after * hz - 0.25)
+            assert model.fits(now + wait, cost)
+            assert not model.fits(now + wait - 1, cost)
+        used = model.used(now)
+        assert decision.remaining == math.floor(limit.burst - used)
+        empty = round(decision.reset_after * hz)
+        assert model.used(now + empty) == 0
+        assert empty == 0 or model.used(now + empty - 1) > 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("amount", "period", "burst"), [(5, 1.0, None), (100, 60.0, 7), (3, 0.7, 2), (50, 3600.0, None)]
+)
+def test_every_answer_equals_that_of_the_model(algorithm, amount, period, burst):
+    """Invariant 1 of the limiter, rules 1 to 3 of the algorithms: allowed, remaining, retry_after and reset_after."""
+    time = Time()
+    store = MemoryStore(clock=time, wall_clock=time)
+    walk(limit_of(algorithm, amount, period, burst), store, time, STEPS // 4, seed=amount)
+
+
+@pytest.mark.parametrize("unit", ["day", "week", "month", "year"])
+def test_calendar_windows_equal_the_model(unit):
+    """The same over months of different length and over changes of the clocks."""
+    time = Time(1_700_000_000.0)
+    limit = Limit(f"40/{unit}", algorithm="fixed_window", timezone="Europe/Paris")
+    walk(limit, MemoryStore(clock=time, wall_clock=time), time, STEPS // 8)
+
+
+@settings(max_examples=60)
+@given(
+    algorithm=st.sampled_from(ALGORITHMS),
+    amount=st.integers(1, 12),
+    period=st.sampled_from([0.3, 1.0, 7.0, 60.0]),
+    burst=st.integers(1, 6),
+    gaps=st.lists(st.tuples(st.sampled_from([0.0, 0.0, 0.01, 0.06, 0.3, 0.9, 1.0]), st.integers(1, 6)), max_size=120),
+)
+def test_no_window_holds_more_than_its_bound(algorithm, amount, period, burst, gaps):
+    """The guarantees in the docstrings: counted over every window that begins with something that passed."""
+    time = Time()
+    limit = limit_of(algorithm, amount, period, burst)
+    limiter = RateLimiter(limit, store=MemoryStore(clock=time, wall_clock=time))
+    passed = []
+    for gap, cost in gaps:
+        time.now += gap * period
+        if cost <= limit.burst and limiter.try_acquire("key", cost):
+            passed.append((time.now, cost))
+    tick = 1e-6 * 2
+    most = {"gcra": limit.burst + limit.amount, "sliding_counter": 2 * amount, "fixed_window": 2 * amount}
+    for start, _ in passed:
+        within = sum(cost for at, cost in passed if start <= at < start + period - tick)
+        assert within <= most.get(algorithm, limit.amount)
+
+
+@settings(max_examples=60)
+@given(
+    algorithm=st.sampled_from(ALGORITHMS),
+    amount=st.integers(1, 1000),
+    period=st.floats(0.05, 100_000),
+    start=st.floats(0, 10_000_000),
+    spent=st.integers(1, 30),
+)
+def test_what_is_refused_passes_after_retry_after(algorithm, amount, period, start, spent):
+    """Invariant 3 on the caller's own clock: admitted at retry_after, refused two millionths of a second before."""
+    time = Time(start)
+    limit = limit_of(algorithm, amount, max(period, amount / 100_000), None)
+    limiter = RateLimiter(limit, store=MemoryStore(clock=time, wall_clock=time))
+    while limiter.try_acquire("key", min(spent, limit.burst)):
+        pass
+    wait = limiter.peek("key", 1).retry_after
+    tick = 1 / limiter._tables[0].algorithm.hz
+    if wait > 3 * tick:
+        time.now = start + wait - 2 * tick
+        assert not limiter.peek("key", 1)
+    time.now = start + wait
+    assert limiter.try_acquire("key")
+
+
+@settings(max_examples=100)
+@given(amount=st.integers(1, 2**20), period=st.floats(1, 2**30))
+def test_the_rate_is_the_one_asked_for(amount, period):
+    """A tick is chosen for the limit, and not the limit rounded to a tick: a drift of one unit in a million years."""
+    algorithm = RateLimiter(Limit(amount=amount, per=period, burst=1))._tables[0].algorithm
+    exact = Fraction(period) / amount
+    assert abs(Fraction(algorithm.interval) / Fraction(algorithm.hz) / exact - 1) < Fraction(1, 2**51)
+    assert 2**20 < algorithm.hz <= 2**21
+    assert algorithm.interval == 2 ** round(math.log2(algorithm.interval)) >= 1

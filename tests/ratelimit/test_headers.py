@@ -1,0 +1,162 @@
+"""HTTP: what is written can be read, what is malformed is ignored, and refusals are 429."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp_ratelimit import (
+    AsyncRateLimiter,
+    Decision,
+    Limit,
+    MemoryStore,
+    QuotaPolicy,
+    RateLimiter,
+    ServiceLimit,
+    limit_asgi,
+    parse_policy,
+    parse_rate_limit,
+    parse_retry_after,
+    rate_limit_fields,
+)
+
+from tests.ratelimit.test_exact import Time
+
+
+def test_fields_of_an_answer():
+    """As the draft writes them; times rounded up, what is left rounded down."""
+    limits = Limit("60/min", name="burst"), Limit("2/1.5s", name='say "a\\b"')
+    fields = rate_limit_fields(Decision(True, limits[0], 12, 0.0, 6.2), limits)
+    assert fields == {
+        "ratelimit-policy": '"burst";q=60;w=60, "say \\"a\\\\b\\"";q=2;w=2',
+        "ratelimit": '"burst";r=12;t=7',
+    }
+    refused = rate_limit_fields(Decision(False, limits[0], 0, 0.01, 30.0, ("burst",)), limits[:1])
+    assert refused["retry-after"] == "1"
+
+
+@given(
+    st.lists(
+        st.tuples(st.from_regex(r"[ -~]{1,64}", fullmatch=True), st.integers(1, 10**6), st.integers(1, 10**6)),
+        max_size=4,
+    )
+)
+def test_what_is_written_is_read(policies):
+    """Any name that a limit can have."""
+    limits = [Limit(amount=min(amount, period), per=period, name=name) for name, amount, period in policies]
+    decisions = [Decision(True, limit, limit.amount, 0.0, limit.period) for limit in limits]
+    for limit, decision in zip(limits, decisions, strict=True):
+        fields = rate_limit_fields(decision, limits)
+        assert parse_policy(fields["ratelimit-policy"]) == [
+            QuotaPolicy(each.name, each.amount, int(each.period)) for each in limits
+        ]
+        assert parse_rate_limit(fields["ratelimit"]) == [ServiceLimit(limit.name, limit.amount, int(limit.period))]
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ('"a";r=5;t=10', [("a", 5, 10)]),
+        ('"a"; r=5 , "b";r=0;t=3', [("a", 5, None), ("b", 0, 3)]),
+        ('"a";r=5;pk=:YWJj:;x="y;r=9";ok;z=?1;t=tok', [("a", 5, None)]),
+        ('"a";t=10', []),
+        ('"a";r=-1', []),
+        ('"a";r=1.5', []),
+        ('"a";r=1;t=-1', [("a", 1, None)]),
+        ("a;r=1", []),
+        ('"a', []),
+        ('"a";r=1, , "b";r=1', []),
+        ("", []),
+        ('"ü";r=1', []),
+        ('"a";r=1' + " " * 9000, []),
+    ],
+)
+def test_reading_ignores_what_is_malformed(field, expected):
+    """A client must not fall over what a server sends."""
+    assert parse_rate_limit(field) == [ServiceLimit(*values) for values in expected]
+
+
+def test_reading_policies():
+    """A window is optional, and never zero."""
+    assert parse_policy('"a";q=5;w=0, "b";q=7, "c";w=3') == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 7, None)]
+
+
+@given(st.text(max_size=60))
+def test_reading_never_raises(text):
+    """Whatever it is."""
+    parse_policy(text)
+    parse_rate_limit(text)
+    parse_retry_after(text, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("7", 7.0),
+        (" 120 ", 120.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 60.0),
+        ("Wed, 21 Oct 2015 07:26:00 GMT", 0.0),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_retry_after(field, expected):
+    """Seconds, or a date; the past means now."""
+    assert parse_retry_after(field, 1445412420.0) == expected
+
+
+def test_a_hostile_field_costs_no_time():
+    """Regular expressions that backtrack would."""
+    begin = time.process_time()
+    parse_rate_limit('"a"' + ";x=" * 2700)
+    parse_rate_limit('"' + "\\" * 8000)
+    assert time.process_time() - begin < 0.5
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+class Remote:
+    """A limiter whose answers are awaited."""
+
+    def __init__(self, limiter):
+        self.limits = limiter.limits
+        self._limiter = limiter
+
+    async def check(self, key):
+        return self._limiter.check(key)
+
+
+@pytest.mark.parametrize("wrap", [lambda limiter: limiter, Remote])
+async def test_asgi(wrap):
+    """Fields on every answer, a problem and Retry-After on a refusal; lifespan passes."""
+    limiter = RateLimiter(Limit("1/min", name="ip"), store=MemoryStore(clock=Time()))
+    limited = limit_asgi(app, wrap(limiter), lambda scope: scope["client"][0])
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    for _ in range(2):
+        await limited({"type": "http", "client": ("1.2.3.4", 5)}, None, send)
+    await limited({"type": "lifespan"}, None, send)
+    (passed, _, refused, body) = sent
+    policy = (b"ratelimit-policy", b'"ip";q=1;w=60')
+    assert passed["headers"] == [(b"x", b"y"), policy, (b"ratelimit", b'"ip";r=0;t=60')]
+    assert (refused["status"], dict(refused["headers"])[b"retry-after"]) == (429, b"61")
+    assert json.loads(body["body"])["violated-policies"] == ["ip"]
+
+
+@pytest.mark.parametrize("arguments", [(None, RateLimiter("1/s"), str), (app, AsyncRateLimiter, 3), (app, None, str)])
+def test_asgi_nonsense(arguments):
+    """Refused where it is wrapped."""
+    with pytest.raises(TypeError, match="limit_asgi needs an ASGI app, a limiter and a function"):
+        limit_asgi(*arguments)

@@ -1,0 +1,210 @@
+"""HostStore: the model again, several processes, one that is killed, and a file that is full, foreign or old."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mcp_ratelimit import Limit, RateLimiter, _hosttable
+from mcp_ratelimit.hostfile import HostStore
+
+from tests.ratelimit.test_exact import ALGORITHMS, FUZZ, Time, limit_of, walk
+from tests.ratelimit.workers import hammer, worst
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl locks")
+
+
+@pytest.fixture
+def store_of(tmp_path):
+    time = Time()
+    stores = []
+
+    def make(**options):
+        stores.append(HostStore(tmp_path / "limits", **{"keys": 64, "clock": time, "wall_clock": time, **options}))
+        return stores[-1]
+
+    make.time = time
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_answer_equals_that_of_the_model(store_of, algorithm):
+    """The same walk as in memory."""
+    walk(limit_of(algorithm, 5, 7.0, 3), store_of(), store_of.time, 1_000_000 if FUZZ else 1500)
+
+
+def test_two_processes_see_one_state(store_of):
+    """Two stores on one folder are as two processes are: nothing but the file connects them."""
+    one, other = (RateLimiter("3/h", "5/h", store=store_of()) for _ in range(2))
+    assert [one.try_acquire(("ann", "all")), other.try_acquire(("ann", "all"), 2)] == [True, True]
+    assert not one.try_acquire(("ann", "all"))
+    assert other.peek(("bob", "all"), 3).violated == ("5/h",)
+    other.refund(("ann", "all"))
+    assert one.try_acquire(("ann", "all"))
+    one.reset(("ann", "all"))
+    one.reset("stranger")
+    assert other.take_up_to(("ann", "all"), 9) == 3
+    assert one.statistics().keys == 1
+
+
+def test_the_short_way_decides_as_the_long_one(store_of):
+    """try_acquire takes it, check does not; on one file they must agree."""
+    rng = random.Random(4)
+    stores = store_of(), HostStore(store_of().folder / "other", keys=64, clock=store_of.time)
+    quick, long = (RateLimiter("5/s burst 3", store=store) for store in stores)
+    for _ in range(2000):
+        store_of.time.now += rng.choice((0.0, 0.05, 0.2, 2.5))
+        key = rng.choice("ab")
+        assert quick.try_acquire(key) is long.check(key).allowed
+        assert quick.peek(key) == long.peek(key)
+    stores[1].close()
+
+
+def test_a_clock_that_lags_lets_nothing_more_pass(store_of):
+    """The latest time that any process has seen counts for all."""
+    early, late = Time(1000.0), Time(4600.0)
+    one, other = (RateLimiter("2/h burst 2", store=store_of(clock=clock)) for clock in (early, late))
+    assert other.try_acquire("key", 2)
+    assert not one.try_acquire("key")
+    early.now += 1800
+    assert not one.try_acquire("key")
+    late.now += 1800
+    assert other.try_acquire("key")
+    assert not one.try_acquire("key")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_changed_limit_keeps_what_was_used(store_of, algorithm):
+    """Also for a process that is told later."""
+    limiter, late = (RateLimiter(limit_of(algorithm, 20, 6000.0, 20), store=store_of()) for _ in range(2))
+    store_of.time.now = 6000.0
+    limiter.check("key", 6)
+    limiter.set_limit(limit_of(algorithm, 8, 6000.0, 8))
+    assert limiter.peek("key").remaining == 2
+    assert late.peek("key").remaining == 14
+    assert limiter.try_acquire("key", 2)
+    assert late.peek("key").remaining == 12
+
+
+def test_a_log_has_the_room_it_was_made_with(store_of):
+    """More entries than the file has room for are refused where they are asked for."""
+    limiter = RateLimiter(Limit("5/h", algorithm="sliding_log"), store=store_of())
+    with pytest.raises(ValueError, match="has room for 5 entries a key, '5/h' needs more"):
+        limiter.set_limit(Limit("6/h", algorithm="sliding_log"))
+
+
+@pytest.mark.parametrize("on_full", ["overflow", "deny"])
+def test_a_full_bucket_keeps_every_debt(store_of, on_full):
+    """New keys share an allowance, or are refused until there is room; nobody in debt makes place."""
+    limiter = RateLimiter("2/min burst 2", store=store_of(keys=1, on_full=on_full))
+    keys = [f"key {number}" for number in range(16)]
+    assert all(limiter.try_acquire(key, 2) for key in keys)
+    assert not any(limiter.try_acquire(key) for key in keys)
+    new = [limiter.try_acquire(f"new {number}") for number in range(3)]
+    assert new == ([True, True, False] if on_full == "overflow" else [False] * 3)
+    limiter.reset("new 1")
+    refused = limiter.check("new 1")
+    assert refused.retry_after == pytest.approx(30 if on_full == "overflow" else 60, abs=1e-3)
+    store_of.time.now += refused.retry_after
+    assert limiter.try_acquire("new 1")
+    assert limiter.statistics().keys <= 16
+
+
+def test_a_hash_may_lie_across_two_others(store_of):
+    """A match between two hashes is none; found by making one on purpose."""
+    store = store_of(keys=1)
+    limiter = RateLimiter("2/min burst 2", store=store)
+    limiter.check("a")
+    table = limiter._tables[0]
+    with store.locked([table], ("b",)):
+        crossing = table._digest
+    table._map[table._hashes + 8 : table._hashes + 24] = crossing
+    assert limiter.peek("b").remaining == 2
+
+
+def test_foreign_and_other_files_are_refused(tmp_path, store_of):
+    """What is not ours is not written over."""
+    RateLimiter("1/s", store=store_of())
+    with pytest.raises(ValueError, match="made for other keys= or another amount"):
+        RateLimiter("1/s", store=store_of(keys=128))
+    (tmp_path / "limits" / "2%2Fs.gcra").write_text("something that was here before, longer than any header")
+    with pytest.raises(ValueError, match="remove it or its folder"):
+        RateLimiter("2/s", store=store_of())
+    with pytest.raises(ValueError, match="another limit named 'x'"):
+        (
+            RateLimiter(Limit("2/s", name="x"), store=(store := store_of())),
+            RateLimiter(Limit("3/s", name="x"), store=store),
+        )
+
+
+def test_a_file_of_an_earlier_boot_is_empty(store_of, monkeypatch):
+    """The clock began anew, and what it said before means nothing."""
+    assert RateLimiter("1/h", store=store_of()).try_acquire("key")
+    monkeypatch.setattr(_hosttable, "_boot", lambda: b"another boot 123")
+    assert RateLimiter("1/h", store=store_of()).try_acquire("key")
+    assert not RateLimiter("1/h", store=store_of()).try_acquire("key")
+
+
+def test_systems_that_do_not_tell_their_boot(monkeypatch):
+    """There, a folder that a start empties is the user's part."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError))
+    assert _hosttable._boot() == bytes(16)
+
+
+HOLDER = """
+import sys, time
+from mcp_ratelimit import HostStore, RateLimiter
+store = HostStore(sys.argv[1], keys=64)
+limiter = RateLimiter("2/h", store=store)
+limiter.try_acquire("key")
+with store.locked(limiter._tables, ("key",)):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_holder_blocks_nobody(tmp_path, monkeypatch):
+    """The kernel frees the lock of whoever dies; of one that merely sleeps, not, and that is an error and no hang."""
+    monkeypatch.setattr(_hosttable, "PATIENCE", 0.1)
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        store = HostStore(tmp_path, keys=64)
+        limiter = RateLimiter("2/h", store=store)
+        with pytest.raises(TimeoutError, match="another process has held the lock of a limit"):
+            limiter.try_acquire("key")
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        assert [limiter.try_acquire("key"), limiter.try_acquire("key")] == [True, False]
+        store.close()
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+@pytest.mark.parametrize(("algorithm", "most"), [("gcra", 200), ("sliding_log", 100)])
+def test_four_processes_never_pass_the_bound(tmp_path, algorithm, most):
+    """Invariant 1, with real processes on a real file; wall clocks may differ, the monotonic one is the kernel's."""
+    job = {"host": str(tmp_path), "amount": 100, "period": 0.5, "algorithm": algorithm, "seconds": 1.2}
+    passed = hammer(job, (0, 1, 1, 2))
+    assert 0 < worst(passed, 0.5) <= most
+    assert len(passed) >= 150
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"keys": 0}, ValueError), ({"keys": True}, TypeError), ({"on_full": "evict"}, ValueError)],
+)
+def test_nonsense(tmp_path, options, error):
+    """Refused at construction."""
+    with pytest.raises(error, match="HostStore needs"):
+        HostStore(tmp_path, **options)

@@ -1,0 +1,387 @@
+"""RateLimitMiddleware: what counts, for whom, what a refused caller learns, and what nobody gets for free."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from mcp_ratelimit import (
+    COUNTED_METHODS,
+    SEP_3304,
+    CallRefused,
+    Limit,
+    MemoryStore,
+    RateLimiter,
+    RateLimitMiddleware,
+    Refused,
+    caller_of,
+    charge,
+)
+from mcp_ratelimit.continuations import OPEN, ROUNDS, Rides
+
+from tests.ratelimit.test_exact import Time
+
+
+@pytest.fixture(autouse=True)
+def _no_sdk(monkeypatch):
+    """Refusals are checked as a program without an SDK sees them; the seam matrix has the SDKs."""
+    monkeypatch.delitem(sys.modules, "mcp.shared.exceptions", raising=False)
+
+
+@dataclass
+class Call:
+    method: str | None = "tools/call"
+    params: Any = field(default_factory=lambda: {"name": "search"})
+    request: Any = None
+
+
+def http(client, token=None):
+    return SimpleNamespace(scope={"client": client, "user": SimpleNamespace(access_token=token)}, headers={})
+
+
+def token(client_id, subject=None, issuer="https://issuer"):
+    return SimpleNamespace(client_id=client_id, claims={"iss": issuer, "sub": subject}, scopes=[])
+
+
+async def answer(ctx):
+    return {"resultType": "complete"}
+
+
+async def passes(limits, *calls):
+    """How many of *calls* pass."""
+    passed = 0
+    for call in calls:
+        with contextlib.suppress(Refused):
+            await limits(call, answer)
+            passed += 1
+    return passed
+
+
+async def test_only_what_works_counts():
+    """The handshake, lists, ping and notifications must not eat the budget of the tools, nor be refused by it."""
+    limits = RateLimitMiddleware("2/h")
+    free = ["initialize", "server/discover", "ping", "tools/list", "resources/list", "notifications/cancelled", None]
+    assert await passes(limits, *(Call(method, None) for method in free * 5)) == 35
+    assert await passes(limits, *(Call(method) for method in sorted(COUNTED_METHODS))) == 2
+    assert await passes(limits, *(Call(method, None) for method in free)) == 7
+
+
+async def test_methods_can_be_chosen():
+    """For whoever wants lists counted too."""
+    limits = RateLimitMiddleware("1/h", methods={"tools/list"})
+    assert await passes(limits, Call(), Call("tools/list"), Call("tools/list")) == 2
+
+
+async def test_a_header_of_the_caller_makes_nothing_free():
+    """The seam knows an internal list by a header; here that is no reason to let it pass uncounted."""
+    limits = RateLimitMiddleware("1/h", methods={"tools/list"})
+    forged = Call("tools/list", {}, SimpleNamespace(headers={"mcp-method": "tools/call"}, scope={}))
+    assert await passes(limits, *[forged] * 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (http(("10.0.0.1", 4711), token("app", "ann")), "principal 'app' 'https://issuer' 'ann'"),
+        (http(("10.0.0.1", 4711)), "peer 10.0.0.1"),
+        (http(("2001:db8:1:2:3:4:5:6", 4711)), "peer 2001:db8:1:2::/64"),
+        (http(("::ffff:10.0.0.1", 4711)), "peer 10.0.0.1"),
+        (http(("unix:/run/server", 0)), "peer unix:/run/server"),
+        (http(("testclient", 50000)), "peer testclient"),
+        (http(None), "anonymous"),
+        (SimpleNamespace(), "anonymous"),
+        (None, "anonymous"),
+    ],
+)
+def test_callers(request_, expected):
+    """The token, else the peer, else everybody; one IPv6 customer has 2**64 addresses and is still one."""
+    assert caller_of(Call(request=request_)) == expected
+    outer = SimpleNamespace(request_context=SimpleNamespace(request=request_))
+    assert caller_of(SimpleNamespace(fastmcp_context=outer)) == expected
+
+
+def test_callers_cannot_be_confused():
+    """Client, issuer and subject are told apart whatever they contain."""
+    ann, other = (caller_of(Call(request=http(None, who))) for who in (token("a", "b' 'c"), token("a' 'b", "c")))
+    assert ann != other
+
+
+async def test_each_caller_has_his_own_allowance():
+    """One shared bucket would let any client shut out all others."""
+    limits = RateLimitMiddleware("2/h")
+    ann, bob = (Call(request=http(("10.0.0.1", 1), token("app", name))) for name in ("ann", "bob"))
+    forged = Call(params={"name": "search", "_meta": {"client_id": "x"}}, request=ann.request)
+    assert await passes(limits, ann, ann, ann, forged) == 2
+    assert await passes(limits, bob, bob, bob) == 2
+
+
+async def test_tools_have_limits_of_their_own():
+    """By glob, for each caller and tool, on top of the caller's; a refusal charges none of them."""
+    limits = RateLimitMiddleware("5/h", tools={"search*": "1/h", "*": "3/h"}, key=lambda ctx: "ann")
+    search, slow, add = (Call(params={"name": name}) for name in ("search", "searching", "add"))
+    assert await passes(limits, search, search, slow, slow) == 2
+    assert await passes(limits, *[add] * 4) == 3
+    assert await passes(limits, Call("prompts/get")) == 0
+    assert await passes(RateLimitMiddleware("5/h", tools={"search": "1/h"}), *[add] * 6) == 5
+
+
+@pytest.mark.parametrize("params", [None, {}, {"name": 7}, SimpleNamespace(name="search"), [], "x"])
+async def test_odd_params_are_counted_like_any(params):
+    """What a peer sends never raises a foreign error, and is never free."""
+    limits = RateLimitMiddleware("3/h", tools={"search": "1/h"}, overall="9/h")
+    assert await passes(limits, *[Call(params=params)] * 4) in (1, 3)
+
+
+async def test_rules_for_invented_tools_are_bounded():
+    """Names come from callers."""
+    limits = RateLimitMiddleware("9999/s", tools={"a*": "9999/s"})
+    assert await passes(limits, *(Call(params={"name": f"x{n}"}) for n in range(1200))) == 1200
+    assert len(limits._rules._known) == 1000
+
+
+async def test_all_together_share_the_overall_limit():
+    """And learn nothing from it of what the others do."""
+    limits = RateLimitMiddleware(
+        "3/h", overall=Limit("4/h", name="server"), tools={"other": "1/h"}, key=lambda ctx: ctx.request
+    )
+    ann, bob = Call(request="ann"), Call(request="bob")
+    assert await passes(limits, ann, ann, ann, ann, bob, bob) == 4
+    with pytest.raises(Refused) as caught:
+        await limits(bob, answer)
+    assert caught.value.data == {
+        "policy": "server",
+        "retryAfter": 900,
+        "retryAfterMs": pytest.approx(900_000, abs=2000),
+    }
+    assert caught.value.message == "Rate limit 'server' exceeded; try again in 900 s"
+
+
+async def test_a_refusal_says_when_to_come_back():
+    """Machine-readable, rounded up, and about nobody but the caller."""
+    time = Time()
+    limiter = RateLimiter(Limit("30/min burst 1", name="yours"), store=MemoryStore(clock=time))
+    limits = RateLimitMiddleware(limiter, key=lambda ctx: "ann-the-secret-id")
+    await limits(Call(), answer)
+    time.now += 0.5
+    with pytest.raises(Refused) as caught:
+        await limits(Call(), answer)
+    assert caught.value.data == {
+        "policy": "yours",
+        "retryAfter": 2,
+        "retryAfterMs": 1501,
+        "limit": 30,
+        "remaining": 0,
+        "resetAfter": 2,
+    }
+    assert "ann" not in str(caught.value) + str(caught.value.data)
+    time.now += 1.501
+    await limits(Call(), answer)
+
+
+async def test_anonymous_callers_learn_nothing_of_each_other():
+    """They share a bucket, so its count is what the others did."""
+    limits = RateLimitMiddleware("1/h")
+    await limits(Call(), answer)
+    with pytest.raises(Refused) as caught:
+        await limits(Call(), answer)
+    assert set(caught.value.data) == {"policy", "retryAfter", "retryAfterMs"}
+
+
+async def test_cost_by_call():
+    """A cost of 0 is free; one that can never pass is refused without a time to come back."""
+    limits = RateLimitMiddleware("5/h", key=lambda ctx: "ann", cost=lambda ctx: ctx.params["size"])
+    calls = [Call(params={"name": "x", "size": size}) for size in (3, 0, 3, 2, 0)]
+    assert await passes(limits, *calls) == 4
+    with pytest.raises(Refused, match="can never let a call of this cost pass") as caught:
+        await limits(Call(params={"name": "x", "size": 6}), answer)
+    assert "retryAfter" not in caught.value.data
+
+
+async def test_handlers_charge_what_only_they_know():
+    """Also when they fail afterwards, in tasks of theirs, and never more than is left."""
+    limits = RateLimitMiddleware("10/h", key=lambda ctx: "ann", post_charge=True)
+    limiter = limits._rules.usual.quick
+
+    async def costly(ctx):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(anyio.to_thread.run_sync, charge), 2)
+            charge(2)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await limits(Call(), costly)
+    assert limiter.peek("ann").remaining == 5
+    charge(3)
+
+    async def greedy(ctx):
+        charge(99)
+
+    await limits(Call(), greedy)
+    assert limiter.peek("ann").remaining == 0
+    with pytest.raises(ValueError, match="charge needs cost >= 0, got -1"):
+        charge(-1)
+
+
+async def test_shadow_mode_only_reports():
+    """To try limits out on real traffic."""
+    events = []
+    limits = RateLimitMiddleware("1/h", mode="shadow", key=lambda ctx: "ann", on_event=events.append)
+    assert await passes(limits, Call(), Call(), Call("completion/complete", {"ref": {"name": "p"}})) == 3
+    assert [(e.key, e.method, e.target, e.enforced) for e in events] == [
+        ("ann", "tools/call", "search", False),
+        ("ann", "completion/complete", "p", False),
+    ]
+    assert isinstance(events[0], CallRefused)
+    assert events[0].decision.retry_after > 3599
+
+
+async def test_max_wait_delays_instead_of_refusing(clock):
+    """Up to a point."""
+    limiter = RateLimiter("1/s burst 1", store=MemoryStore(clock=clock))
+    limits = RateLimitMiddleware(limiter, key=lambda ctx: "ann", max_wait=1.5)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(limits, Call(), answer)
+        await anyio.sleep(0.1)
+        assert await passes(limits, Call()) == 0
+    assert clock() == pytest.approx(1.0, abs=1e-3)
+
+
+async def test_refused_tools_can_answer_the_model():
+    """A result marked isError reaches the model, which can wait; other methods have only errors."""
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann", refuse_as="result")
+    await limits(Call(), answer)
+    result = await limits(Call(), answer)
+    assert (result["isError"], result["resultType"]) == (True, "complete")
+    assert result["content"] == [{"type": "text", "text": "Rate limit '1/h' exceeded; try again in 3600 s"}]
+    assert result["_meta"]["mcp-ratelimit/refusal"]["retryAfter"] == 3600
+    assert await passes(limits, Call("resources/read")) == 0
+
+
+async def test_refused_tools_answer_the_model_in_each_sdk(monkeypatch):
+    """FastMCP wants its own exception, the 1.x SDK its own model."""
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann", refuse_as="result")
+    await limits(Call(), answer)
+    types, errors, fastmcp = (
+        ModuleType("mcp.types"),
+        ModuleType("mcp.shared.exceptions"),
+        ModuleType("fastmcp.exceptions"),
+    )
+    types.ServerResult = lambda root: ("ServerResult", root)
+    types.CallToolResult = SimpleNamespace(model_validate=lambda wire: wire["isError"])
+    errors.McpError = Refused
+    fastmcp.ToolError = type("ToolError", (Exception,), {})
+    for module in (types, errors, fastmcp):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert await limits(Call(), answer) == ("ServerResult", True)
+    context = SimpleNamespace(method="tools/call", fastmcp_context=None, message=None)
+    with pytest.raises(fastmcp.ToolError, match="try again in 3600 s"):
+        await limits(context, answer)
+
+
+async def test_the_code_can_be_chosen():
+    """Any legal one, and the one that the protocol may get."""
+    for code in (-31000, 429, SEP_3304):
+        limits = RateLimitMiddleware("1/h", code=code)
+        await limits(Call(), answer)
+        with pytest.raises(Refused) as caught:
+            await limits(Call(), answer)
+        assert caught.value.code == code
+
+
+CONTINUATION = {"name": "search", "requestState": "s", "inputResponses": {}}
+
+
+async def ask(ctx):
+    return {"resultType": "input_required"}
+
+
+async def test_the_answer_to_a_question_is_free():
+    """One call to its user is one charge, through all of its questions."""
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann")
+    await limits(Call(), ask)
+    await limits(Call(params=CONTINUATION), ask)
+    await limits(Call(params=CONTINUATION), answer)
+    assert await passes(limits, Call(params=CONTINUATION)) == 0
+    assert await passes(limits, Call()) == 0
+
+
+async def test_what_only_looks_like_an_answer_is_charged():
+    """The caller writes those fields: unasked, of another, for another tool, or twice, they are worth nothing."""
+    limits = RateLimitMiddleware("2/h", key=lambda ctx: ctx.request)
+    forged = [Call(params=CONTINUATION, request="eve")] * 9
+    assert await passes(limits, *forged) == 2
+    await limits(Call(request="ann"), ask)
+    assert await passes(limits, *forged) == 0
+    assert await passes(limits, *[Call(params={**CONTINUATION, "name": "other"}, request="ann")] * 9) == 1
+    assert await passes(limits, *[Call(params=CONTINUATION, request="ann")] * 9) == 1
+
+
+async def test_free_rounds_end():
+    """A tool that asks for ever, because it gets nonsense for an answer, is not free for ever."""
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann")
+    await limits(Call(), ask)
+    for _ in range(ROUNDS):
+        await limits(Call(params=CONTINUATION), ask)
+    assert await passes(limits, Call(params=CONTINUATION)) == 0
+
+
+async def test_a_model_that_asks_counts_as_a_question():
+    """The other SDKs' results are models."""
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann")
+
+    async def ask_by_model(ctx):
+        return SimpleNamespace(result_type="input_required")
+
+    async def nothing(ctx):
+        return None
+
+    await limits(Call(), ask_by_model)
+    assert await limits(Call(params=CONTINUATION), nothing) is None
+
+
+def test_rides_are_bounded():
+    """For each caller and target, and in all."""
+    rides = Rides(most=2)
+    for _ in range(OPEN + 5):
+        rides.earn(("ann",))
+    assert sum(bool(rides.take(("ann",))) for _ in range(OPEN + 5)) == OPEN
+    for name in ("ann", "bob", "carol"):
+        rides.earn((name,))
+    assert [rides.take((name,)) for name in ("ann", "bob", "carol")] == [0, ROUNDS, ROUNDS]
+    rides.earn(("dave",), 0)
+    assert not rides.open
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"limits": 60}, TypeError, "limits such as '60/min', or a limiter, got 60"),
+        ({"limits": RateLimiter}, TypeError, "or a limiter, got <class"),
+        ({"limits": "60/fortnight"}, ValueError, "cannot read"),
+        ({"limits": RateLimiter("1/s"), "tools": {"x": "1/s"}}, TypeError, "not beside a limiter"),
+        ({"limits": RateLimiter("1/s"), "overall": "1/s"}, TypeError, "not beside a limiter"),
+        ({"limits": RateLimiter("1/s"), "make": RateLimiter}, TypeError, "not beside a limiter"),
+        ({"make": 3}, TypeError, "make to be a function, got 3"),
+        ({"key": "ann"}, TypeError, "key to be a function, got 'ann'"),
+        ({"cost": 3}, TypeError, "cost to be a function, got 3"),
+        ({"on_event": 3}, TypeError, "on_event to be a function"),
+        ({"mode": "log"}, ValueError, "mode to be one of .* got 'log'"),
+        ({"refuse_as": "raise"}, ValueError, "refuse_as to be one of .* got 'raise'"),
+        ({"max_wait": -1}, ValueError, "timeout needs to be >= 0"),
+        ({"max_wait": math.nan}, ValueError, "got nan"),
+        ({"code": -32000}, ValueError, "outside -32768..-32000"),
+        ({"code": True}, ValueError, "got True"),
+    ],
+)
+def test_nonsense(arguments, error, message):
+    """Refused at construction."""
+    with pytest.raises(error, match=message):
+        RateLimitMiddleware(**arguments)

@@ -1,0 +1,171 @@
+"""RedisStore against a real server: the script equals the model, its keys live long enough, one round trip is one."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+
+import pytest
+from mcp_ratelimit import Limit, RedisStore
+from mcp_ratelimit.redis import Request
+
+from tests.ratelimit.model import model_of
+from tests.ratelimit.test_exact import ALGORITHMS, FUZZ, limit_of
+
+STEPS = 1_000_000 if FUZZ else 3_000
+
+
+def take(limit, key, cost, most=None):
+    return Request((limit,), (key,), cost, cost if most is None else most)
+
+
+async def steps(limit, client, count):
+    """Drive the script and the model with the same requests, many a round trip, at the times that the server read."""
+    rng = random.Random(limit.amount)
+    store = RedisStore(client)
+    algorithm = store.algorithm(limit)
+    models = {f"key {number}": model_of(limit, algorithm) for number in range(3)}
+    for _ in range(count // 20):
+        requests = []
+        for _ in range(20):
+            cost, op = rng.choice((1, 1, 1, rng.randint(0, limit.burst))), rng.choice(("take",) * 9 + ("refund",))
+            most = rng.choice((cost, cost, 0, limit.burst)) if op == "take" else 0
+            requests.append(Request((limit,), (rng.choice(list(models)),), cost, most, op))
+        if rng.random() < 0.5:
+            time.sleep(rng.random() * 2 * min(0.002, limit.period / limit.amount))  # noqa: ASYNC251  # real time
+        seconds, *answers = await store.run(requests, time.time())
+        whole, fraction = map(float, seconds.split())
+        now = float(math.floor(whole * algorithm.hz + fraction * algorithm.hz / 1_000_000))
+        for request, answer in zip(requests, answers, strict=True):
+            granted, wait, used, reset = map(float, answer.split())
+            model, cost = models[request.keys[0]], request.cost
+            if request.op == "refund":
+                model.refund(now, cost)
+            elif not model.fits(now, cost):
+                assert granted == 0
+                assert model.fits(now + wait, cost)
+                assert not model.fits(now + wait - 1, cost)
+            else:
+                assert wait == 0
+                assert granted == min(request.most, math.floor(limit.burst - model.used(now)))
+                model.charge(now, int(granted))
+            assert used == min(limit.burst, model.used(now))
+            assert model.used(now + reset) == 0
+            assert reset == 0 or model.used(now + reset - 1) > 0
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("figures", [(40, 0.05, 5), (7, 0.02, None)])
+async def test_every_answer_equals_that_of_the_model(client, anyio_backend, algorithm, figures):
+    """The algorithms once more in another language; only a real server can say that they are the same."""
+    await steps(limit_of(algorithm, *figures), client, STEPS // 2)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_calendar_by_the_servers_clock(client, anyio_backend):
+    """A client whose clock is a year off asks once more, and never counts in the wrong window."""
+    limit = Limit("40/month", algorithm="fixed_window", timezone="Europe/Paris")
+    await steps(limit, client, 400)
+    store = RedisStore(client, prefix="skewed")
+    _, end = store.algorithm(limit).bounds(time.time() * 1e6)
+    client.sent = 0
+    assert len(await store.run([take(limit, "key", 1)], time.time() - 366 * 86400)) == 1
+    real, time.time = time.time, lambda: 0.0
+    try:
+        ((granted, decision),) = await store.send([take(limit, "key", 1)])
+    finally:
+        time.time = real
+    assert client.sent == 3
+    assert granted == 1
+    assert decision.reset_after == pytest.approx((end / 1e6 - time.time()), abs=5)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_one_round_trip_for_all_limits_of_all_requests(client, anyio_backend):
+    """All or nothing over different keys, several requests one after the other in one step."""
+    store = RedisStore(client)
+    limits = (Limit("5/h"), Limit("2/h", algorithm="sliding_log"), Limit("9/h", algorithm="bucketed"))
+    await store.send([Request(limits, ("warm", "warm", "warm"), 1, 1)])
+    client.sent = 0
+    requests = [Request(limits, ("ann", "ann/search", "*"), 1, 1)] * 3 + [Request(limits, ("bob", "bob/x", "*"), 1, 2)]
+    answers = await store.send(requests)
+    assert client.sent == 1
+    assert [granted for granted, _ in answers] == [1, 1, 0, 2]
+    assert answers[2][1].violated == ("2/h",)
+    ((_, peek),) = await store.send([Request(limits, ("ann", "new", "*"), 1, 0)])
+    assert (peek.limit.name, peek.remaining) == ("2/h", 2)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("period", [0.05, 3600.0])
+async def test_every_key_lives_as_long_as_its_state_matters(client, anyio_backend, algorithm, period):
+    """Too short a life forgives debts; none at all fills the server."""
+    store = RedisStore(client)
+    limit = limit_of(algorithm, 4, period, 4)
+    ((_, decision),) = await store.send([take(limit, "key", limit.burst)])
+    (key,) = client.send("KEYS", "*")
+    assert key.startswith(b"{ratelimit}:")
+    life = client.send("PTTL", key.decode()) / 1000
+    assert decision.reset_after <= life <= decision.reset_after + 1.1
+    await store.send([Request((limit,), ("key",), limit.burst, 0, "refund")])
+    assert client.send("KEYS", "*") == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_heals_when_the_server_has_lost_its_scripts(client, anyio_backend):
+    """After a restart, SCRIPT FLUSH, or a failover."""
+    store = RedisStore(client)
+    limit = Limit("3/h")
+    await store.send([take(limit, "key", 1)])
+    client.send("SCRIPT", "FLUSH")
+    ((granted, decision),) = await store.send([take(limit, "key", 1)])
+    assert (granted, decision.remaining) == (1, 1)
+    client.sent = 0
+    await store.send([take(limit, "key", 1)])
+    assert client.sent == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_a_limit_that_changed_finds_its_debts(client, anyio_backend, algorithm):
+    """Two workers with two versions of the configuration, as while a new one is rolled out."""
+    store = RedisStore(client)
+    old, new = (limit_of(algorithm, amount, 360_000.0, amount).renamed("api") for amount in (10, 20))
+    await store.send([take(old, "key", 6)])
+    ((_, decision),) = await store.send([take(new, "key", 1)])
+    assert decision.remaining == 13
+    ((_, decision),) = await store.send([take(old, "key", 1, 0)])
+    assert decision.remaining == 3
+    await store.send([take(new, "key", 13)])
+    ((_, decision),) = await store.send([take(old, "key", 1)])
+    assert not decision
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_reset_and_foreign_errors(client, anyio_backend):
+    """Everything under a key goes; what the server complains about is not hidden."""
+    store = RedisStore(client)
+    limit = Limit("3/h")
+    await store.send([take(limit, "key", 3)])
+    ((_, decision),) = await store.send([Request((limit,), ("key",), 0, 0, "reset")])
+    assert decision.remaining == 3
+    client.send("SET", "{ratelimit}:3/h:gcra:key", "nonsense")
+    with pytest.raises(RuntimeError):
+        await store.send([take(limit, "key", 1)])
+
+
+@pytest.mark.parametrize("prefix", ["", None, 3, "a{b", "a}b"])
+def test_nonsense_prefix(prefix):
+    """Braces would make another hash tag."""
+    with pytest.raises(ValueError, match="prefix to be a non-empty string without braces"):
+        RedisStore(lambda: None, prefix=prefix)
+
+
+@pytest.mark.parametrize("client", [None, 3, "redis://localhost", dict])
+def test_nonsense_client(client):
+    """A URL or a class is the likely slip."""
+    with pytest.raises(TypeError, match="RedisStore needs an async client"):
+        RedisStore(client)

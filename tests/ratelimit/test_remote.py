@@ -1,0 +1,485 @@
+"""AsyncRateLimiter: round trips, refusals that are known, leases, a store that fails, and cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+import anyio
+import pytest
+from mcp_ratelimit import (
+    AsyncRateLimiter,
+    CostTooLarge,
+    Limit,
+    RateLimited,
+    RateLimitMiddleware,
+    RedisStore,
+    Refusal,
+    RemoteStatistics,
+    StoreFailed,
+    StoreRecovered,
+)
+from mcp_ratelimit._known import REMEMBERED, Asked, Known
+from mcp_ratelimit.coalesce import Coalescer
+from mcp_ratelimit.redis import Request
+
+from tests.ratelimit.conftest import Client
+from tests.support.clock import settle
+from tests.support.sweep import sweep
+
+
+class Slow:
+    """A client whose round trips take virtual time, and which can be broken."""
+
+    def __init__(self, client, latency=0.001):
+        self.client, self.latency, self.broken, self.sent = client, latency, None, 0
+
+    async def __call__(self, *parts):
+        self.sent += 1
+        await anyio.sleep(self.latency)
+        if self.broken is not None:
+            raise self.broken
+        return self.client.send(*parts)
+
+
+@pytest.fixture
+def slow(client):
+    return Slow(client)
+
+
+@pytest.fixture
+def limiter_of(slow, clock):
+    return lambda *limits, **options: AsyncRateLimiter(*limits, store=RedisStore(slow), clock=clock, **options)
+
+
+async def test_the_methods_of_a_limiter(limiter_of):
+    """Charge, look, give back, take what is left, forget: as in memory."""
+    limiter = limiter_of("3/h", Limit("5/h", algorithm="sliding_log"))
+    decision = await limiter.check(("ann", "all"))
+    assert (decision.allowed, decision.remaining, decision.limit.name) == (True, 2, "3/h")
+    assert await limiter.try_acquire(("ann", "all"), 2)
+    assert not await limiter.try_acquire(("ann", "all"))
+    assert (await limiter.peek(("bob", "all"), 3)).violated == ("5/h",)
+    await limiter.refund(("ann", "all"))
+    assert await limiter.try_acquire(("ann", "all"))
+    assert await limiter.take_up_to(("bob", "all"), 9) == 2
+    await limiter.reset(("bob", "all"))
+    assert (await limiter.check(("bob", "all"), 0)).remaining == 3
+    assert [limit.name for limit in limiter.limits] == ["3/h", "5/h"]
+    with pytest.raises(CostTooLarge):
+        await limiter.check("key", 4)
+    for cost in (-1, math.nan, True):
+        with pytest.raises((TypeError, ValueError), match=f"got {cost!r}"):
+            await limiter.check("key", cost)
+
+
+async def test_set_limit_keeps_what_was_used(limiter_of, clock):
+    """Each process is told; the state is told anew when it is read."""
+    limiter = limiter_of(Limit("3/h", name="a"), Limit("9/h", name="b"))
+    assert await limiter.try_acquire("key", 3)
+    assert not await limiter.try_acquire("key")
+    limiter.set_limit("30/h burst 5", name="a")
+    assert (await limiter.check("key", 0)).remaining == 2
+    assert [limit.burst for limit in limiter.limits] == [5, 9]
+    single = limiter_of("1/h")
+    single.set_limit("2/h")
+    assert [await single.try_acquire("x") for _ in range(3)] == [True, True, False]
+
+
+async def test_asked_together_sent_together(limiter_of, slow, clock):
+    """While one round trip is on its way, all who ask gather for the next."""
+    limiter = limiter_of("30/h")
+    passed = []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(ask)
+    assert sum(passed) == 30
+    assert slow.sent == 3  # EVALSHA, EVAL, and one for all others
+    assert clock() == pytest.approx(0.003)
+
+
+async def test_a_refusal_that_holds_is_not_asked_again(limiter_of, slow, clock):
+    """Traffic that is refused costs the server nothing; a smaller cost is another question."""
+    seen = []
+    limiter = limiter_of("60/h burst 2", on_event=seen.append)
+    assert await limiter.try_acquire("key", 1)
+    assert not await limiter.try_acquire("key", 2)
+    sent = slow.sent
+    await clock.advance(30)
+    refused = await limiter.check("key", 2)
+    assert refused.retry_after == pytest.approx(30, abs=5)
+    assert slow.sent == sent
+    assert await limiter.try_acquire("key", 1)
+    assert slow.sent == sent + 1
+    assert limiter.statistics() == RemoteStatistics(0, True, refused_keys=1, leased_keys=0)
+    await clock.advance(31)
+    await limiter.check("key", 2)
+    assert slow.sent == sent + 2
+    await limiter.check("key", 2)
+    await limiter.refund("key", 2)
+    assert await limiter.try_acquire("key", 2)
+    assert [type(event) for event in seen] == [Refusal] * 4
+
+
+async def test_leased_tokens_are_spent_without_asking(limiter_of, slow, clock):
+    """One round trip for many; who asks meanwhile waits for the same lease."""
+    limiter = limiter_of("100/h", lease=10, lease_ttl=5.0)
+    passed = []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(ask)
+    assert passed == [True] * 20
+    sent = slow.sent
+    assert sent <= 5
+    assert limiter.statistics().leased_keys == 1
+    held = 80 - (await limiter.check("key", 0)).remaining
+    assert 0 <= held <= 2 * 10
+    await clock.advance(5.1)
+    sent = slow.sent
+    assert [await limiter.try_acquire("key") for _ in range(5)] == [True] * 5
+    assert slow.sent == sent + 1
+    assert await limiter.try_acquire("key"), "low, so renewed before it is empty"
+    assert slow.sent == sent + 2
+    assert await limiter.try_acquire("key", 12)
+    assert [await limiter.try_acquire("other") for _ in range(3)] == [True] * 3
+    assert await limiter.take_up_to("key", 99) == 48 - held
+    assert not await limiter.try_acquire("key", 15)
+
+
+async def test_a_lease_outlives_its_ttl_by_nothing(limiter_of, slow, clock):
+    """Invariant 3 rests on this: tokens die a ttl after they were asked for, whatever was added meanwhile."""
+    limiter = limiter_of("100/h", lease=10, lease_ttl=1.0)
+    for _ in range(5):
+        await limiter.check("key")
+    await clock.advance(0.5)
+    await limiter.check("key")  # renews: 5 of the first lease and 9 of the second are left
+    await clock.advance(0.6)
+    sent = slow.sent
+    for _ in range(4):
+        await limiter.check("key")
+    assert slow.sent == sent
+    await clock.advance(0.5)
+    await limiter.check("key")
+    assert slow.sent == sent + 1
+
+
+async def test_waits_in_line(limiter_of, clock):
+    """In this process first come, first served; a newcomer does not pass."""
+    limiter = limiter_of("1/h burst 1", max_waiters=2)
+    assert await limiter.try_acquire("key")
+    served = []
+
+    async def take(name):
+        with anyio.move_on_after(60):
+            await limiter.acquire("key")
+            served.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        for name in "ab":
+            tasks.start_soon(take, name)
+            await settle()
+            await clock.advance(0.01)
+        refused = await limiter.check("key")
+        assert refused.violated == ("1/h burst 1",)
+        assert refused.retry_after > 3 * 3600 - 100
+        assert await limiter.take_up_to("key", 1) == 0
+        with pytest.raises(RateLimited, match="retry after"):
+            await limiter.acquire("key")
+        with pytest.raises(RateLimited):
+            await limiter.acquire("key", timeout=100)
+        await limiter.reset("key")
+        await clock.advance(0.01)
+        assert served == ["a"]
+        await limiter.reset("key")
+    assert served == ["a", "b"]
+    assert limiter.statistics().waiting == 0
+
+
+async def test_slot_refunds(limiter_of):
+    """The block of every limiter."""
+    limiter = limiter_of("5/h")
+    async with limiter.slot("key", 4) as slot:
+        slot.refund(3)
+    assert (await limiter.check("key", 0)).remaining == 4
+
+
+async def test_middleware_over_a_remote_limiter(limiter_of):
+    """The same middleware, awaited decisions, charges of the handler and delays included."""
+    from tests.ratelimit.test_middleware import Call
+
+    async def handler(ctx):
+        from mcp_ratelimit import charge
+
+        charge(2)
+        return "done"
+
+    limiter = limiter_of("5/h")
+    limits = RateLimitMiddleware(limiter, key=lambda ctx: "ann", post_charge=True)
+    assert await limits(Call(), handler) == "done"
+    assert (await limiter.check("ann", 0)).remaining == 2
+    waiting = RateLimitMiddleware(limiter, key=lambda ctx: "ann", max_wait=1.0)
+    assert await waiting(Call(), handler) == "done"
+
+
+async def test_what_is_known_is_bounded(limiter_of):
+    """Keys are the callers' invention."""
+    known = Known(0, 1.0)
+    decision = (await limiter_of("1/h").check("key"))._replace(allowed=False)
+    for number in range(REMEMBERED + 5):
+        known.learn(Asked((str(number),), 1, 0.0), 0, decision)
+    assert len(known.refused) == REMEMBERED
+    assert ("0",) not in known.refused
+
+
+async def test_a_share_is_kept_of_a_lease_that_was_lost(limiter_of, slow):
+    """A store that fails in the middle of a lease says nothing about the key."""
+    limiter = limiter_of("9/h", lease=3)
+    slow.broken = OSError()
+    assert await limiter.try_acquire("key")
+    assert limiter.statistics().leased_keys == 0
+
+
+FAILURES = [("local", [True, True, False]), ("open", [True, True, True]), ("closed", [False, False, False])]
+
+
+@pytest.mark.parametrize(("policy", "expected"), FAILURES)
+async def test_decides_without_the_store(limiter_of, slow, clock, policy, expected):
+    """By the share of one of two workers, by nothing, or refusing; one event each way, and back in half a second."""
+    seen = []
+    limiter = limiter_of("4/h", on_store_error=policy, workers=2, on_event=seen.append)
+    await limiter.check("warm-up", 0)
+    slow.broken = ConnectionError("secret address")
+    begin, sent = clock(), slow.sent
+    assert [await limiter.try_acquire("key") for _ in range(3)] == expected
+    assert (slow.sent - sent, clock() - begin) == (1, pytest.approx(0.001))
+    assert not limiter.statistics().is_store_answering
+    await limiter.refund("key")
+    assert (await limiter.peek("key")).allowed is (policy != "closed")
+    assert await limiter.take_up_to("key", 9) == {"local": 1, "open": 9, "closed": 0}[policy]
+    await limiter.reset("key")
+    assert await limiter.take_up_to("key", 0) == 0
+    failures = [event for event in seen if not isinstance(event, Refusal)]
+    assert failures == [StoreFailed("ConnectionError")]
+    slow.broken = None
+    await clock.advance(0.5)
+    assert await limiter.try_acquire("key", 4)
+    assert seen[-1] == StoreRecovered(pytest.approx(0.5, abs=0.01))
+    assert limiter.statistics().is_store_answering
+
+
+async def test_a_store_that_hangs_costs_the_budget_once(limiter_of, slow, clock):
+    """Invariant 4."""
+    seen = []
+    limiter = limiter_of("4/h", budget=0.02, on_event=seen.append)
+    slow.latency = 3600
+    begin = clock()
+    for _ in range(4):
+        assert await limiter.try_acquire("key")
+    assert clock() - begin == pytest.approx(0.02)
+    assert not await limiter.try_acquire("key")
+    await clock.advance(0.5)
+    begin = clock()
+    assert not await limiter.try_acquire("key")
+    assert clock() - begin == pytest.approx(0.02)
+    assert [type(event) for event in seen] == [StoreFailed, Refusal, Refusal]
+
+
+async def test_the_local_limiter_is_warm(limiter_of, slow):
+    """What passed while all was well counts when it is not: losing the store is no second allowance."""
+    for cost in (1, 3):
+        limiter = limiter_of("6/h")
+        await limiter.check(f"key {cost}", cost)
+        await limiter.check(f"key {cost}", cost)
+        slow.broken = OSError()
+        assert await limiter.take_up_to(f"key {cost}", 9) == 6 - 2 * cost
+        slow.broken = None
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "strict_gcra", "bucketed"])
+async def test_a_cost_over_the_share_takes_all_of_it(limiter_of, slow, algorithm):
+    """It may pass by the limit, so it is not refused for ever without the store; nor does a share vanish."""
+    limiter = limiter_of(Limit("40/h", algorithm=algorithm), workers=100)
+    slow.broken = OSError()
+    cost = limiter.limits[0].burst
+    assert await limiter.try_acquire("key", cost)
+    assert not await limiter.try_acquire("key", 1)
+
+
+class Sent:
+    """A store that answers when it is told to, and remembers what it was asked."""
+
+    def __init__(self):
+        self.batches, self.go = [], anyio.Event()
+
+    async def send(self, requests):
+        self.batches.append([(request.op, request.cost) for request in requests])
+        await self.go.wait()
+        return [(request.cost, None) for request in requests]
+
+
+def one():
+    return Request((Limit("9/h"),), ("key",), 1, 1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_the_turn_to_send_passes_on_when_its_owner_goes(clock):
+    """Somebody has to send for those who still wait, also when asyncio cancels the one who was just told to."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+    await settle()
+    store.go.set()
+    while not coalescer._gathered[0].turn.is_set():
+        await asyncio.sleep(0)
+    second.cancel()
+    assert (await first)[0] == (await third)[0] == 1
+    assert store.batches == [[("take", 1)], [("take", 1)]]
+
+
+async def test_what_nobody_waits_for_is_given_back(clock):
+    """By the one who sent, when nobody else has anything to send."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    gone = anyio.CancelScope()
+
+    async def leave():
+        with gone:
+            await coalescer.ask(one())
+
+    async with anyio.create_task_group() as tasks:
+        for ask in (coalescer.ask, coalescer.ask):
+            tasks.start_soon(ask, one())
+            await settle()
+        tasks.start_soon(leave)
+        await settle()
+        store.go.set()
+        store.go = anyio.Event()
+        await settle()
+        gone.cancel()
+        await settle()
+        store.go.set()
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+
+
+async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
+    """Each trying for himself would add up the budgets."""
+    limiter = limiter_of("4/h", budget=0.02)
+    slow.latency = 3600
+    passed = []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    begin = clock()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(ask)
+    assert sorted(passed) == [False, False, True, True, True, True]
+    assert clock() - begin == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock):
+    """asyncio may cancel a task that has been answered and has not run since."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+    await settle()
+    last = coalescer._gathered[1]
+    store.go.set()
+    while last.answer is None:
+        await asyncio.sleep(0)
+    third.cancel()
+    await asyncio.wait([first, second, third])
+    assert third.cancelled()
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_who_is_interrupted_by_another_asks_anew(clock):
+    """A task that is cancelled by asyncio itself takes its batch with it; the others in it are not at fault."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+    await settle()
+    store.go.set()
+    store.go = anyio.Event()
+    await settle()
+    second.cancel()
+    await settle()
+    store.go.set()
+    assert (await first)[0] == (await third)[0] == 1
+    assert [len(batch) for batch in store.batches] == [1, 2, 1]
+
+
+def test_cancelled_anywhere_loses_nothing(server):
+    """Invariant 5: whoever is struck, what is charged is what was granted, and all others get their answers."""
+
+    async def scenario(victim):
+        client = Client(server)
+        client.send("FLUSHALL")
+        limiter = AsyncRateLimiter("100/h", store=RedisStore(Slow(client)), clock=anyio.current_time)
+        passed = []
+
+        async def ask():
+            await limiter.check("key")
+            passed.append(1)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await anyio.lowlevel.checkpoint()
+            tasks.start_soon(victim, ask)
+            await anyio.lowlevel.checkpoint()
+            tasks.start_soon(ask)
+            await anyio.sleep(0.0015)
+            tasks.start_soon(ask)
+        remaining = (await limiter.check("key", 0)).remaining
+        client.close()
+        return remaining, len(passed), limiter.statistics()
+
+    def check(state):
+        remaining, passed, statistics = state
+        assert statistics.is_store_answering
+        assert passed >= 3
+        assert remaining <= 100 - passed
+        assert remaining >= 100 - passed - 2  # a native cancellation in mid-flight may charge twice, never less
+
+    sweep(scenario, check)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"store": RedisStore}, TypeError, "a store such as RedisStore\\(client\\), got <class"),
+        ({"on_store_error": "allow"}, ValueError, "'local', 'open' or 'closed', got 'allow'"),
+        ({"budget": 0}, ValueError, "0 < budget < inf seconds, got 0"),
+        ({"budget": math.inf}, ValueError, "0 < budget < inf"),
+        ({"budget": math.nan}, ValueError, "got nan"),
+        ({"budget": True}, TypeError, "got True"),
+        ({"lease_ttl": 0}, ValueError, "0 < lease_ttl"),
+        ({"lease": -1}, ValueError, "lease >= 0, got -1"),
+        ({"lease": 1.5}, TypeError, "lease to be a whole number"),
+        ({"workers": 0}, ValueError, "workers >= 1, got 0"),
+        ({"max_waiters": -1}, ValueError, "max_waiters >= 0"),
+        ({"clock": 3}, TypeError, "clock to be a function, got 3"),
+        ({"on_event": 3}, TypeError, "on_event to be a function, got 3"),
+    ],
+)
+def test_nonsense(options, error, message):
+    """Refused at construction."""
+    with pytest.raises(error, match=message):
+        AsyncRateLimiter("1/s", **{"store": RedisStore(print), **options})
+
+
+def test_real_time_is_the_default():
+    """The clock of leases and tries, where no test sets it."""
+    assert AsyncRateLimiter("1/s", store=RedisStore(print), max_waiters=None)._clock is time.monotonic

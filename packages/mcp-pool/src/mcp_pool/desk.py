@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
@@ -99,7 +100,7 @@ class Desk(Generic[T]):
         """Lend a resource that works; raises a PoolError instead.  *started* was taken, and its check has begun."""
         limit = self.settings.timeout if timeout is None else timeout
         deadline = self.clock() + limit
-        if started is not None and await self.hooks.finish(started, "check", limit):
+        if started is not None and await self._passes(started, limit, started=True):
             return started
         # Whoever got one that does not work had its turn already, and goes before those who wait.
         first = started is not None
@@ -179,7 +180,13 @@ class Desk(Generic[T]):
         now = self.clock()
         if entry.state is not IN_USE:  # it died, or was closed by force, before its new borrower woke up
             return False
-        return now - entry.used_at < self.check_after or await self.hooks.passes(entry, "check", deadline - now)
+        return now - entry.used_at < self.check_after or await self._passes(entry, deadline - now)
+
+    async def _passes(self, entry: Entry[T], left: float, *, started: bool = False) -> bool:
+        passed = await (self.hooks.finish if started else self.hooks.passes)(entry, "check", left)
+        if not passed and not entry.uses:  # what connects, but never works, is no reason to connect again at once
+            self.supply.failed(ValueError("a new resource did not pass its check"))
+        return passed
 
     def _note_borrower(self, entry: Entry[T]) -> Entry[T]:
         if self.lends_plainly:
@@ -188,9 +195,15 @@ class Desk(Generic[T]):
             entry.holder = self._identity()
         if self.settings.debug or self.settings.leak_after < math.inf:
             entry.borrower = Borrower()
-        if self.settings.debug:
-            entry.lent = stand_in(entry.resource, partial(self.supply.dropped.append, (entry, entry.uses)))
         return entry
+
+    def show(self, entry: Entry[T]) -> Any:
+        """What the borrower is to see of a lent entry: the resource; in debug mode, a new stand-in for it."""
+        if not self.settings.debug:
+            return entry.resource
+        found = stand_in(entry.resource, partial(self.supply.dropped.append, (entry, entry.uses)))
+        entry.stand_in = weakref.ref(found)
+        return found
 
     # Taking back
 
@@ -242,9 +255,9 @@ class Desk(Generic[T]):
 
     def _retract(self, entry: Entry[T]) -> None:
         entry.taken = False
-        if entry.lent is not entry.resource:
-            retract(entry.lent)
-            entry.lent = entry.resource
+        found, entry.stand_in = entry.stand_in and entry.stand_in(), None
+        if found is not None:
+            retract(found)
 
     # Refusals
 

@@ -43,7 +43,7 @@ W = TypeVar("W", bound=Callable[..., Any])
 class Lease(Generic[T]):
     """One borrowing: ``async with lease as resource``.  Made by ``pool.acquire()``, to be entered once at a time."""
 
-    __slots__ = ("_desk", "_entry", "_timeout")
+    __slots__ = ("_desk", "_entry", "_shown", "_timeout")
 
     def __init__(self, desk: Desk[Any], timeout: float | None) -> None:
         self._desk = desk
@@ -62,7 +62,8 @@ class Lease(Generic[T]):
                 self._entry = entry
                 return entry.resource  # type: ignore[no-any-return]  # an entry does not know its type
         self._entry = entry = await desk.obtain(self._timeout, entry)
-        return entry.lent  # type: ignore[no-any-return]
+        self._shown = desk.show(entry)  # held here, since the block need not hold it
+        return self._shown  # type: ignore[no-any-return]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -82,8 +83,9 @@ class TryLease(Lease["T | None"]):
     __slots__ = ()
 
     async def __aenter__(self) -> T | None:
-        self._entry = await self._desk.obtain_idle()
-        return None if self._entry is None else cast("T", self._entry.lent)
+        self._entry = entry = await self._desk.obtain_idle()
+        self._shown = None if entry is None else self._desk.show(entry)
+        return self._shown  # type: ignore[no-any-return]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -179,7 +181,7 @@ class Pool(Generic[T]):
         """
         entry = await self._desk.obtain(timeout if timeout is None else check_timeout(timeout))
         entry.taken = True
-        return cast("T", entry.lent)
+        return cast("T", self._desk.show(entry))
 
     async def give_back(self, resource: T) -> None:
         """Return what ``take`` lent; waits for its reset.

@@ -60,12 +60,12 @@ class Entry(Generic[T]):
         "chore",
         "connected",
         "holder",
-        "lent",
         "pending",
         "reason",
         "resource",
         "retire_at",
         "scope",
+        "stand_in",
         "state",
         "taken",
         "taken_at",
@@ -82,8 +82,8 @@ class Entry(Generic[T]):
         self.uses = 0
         self.connected = False
         self.resource: Any = None
-        self.lent: Any = None
-        """What the borrower has: the resource, or a stand-in for it."""
+        self.stand_in: Any = None
+        """In debug mode, a weak reference to what the borrower has instead of the resource."""
         self.taken = False
         """Borrowed without a block, to be given back by hand."""
         self.holder: object = None
@@ -199,6 +199,7 @@ class Shelf(Generic[T]):
             if waiter.give(entry):
                 entry.state = IN_USE
                 entry.taken_at = now
+                entry.holder = None  # the last borrower may ask again before the next wakes up
                 return
         entry.state = IDLE
         self.idle.append(entry)
@@ -227,8 +228,9 @@ class Shelf(Generic[T]):
         self._close(entry, reason)
 
     def condemn(self, entry: Entry[T], reason: Reason) -> None:
-        """Close an entry now if nobody uses it, otherwise when it comes back."""
-        entry.retire_at, entry.reason = -math.inf, reason
+        """Close an entry now if it is idle, otherwise when it would become so; the first reason counts."""
+        if entry.state not in (CLOSING, GONE) and entry.retire_at > -math.inf:
+            entry.retire_at, entry.reason = -math.inf, reason
         if entry.state is IDLE:
             self.retire(entry, reason)
 

@@ -20,6 +20,7 @@ each check and reset (twenty times the cost of an acquire).
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -129,10 +130,10 @@ class Supply(Generic[T]):
 
     def entry_of(self, resource: object) -> Entry[T] | None:
         """Find the entry of a resource, or of the stand-in that is lent for it."""
-        entry = self._entries.get(id(resource))
-        if entry is None or entry.lent is not resource:
-            entry = next((entry for entry in self.shelf.entries if entry.lent is resource), None)
-        return entry
+        if not self.settings.debug:
+            return self._entries.get(id(resource))
+        lent = (entry for entry in self.shelf.entries if entry.stand_in and entry.stand_in() is resource)
+        return next(lent, None)
 
     def refuse_known(self, resource: T) -> None:
         """Raise PoolMisuse for a resource that is in the pool already."""
@@ -161,7 +162,8 @@ class Supply(Generic[T]):
                     await self._live(entry)
             if entry.scope.cancelled_caught:
                 error = TimeoutError(f"took longer than {self._limit_of(entry)} s")
-        except Exception as caught:  # noqa: BLE001  # it goes to those who wait, and to on_event
+        except (Exception, asyncio.CancelledError) as caught:  # noqa: BLE001  # it goes to those who wait, and on_event
+            # A CancelledError that no scope of ours caused comes from the resource; let out, it would end the pool.
             error = caught
         finally:
             self._ended(entry, error)
@@ -177,7 +179,7 @@ class Supply(Generic[T]):
         self.refuse_known(resource)
         settings, now = self.settings, self.clock()
         entry.scope.deadline = math.inf
-        entry.resource = entry.lent = resource
+        entry.resource = resource
         entry.connected = True
         entry.born_at = now
         entry.retire_at = min(entry.retire_at, now + settings.max_lifetime * (1 - settings.jitter * settings.random()))
@@ -214,13 +216,14 @@ class Supply(Generic[T]):
                 self.report.tell(HookFailed(settings.name, "close", error))
             self.report.tell(Closed(settings.name, reason, now - entry.born_at, entry.uses))
         elif state is CONNECTING:
-            self._failed(error or PoolUnavailable("connecting was cancelled from inside", retry_after=0.0))
+            self.failed(error or PoolUnavailable("connecting was cancelled from inside", retry_after=0.0))
         if self.budget is not None:
             self.budget.release(self)
         self._settle()
         self.poke()
 
-    def _failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
+        """Count a connect that failed, or was of no use."""
         was_shut = self.gate.is_shut
         delay = self.gate.failed(error, self.clock())
         self.report.connect_failures += 1
@@ -245,7 +248,8 @@ class Supply(Generic[T]):
     async def _keep(self) -> None:
         with self._keeper:
             while True:
-                self.changed = anyio.Event()
+                if self.changed.is_set():
+                    self.changed = anyio.Event()
                 self.reclaim()
                 self.grow()
                 delay = self._do_what_is_due()
@@ -295,7 +299,7 @@ class Supply(Generic[T]):
             if entry.state is not IN_USE or entry.uses != uses:
                 continue
             self._leaked(entry, reclaimed=True)
-            entry.lent = entry.resource
+            entry.stand_in = None
             if self.settings.reset:
                 self.shelf.service(entry)
             else:

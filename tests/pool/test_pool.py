@@ -539,7 +539,7 @@ class TestHealth:
             ages = []
             for _ in range(2):
                 size = len(backend.open)
-                await until(lambda size=size: len(backend.open) < size, limit=200)  # type: ignore[misc]
+                await until(lambda size=size: len(backend.open) < size, limit=200, step=0.5)  # type: ignore[misc]
                 ages.append(round(clock()))
             await clock.advance(30)
             assert held.is_open
@@ -901,21 +901,15 @@ class TestOwners:
 
     async def test_a_resource_that_dies_is_replaced(self, clock: VirtualClock) -> None:
         """Its own task group was cancelled: idle it vanishes, in use it is not lent again."""
-        backend, scopes = Backend(), []
-
-        async def mortal() -> Any:
-            async with backend.context() as connection:
-                with anyio.CancelScope() as scope:
-                    scopes.append(scope)
-                    yield connection
-
-        async with Pool.from_context(asynccontextmanager(mortal), **STEADY) as pool:
-            await hold(pool, 0)
-            scopes[0].cancel()
+        backend = Backend()
+        async with Pool.from_context(backend.mortal, **STEADY) as pool:
+            async with pool.acquire() as connection:
+                pass
+            connection.scope.cancel()
             await settle()
             assert pool.statistics().idle == 0
             async with pool.acquire() as connection:
-                scopes[1].cancel()
+                connection.scope.cancel()
                 await settle()
                 assert not connection.is_open
             async with pool.acquire() as connection:

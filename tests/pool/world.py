@@ -17,6 +17,7 @@ class Connection:
     def __init__(self, number: int) -> None:
         self.number = number
         self.is_open = True
+        self.scope: Any = None
 
     def __repr__(self) -> str:
         return f"<{self.number}>"
@@ -70,6 +71,17 @@ class Backend:
             with anyio.CancelScope(shield=True):
                 await self.close(connection)
 
+    @asynccontextmanager
+    async def mortal(self) -> AsyncIterator[Connection]:
+        """A context that ends by itself when ``connection.scope`` is cancelled."""
+        connection = await self.connect()
+        try:
+            with anyio.CancelScope() as connection.scope:
+                yield connection
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.close(connection)
+
     def pool(self, **options: Any) -> Pool[Connection]:
         return Pool(self.connect, **{"close": self.close, **STEADY, **options})
 
@@ -105,8 +117,8 @@ def check_invariants(pool: Pool[Any], backend: Backend | None = None) -> None:
         assert backend.most_open <= shelf.max_size
 
 
-async def until(condition: Callable[[], bool], *, limit: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], *, limit: float = 10.0, step: float = 0.001) -> None:
     """Wait, for virtual seconds, until *condition* holds."""
     with anyio.fail_after(limit):
         while not condition():
-            await anyio.sleep(0.001)
+            await anyio.sleep(step)

@@ -45,7 +45,8 @@ class Desk(Generic[T]):
         self.was_opened = False
         self.lends_plainly = False
         """Whether nobody wants to know who has an idle resource."""
-        self.takes_plainly = not settings.check_on_return and not settings.debug
+        self.takes_plainly = False
+        """Whether nothing is to be done with a resource that comes back, but a reset."""
         self.check_after = math.inf if settings.check is None else settings.check_after
         self.resets = settings.reset is not None
 
@@ -91,6 +92,7 @@ class Desk(Generic[T]):
         settings = self.settings
         watched = settings.debug or settings.leak_after < math.inf or self.shelf.max_size == 1
         self.lends_plainly = self.supply.is_open and not watched
+        self.takes_plainly = not (settings.check_on_return or settings.debug or self.shelf.max_size == 1)
         for entry in self.shelf.entries:
             entry.holder = None
 
@@ -254,7 +256,7 @@ class Desk(Generic[T]):
             self.shelf.give(entry, self.clock())
 
     def _retract(self, entry: Entry[T]) -> None:
-        entry.taken = False
+        entry.taken, entry.holder = False, None
         found, entry.stand_in = entry.stand_in and entry.stand_in(), None
         if found is not None:
             retract(found)

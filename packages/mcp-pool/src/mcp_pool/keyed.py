@@ -108,8 +108,8 @@ class KeyedPool(Generic[K, T]):
             await self.close()
         finally:
             assert self._tasks is not None  # noqa: S101  # for type checkers
-            with anyio.CancelScope(shield=True):
-                await self._tasks.__aexit__(None, None, None)
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(None, None, None)
 
     def acquire(self, key: K, timeout: float | None = None) -> Lease[T]:
         """Borrow a resource of *key* for a block; as ``Pool.acquire``, and raises as ``pool``.

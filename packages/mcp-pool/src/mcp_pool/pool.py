@@ -151,7 +151,8 @@ class Pool(Generic[T]):
         try:
             await self.close()
         finally:
-            # The group has nothing left to do, and what came out of the block is none of its business.
+            # Owners are shielded and end by themselves; what came out of the block is not the group's business.
+            self._task_group.cancel_scope.cancel()
             await self._task_group.__aexit__(None, None, None)
 
     @property

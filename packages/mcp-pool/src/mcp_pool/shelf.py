@@ -199,7 +199,6 @@ class Shelf(Generic[T]):
             if waiter.give(entry):
                 entry.state = IN_USE
                 entry.taken_at = now
-                entry.holder = None  # the last borrower may ask again before the next wakes up
                 return
         entry.state = IDLE
         self.idle.append(entry)

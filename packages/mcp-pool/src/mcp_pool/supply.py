@@ -83,12 +83,13 @@ class Supply(Generic[T]):
         self._entries: dict[int, Entry[T]] = {}
         self._tasks: TaskGroup
         self._empty: anyio.Event
-        self._keeper = anyio.CancelScope(shield=True)
+        self._keeper: anyio.CancelScope
 
     def open(self, tasks: TaskGroup) -> None:
         """Begin to connect, with all work done in *tasks*."""
         self._tasks = tasks
         self.changed, self._empty = anyio.Event(), anyio.Event()
+        self._keeper = anyio.CancelScope()
         self.is_open = True
         tasks.start_soon(self._keep, name=f"{self.settings.name} keeper")
 
@@ -104,11 +105,11 @@ class Supply(Generic[T]):
             with anyio.move_on_after(drain_timeout):
                 await self._empty.wait()
         finally:
+            for entry in list(self.shelf.entries):
+                self.shelf.retire(entry, "closing")
+            self._keeper.cancel()
             with anyio.CancelScope(shield=True):
-                for entry in list(self.shelf.entries):
-                    self.shelf.retire(entry, "closing")
                 await self._empty.wait()
-                self._keeper.cancel()
 
     def refresh(self) -> None:
         """Replace every resource: idle ones now, the others when they come back."""
@@ -276,16 +277,19 @@ class Supply(Generic[T]):
         oldest_first = sorted(shelf.idle, key=lambda entry: entry.used_at)
         for entry in oldest_first[: max(shelf.alive - shelf.min_size, 0)]:
             yield entry.used_at + settings.idle_timeout, partial(shelf.retire, entry, "idle")
-        for entry in oldest_first:
-            yield entry.retire_at, partial(shelf.retire, entry, entry.reason)
-            if settings.check and not shelf.serviced:
+        for entry in shelf.entries:
+            yield entry.retire_at, partial(self._expire, entry)  # one that is in use now may be idle by then
+            if entry.state is IDLE and settings.check and not shelf.serviced:
                 checked_at = max(entry.used_at, entry.checked_at)
                 yield checked_at + settings.check_interval, partial(self._check_idle, entry)
-        for entry in shelf.entries:
             if entry.state is IN_USE and entry.borrower is not None and not entry.borrower.reported:
                 yield entry.taken_at + settings.leak_after, partial(self._leaked, entry, reclaimed=False)
         if self.gate.failures and self.gate.retry_at > self.clock():
             yield self.gate.retry_at, self.grow
+
+    def _expire(self, entry: Entry[T]) -> None:
+        if entry.state is IDLE:
+            self.shelf.retire(entry, entry.reason)
 
     def _check_idle(self, entry: Entry[T]) -> None:
         # One at a time: the pool must not be empty because all of it is being checked.

@@ -56,10 +56,12 @@ class Desk(Generic[T]):
             raise PoolMisuse(f"{self.settings.name} was opened before; a pool lives once, make another")
         self.was_opened = True
         on_asyncio = is_asyncio()
-        waiting = AsyncioWaiting if on_asyncio else OtherWaiting
-        self._waiting = waiting(self.shelf.waiters)
+        queue = self.shelf.waiters
+        self._waiting = AsyncioWaiting(queue) if on_asyncio else OtherWaiting(queue)
         self._identity: Callable[[], object] = asyncio.current_task if on_asyncio else _task_id
         self.hooks.steps_by_hand = on_asyncio
+        self.supply.ready = self._waiting.ready
+        self.returned: Any = self._waiting.ready(None)
         self.supply.open(tasks)
         self._note_limits()
 

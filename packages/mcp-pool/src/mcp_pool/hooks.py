@@ -36,6 +36,7 @@ class Hooks(Generic[T]):
     def __init__(self, settings: Settings[T], shelf: Shelf[T], report: Report) -> None:
         self.steps_by_hand = False
         self._settings = settings
+        self._fns: dict[Hook, Any] = {"check": settings.check, "reset": settings.reset}
         self._shelf = shelf
         self._report = report
 
@@ -43,10 +44,11 @@ class Hooks(Generic[T]):
         """Run *hook* as far as it goes without waiting; True if that was all, and it passed; otherwise ``finish``."""
         if not self.steps_by_hand:
             return False
-        fn: Any = self._settings.check if hook == "check" else self._settings.reset
         try:
-            steps = fn(entry.resource).__await__()
-            request = next(steps)
+            steps = self._fns[hook](entry.resource)
+            if type(steps) is not types.CoroutineType:
+                steps = steps.__await__()
+            request = steps.send(None)
         except StopIteration as end:
             if end.value is not False or hook == "reset":
                 return True
@@ -82,9 +84,8 @@ class Hooks(Generic[T]):
 
     async def _rest(self, entry: Entry[T], hook: Hook, seconds: float) -> object:
         if not self.steps_by_hand:
-            fn: Any = self._settings.check if hook == "check" else self._settings.reset
             with anyio.fail_after(seconds):
-                return await fn(entry.resource)
+                return await self._fns[hook](entry.resource)
         (steps, request), entry.pending = entry.pending, None
         if isinstance(request, Exception):
             raise request

@@ -61,6 +61,7 @@ class Entry(Generic[T]):
         "connected",
         "holder",
         "pending",
+        "ready",
         "reason",
         "resource",
         "retire_at",
@@ -82,6 +83,8 @@ class Entry(Generic[T]):
         self.uses = 0
         self.connected = False
         self.resource: Any = None
+        self.ready: Any = None
+        """The resource, as something that can be awaited."""
         self.stand_in: Any = None
         """In debug mode, a weak reference to what the borrower has instead of the resource."""
         self.taken = False
@@ -118,7 +121,7 @@ class Shelf(Generic[T]):
         self.max_size = settings.max_size
         self.max_uses = settings.max_uses or math.inf
         self.max_connecting = settings.max_connecting
-        self.entries: set[Entry[T]] = set()
+        self.entries: dict[Entry[T], None] = {}  # in the order of their age
         self.idle: deque[Entry[T]] = deque()
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         self.closed: Counter[Reason] = Counter()
@@ -151,7 +154,7 @@ class Shelf(Generic[T]):
     def add(self, now: float) -> Entry[T]:
         """Make room for a connect that begins."""
         entry: Entry[T] = Entry(now)
-        self.entries.add(entry)
+        self.entries[entry] = None
         self.connecting += 1
         return entry
 
@@ -242,7 +245,7 @@ class Shelf(Generic[T]):
     def remove(self, entry: Entry[T]) -> None:
         """Forget an entry: it is closed, or was never connected."""
         self._leave(entry)
-        self.entries.remove(entry)
+        del self.entries[entry]
         self.past_uses += entry.uses
         entry.state = GONE
 

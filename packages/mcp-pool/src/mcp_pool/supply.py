@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -75,6 +75,7 @@ class Supply(Generic[T]):
             random=settings.random,
         )
         self.budget: Budget | None = None
+        self.ready: Callable[[T], Awaitable[T]]
         self.is_open = False
         self.dropped: deque[tuple[Entry[T], int]] = deque()
         """Stand-ins that were garbage before they were returned; a note each, with the number of the use."""
@@ -181,6 +182,7 @@ class Supply(Generic[T]):
         settings, now = self.settings, self.clock()
         entry.scope.deadline = math.inf
         entry.resource = resource
+        entry.ready = self.ready(resource)
         entry.connected = True
         entry.born_at = now
         entry.retire_at = min(entry.retire_at, now + settings.max_lifetime * (1 - settings.jitter * settings.random()))

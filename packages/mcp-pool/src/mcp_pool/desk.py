@@ -40,6 +40,7 @@ class Desk(Generic[T]):
         self.settings = settings = supply.settings
         self.clock = settings.clock
         self.shelf = supply.shelf
+        self.take, self.give = self.shelf.take, self.shelf.give
         self.hooks = supply.hooks
         self.report = supply.report
         self.was_opened = False

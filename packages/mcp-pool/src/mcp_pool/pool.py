@@ -53,18 +53,18 @@ class Lease(Generic[T]):
     # Neither is a coroutine function: where nothing is to be waited for, they return what was made once and can be
     # awaited again and again. Two coroutines for each use would be a third of the whole.
     def __aenter__(self) -> Coroutine[Any, Any, T]:
-        if self._entry is not None:
-            raise PoolMisuse("this lease has a resource already; call acquire() for each block")
         desk, entry = self._desk, None
-        if desk.lends_plainly:
+        if desk.lends_plainly and self._entry is None:
             now = desk.clock()
-            entry = desk.shelf.take(now)
+            entry = desk.take(now)
             if entry is not None and (now - entry.used_at < desk.check_after or desk.hooks.start(entry, "check")):
                 self._entry = entry
                 return entry.ready  # type: ignore[no-any-return]  # an entry does not know its type
         return self._obtain(entry)
 
     async def _obtain(self, started: Entry[Any] | None) -> T:
+        if self._entry is not None:
+            raise PoolMisuse("this lease has a resource already; call acquire() for each block")
         self._entry = entry = await self._desk.obtain(self._timeout, started)
         self._shown = self._desk.show(entry)  # held here, since the block need not hold it
         return self._shown  # type: ignore[no-any-return]
@@ -74,11 +74,12 @@ class Lease(Generic[T]):
     ) -> Coroutine[Any, Any, None]:
         desk, entry = self._desk, cast("Entry[Any]", self._entry)
         self._entry = None
-        started = error is None and desk.takes_plainly and entry.state is IN_USE
-        if started and (not desk.resets or desk.hooks.start(entry, "reset")):
-            desk.shelf.give(entry, desk.clock())
-            return desk.returned  # type: ignore[no-any-return]
-        return desk.release(entry, error, started=started)
+        if error is not None or not desk.takes_plainly or entry.state is not IN_USE:
+            return desk.release(entry, error)
+        if desk.resets and not desk.hooks.start(entry, "reset"):
+            return desk.release(entry, started=True)
+        desk.give(entry, desk.clock())
+        return desk.returned  # type: ignore[no-any-return]
 
 
 class TryLease(Lease["T | None"]):
@@ -171,7 +172,9 @@ class Pool(Generic[T]):
         Entering waits up to *timeout* seconds (by default the pool's), connecting and checks included. It raises
         PoolTimeout, PoolFull, PoolUnavailable, PoolClosed, or PoolMisuse where waiting could never end.
         """
-        return Lease(self._desk, timeout if timeout is None else check_timeout(timeout))
+        if timeout is not None:
+            check_timeout(timeout)
+        return Lease(self._desk, timeout)
 
     def try_acquire(self) -> TryLease[T]:
         """Borrow a resource only if one is idle: ``async with pool.try_acquire() as resource`` gives None otherwise.

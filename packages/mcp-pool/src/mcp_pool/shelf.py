@@ -180,13 +180,13 @@ class Shelf(Generic[T]):
         self.use_seconds += now - entry.taken_at
         entry.used_at = now
         entry.uses += 1
+        if now < entry.retire_at and entry.uses < self.max_uses and not self.waiters:
+            entry.state = IDLE  # as ``_place`` would; another call is a twentieth of the whole
+            self.idle.append(entry)
+            return
         if entry.uses >= self.max_uses and now < entry.retire_at:
             entry.retire_at, entry.reason = now, "uses"
-        if self.waiters or now >= entry.retire_at:
-            self._place(entry, now)
-        else:
-            entry.state = IDLE
-            self.idle.append(entry)
+        self._place(entry, now)
 
     def put_back(self, entry: Entry[T], now: float) -> None:
         """Hand on what was lent to somebody who never got to use it."""

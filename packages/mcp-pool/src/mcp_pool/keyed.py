@@ -14,7 +14,6 @@ Invariants, each tested in ``tests/pool/test_keyed.py``:
 from __future__ import annotations
 
 import functools
-import math
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -28,7 +27,8 @@ from .errors import PoolClosed, PoolFull, PoolMisuse
 from .events import Statistics
 from .pool import Lease, Pool
 from .settings import check_async, check_count
-from .shelf import IN_USE
+
+from .shelf import CLOSING, Entry
 from .supply import Supply
 
 if TYPE_CHECKING:
@@ -192,18 +192,23 @@ class _Shares:
         while self._hungry and self._held.total() < self._limit:
             first, _ = self._hungry.popitem(last=False)
             first.grow()
+        for hungry in self._hungry:
+            self._make_room(hungry)
 
     def _make_room(self, supply: Supply[Any]) -> None:
-        shelves = [other.shelf for other in self._supplies() if other is not supply]
-        leaving = sum(entry.retire_at == -math.inf for shelf in shelves for entry in shelf.entries)
-        if leaving + sum(shelf.closing for shelf in shelves) >= len(self._hungry):
-            return
-        spare = [shelf for shelf in shelves if shelf.alive > shelf.min_size]
-        for shelf in spare:
-            if shelf.idle:
-                shelf.condemn(min(shelf.idle, key=lambda entry: entry.used_at), "evicted")
+        others = [other for other in self._supplies() if other is not supply]
+        staying = {other: [entry for entry in other.shelf.entries if _stays(entry)] for other in others}
+        if sum(len(other.shelf.entries) - len(staying[other]) for other in others) >= len(self._hungry):
+            return  # as many as wait for room are leaving
+        spare = [other for other in others if len(staying[other]) > other.shelf.min_size]
+        for other in spare:
+            if other.shelf.idle:
+                other.shelf.evict(min(other.shelf.idle, key=lambda entry: entry.used_at))
                 return
-        largest = max(spare, key=lambda shelf: shelf.in_use, default=None)
-        if largest is not None and (largest.in_use > self._held[supply] + 1 or not self._held[supply]):
-            in_use = (entry for entry in largest.entries if entry.state is IN_USE)
-            largest.condemn(min(in_use, key=lambda entry: entry.taken_at), "evicted")
+        largest = max(spare, key=lambda other: len(staying[other]), default=None)
+        if largest is not None and (len(staying[largest]) > self._held[supply] + 1 or not self._held[supply]):
+            largest.shelf.evict(min(staying[largest], key=lambda entry: entry.taken_at))
+
+
+def _stays(entry: Entry[Any]) -> bool:
+    return not entry.leaving and entry.state != CLOSING

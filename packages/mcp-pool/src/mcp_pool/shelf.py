@@ -60,6 +60,8 @@ class Entry(Generic[T]):
         "chore",
         "connected",
         "holder",
+        "leaving",
+        "max_uses",
         "pending",
         "ready",
         "reason",
@@ -75,8 +77,11 @@ class Entry(Generic[T]):
         "wake",
     )
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, max_uses: float) -> None:
         self.state: State = CONNECTING
+        self.max_uses = max_uses
+        self.leaving = False
+        """Whether it is wanted elsewhere, and goes after its next use."""
         self.reason: Reason = "lifetime"
         self.retire_at = math.inf
         self.born_at = self.taken_at = self.used_at = self.checked_at = now
@@ -153,7 +158,7 @@ class Shelf(Generic[T]):
 
     def add(self, now: float) -> Entry[T]:
         """Make room for a connect that begins."""
-        entry: Entry[T] = Entry(now)
+        entry: Entry[T] = Entry(now, self.max_uses)
         self.entries[entry] = None
         self.connecting += 1
         return entry
@@ -180,13 +185,11 @@ class Shelf(Generic[T]):
         self.use_seconds += now - entry.taken_at
         entry.used_at = now
         entry.uses += 1
-        if now < entry.retire_at and entry.uses < self.max_uses and not self.waiters:
+        if now < entry.retire_at and entry.uses < entry.max_uses and not self.waiters:
             entry.state = IDLE  # as ``_place`` would; another call is a twentieth of the whole
             self.idle.append(entry)
-            return
-        if entry.uses >= self.max_uses and now < entry.retire_at:
-            entry.retire_at, entry.reason = now, "uses"
-        self._place(entry, now)
+        else:
+            self._place(entry, now)
 
     def put_back(self, entry: Entry[T], now: float) -> None:
         """Hand on what was lent to somebody who never got to use it."""
@@ -197,6 +200,9 @@ class Shelf(Generic[T]):
         if now >= entry.retire_at:
             self._close(entry, entry.reason)
             return
+        if entry.uses >= entry.max_uses or (entry.leaving and not self.waiters):
+            self._close(entry, "evicted" if entry.leaving else "uses")
+            return
         while self.waiters:
             waiter, _ = self.waiters.popitem(last=False)
             if waiter.give(entry):
@@ -205,6 +211,13 @@ class Shelf(Generic[T]):
                 return
         entry.state = IDLE
         self.idle.append(entry)
+
+    def evict(self, entry: Entry[T]) -> None:
+        """Close an entry, because its place is wanted elsewhere: now if it is idle, otherwise after its next use."""
+        if entry.state is IDLE:
+            self.retire(entry, "evicted")
+        else:
+            entry.leaving, entry.max_uses = True, entry.uses + 1
 
     def service(self, entry: Entry[T]) -> None:
         """Set an entry aside for its owner, to check it when it was idle, to reset it when it was in use."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from collections.abc import Coroutine
 from typing import Any
 
 import anyio
@@ -46,9 +45,9 @@ class Borrower:
         self.cancelled = False
         self.task: asyncio.Task[None]
 
-    async def run(self, pool: Pool[Connection], timeout: float, machine: Pools) -> None:
+    async def run(self, pool: Pool[Connection], limit: float, machine: Pools) -> None:
         try:
-            async with pool.acquire(timeout) as self.connection:
+            async with pool.acquire(limit) as self.connection:
                 machine.served(self)
                 try:
                     await self.returns.wait()
@@ -57,9 +56,12 @@ class Borrower:
                 if self.how == "discard":
                     pool.discard(self.connection)
                 if self.how == "error":
-                    raise KeyError(self.number)
+                    self.fail()
         except (PoolError, KeyError) as error:
             self.error = error
+
+    def fail(self) -> None:
+        raise KeyError(self.number)
 
 
 class Pools(RuleBasedStateMachine):

@@ -49,7 +49,8 @@ async def test_a_request_has_one_resource_from_first_to_last() -> None:
 
 
 @pytest.mark.parametrize(
-    "ctx", [Call("tools/list"), Call("tools/list", internal=True), Call("notifications/initialized"), Call("initialize")]
+    "ctx",
+    [Call("tools/list"), Call("tools/list", internal=True), Call("notifications/initialized"), Call("initialize")],
 )
 async def test_other_messages_take_nothing(ctx: Call) -> None:
     """What needs no resource must not wait for one."""
@@ -211,7 +212,10 @@ async def test_the_handler_s_own_pool_errors_pass_unchanged() -> None:
     [
         (lambda pool: PoolMiddleware(Pool), "needs a Pool or a KeyedPool, got <class"),
         (lambda pool: PoolMiddleware(pool, key=len), "needs a function of ctx as key, and a KeyedPool for it, got"),
-        (lambda pool: PoolMiddleware(pool, methods="tools/call"), "needs a collection of method names, got 'tools/call'"),
+        (
+            lambda pool: PoolMiddleware(pool, methods="tools/call"),
+            "needs a collection of method names, got 'tools/call'",
+        ),
         (lambda pool: PoolMiddleware(pool, methods=[]), "needs a collection of method names, got []"),
         (lambda pool: PoolMiddleware(pool, timeout=-1), "Pool needs 0 to inf seconds as timeout, got -1"),
     ],
@@ -221,5 +225,3 @@ def test_nonsense(make: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         make(Backend().pool())
     assert message in str(caught.value)
-
-

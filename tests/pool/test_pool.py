@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp_pool import (
     Closed,
@@ -111,10 +112,10 @@ class TestLending:
         """One timer serves all waiters, so it must be set for the earliest, and again after it fired."""
         ended: dict[float, float] = {}
 
-        async def wait(pool: Pool[Connection], timeout: float) -> None:
+        async def wait(pool: Pool[Connection], seconds: float) -> None:
             with pytest.raises(PoolTimeout):
-                await pool.take(timeout)
-            ended[timeout] = clock()
+                await pool.take(seconds)
+            ended[seconds] = clock()
 
         async with Backend().pool(max_size=1, drain_timeout=0) as pool:
             await pool.take()
@@ -286,14 +287,14 @@ class TestMisuse:
         with pytest.raises(PoolClosed):
             await pool.take()
 
-    @pytest.mark.parametrize("timeout", [-1, math.nan, True, "1"])
-    async def test_nonsense_for_a_timeout(self, timeout: Any) -> None:
+    @pytest.mark.parametrize("value", [-1, math.nan, True, "1"])
+    async def test_nonsense_for_a_timeout(self, value: Any) -> None:
         """Refused before anything is lent."""
         async with Backend().pool() as pool:
             with pytest.raises((ValueError, TypeError), match=r"0 to inf seconds as timeout, got "):
-                pool.acquire(timeout=timeout)
+                pool.acquire(timeout=value)
             with pytest.raises((ValueError, TypeError)):
-                await pool.take(timeout)
+                await pool.take(value)
 
     async def test_a_resource_that_is_in_the_pool_already_is_refused(self) -> None:
         """Two borrowers would have the same one; it is not closed either, since the first is using it."""
@@ -352,9 +353,8 @@ class TestClosingByItself:
         async def connect() -> Any:
             return kind()
 
-        async with Pool(connect) as pool:
-            async with pool.acquire() as resource:
-                pass
+        async with Pool(connect) as pool, pool.acquire() as resource:
+            pass
         assert closed == [resource]
 
 
@@ -425,7 +425,7 @@ class TestHealth:
         """Nothing broken is lent, and nothing is waited for."""
 
         async def check(connection: Connection) -> bool:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             return not pool.statistics().uses
 
         async with Backend().pool(check=check, check_after=0) as pool:
@@ -683,7 +683,7 @@ async def hold_step(coroutine: Any, pool: Pool[Connection]) -> None:
 async def settle_on_any() -> None:
     """Let the pool's tasks run on every backend."""
     for _ in range(10):
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     await anyio.sleep(0.001)
 
 
@@ -890,7 +890,7 @@ class TestOwners:
 
             async def use() -> None:
                 async with pool.acquire():
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
 
             async with anyio.create_task_group() as tg:
                 for _ in range(20):
@@ -934,6 +934,7 @@ class TestOwners:
 
     async def test_a_context_that_hangs_on_its_way_out_is_cut_off(self, clock: VirtualClock) -> None:
         """The limit of a close holds for context managers too."""
+
         @asynccontextmanager
         async def factory() -> Any:
             yield object()
@@ -1032,29 +1033,27 @@ class TestClosing:
         """Graceful: work in progress ends, nothing new begins, and closing twice is closing."""
         backend = Backend()
         pool = backend.pool(max_size=1)
-        async with anyio.create_task_group() as tg:
-            async with pool:
-                tg.start_soon(hold, pool, 5.0)
-                await settle()
-                tg.start_soon(expect_closed, pool)
-                await settle()
-                tg.start_soon(pool.close)
-                await settle()
-                await expect_closed(pool)
-                await pool.close()
-                assert clock() == 5.0
+        async with anyio.create_task_group() as tg, pool:
+            tg.start_soon(hold, pool, 5.0)
+            await settle()
+            tg.start_soon(expect_closed, pool)
+            await settle()
+            tg.start_soon(pool.close)
+            await settle()
+            await expect_closed(pool)
+            await pool.close()
+            assert clock() == 5.0
         assert backend.open == set()
         assert pool.statistics().closed == {"closing": 1}
 
     async def test_after_the_deadline_all_is_closed(self, clock: VirtualClock) -> None:
         """Forced: the borrower finds its connection closed, and its block still ends."""
         backend = Backend()
-        async with anyio.create_task_group() as tg:
-            async with backend.pool() as pool:
-                tg.start_soon(hold, pool, 50.0)
-                await settle()
-                await pool.close(drain_timeout=3)
-                assert (clock(), backend.open) == (3.0, set())
+        async with anyio.create_task_group() as tg, backend.pool() as pool:
+            tg.start_soon(hold, pool, 50.0)
+            await settle()
+            await pool.close(drain_timeout=3)
+            assert (clock(), backend.open) == (3.0, set())
         assert clock() == 50.0
 
     async def test_connects_in_flight_are_given_up(self, clock: VirtualClock) -> None:
@@ -1077,18 +1076,21 @@ class TestClosing:
         """Cancelled programs leave nothing behind either; the rest is cut off at its limit."""
         backend = Backend(closing_takes=99)
         with anyio.move_on_after(1) as scope:
-            async with backend.pool(close_timeout=2) as pool:
-                async with pool.acquire():
-                    await anyio.sleep_forever()
+            async with backend.pool(close_timeout=2) as pool, pool.acquire():
+                await anyio.sleep_forever()
         assert scope.cancelled_caught
         assert (clock(), backend.open) == (3.0, set())
 
     async def test_an_error_in_the_block_comes_out_alone(self) -> None:
         """Not in a group: the pool's tasks are its own affair."""
-        with pytest.raises(KeyError):
+
+        async def fail() -> None:
             async with Backend().pool() as pool:
                 await hold(pool, 0)
                 raise KeyError
+
+        with pytest.raises(KeyError):
+            await fail()
 
 
 async def expect_closed(pool: Pool[Connection]) -> None:

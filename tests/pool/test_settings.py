@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 from mcp_pool import Pool
 
@@ -88,7 +89,7 @@ def test_connect(value: Any, message: str) -> None:
 
 def test_other_callables() -> None:
     """What may be async, though it cannot be seen, is accepted; close is looked at as well."""
-    Pool(lambda: connect(), check=promising)
+    Pool(lambda: anyio.sleep(1), check=promising)
     with pytest.raises(TypeError, match="close=sync is not async"):
         Pool(connect, close=sync)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="needs a function that returns a context manager, got 3"):

@@ -12,7 +12,7 @@ import math
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -101,9 +101,9 @@ class Desk(Generic[T]):
 
     # Lending
 
-    async def obtain(self, timeout: float | None, started: Entry[T] | None = None) -> Entry[T]:
+    async def obtain(self, seconds: float | None, started: Entry[T] | None = None) -> Entry[T]:
         """Lend a resource that works; raises a PoolError instead.  *started* was taken, and its check has begun."""
-        limit = self.settings.timeout if timeout is None else timeout
+        limit = self.settings.timeout if seconds is None else seconds
         deadline = self.clock() + limit
         if started is not None and await self._passes(started, limit, started=True):
             return started
@@ -137,15 +137,15 @@ class Desk(Generic[T]):
         try:
             await waiter
         except BaseException:
-            if isinstance(waiter.outcome, Entry):
-                self.shelf.put_back(waiter.outcome, self.clock())
+            self.shelf.put_back(waiter.outcome, self.clock())
             raise
         finally:
             self.shelf.leave(waiter)
             self.report.waited(self.clock() - began)
-        if isinstance(waiter.outcome, Entry):
-            return waiter.outcome
-        raise waiter.outcome or self._timeout(limit, early=False)
+        outcome: Entry[T] | Exception | None = waiter.outcome
+        if isinstance(outcome, Entry):
+            return outcome
+        raise outcome or self._timeout(limit, early=False)
 
     def _refusal(self, left: float, limit: float, *, first: bool) -> Exception | None:
         """Say why waiting would be in vain."""
@@ -202,11 +202,11 @@ class Desk(Generic[T]):
             entry.borrower = Borrower()
         return entry
 
-    def show(self, entry: Entry[T]) -> Any:
+    def show(self, entry: Entry[T]) -> T:
         """What the borrower is to see of a lent entry: the resource; in debug mode, a new stand-in for it."""
         if not self.settings.debug:
-            return entry.resource
-        found = stand_in(entry.resource, partial(self.supply.dropped.append, (entry, entry.uses)))
+            return cast("T", entry.resource)
+        found: T = stand_in(entry.resource, partial(self.supply.dropped.append, (entry, entry.uses)))
         entry.stand_in = weakref.ref(found)
         return found
 
@@ -277,9 +277,9 @@ class Desk(Generic[T]):
         state = "closed" if self.was_opened else "not open; enter it first: async with pool"
         return PoolClosed(f"{self.settings.name} is {state}")
 
-    async def warm(self, timeout: float | None) -> None:
+    async def warm(self, seconds: float | None) -> None:
         """Wait until the minimum is there; raises a PoolError instead."""
-        limit = self.settings.timeout if timeout is None else timeout
+        limit = self.settings.timeout if seconds is None else seconds
         with anyio.move_on_after(limit):
             while self.shelf.alive < self.shelf.min_size and self.supply.is_open:
                 if error := self.supply.unavailable():

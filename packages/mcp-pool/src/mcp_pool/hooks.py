@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import types
 from collections.abc import Generator
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
@@ -28,6 +27,8 @@ __all__ = ["Hook", "Hooks"]
 T = TypeVar("T")
 
 Hook: TypeAlias = Literal["check", "reset"]
+
+_COROUTINE: Any = types.CoroutineType
 
 
 class Hooks(Generic[T]):
@@ -46,7 +47,7 @@ class Hooks(Generic[T]):
             return False
         try:
             steps = self._fns[hook](entry.resource)
-            if type(steps) is not types.CoroutineType:
+            if steps.__class__ is not _COROUTINE:
                 steps = steps.__await__()
             request = steps.send(None)
         except StopIteration as end:
@@ -119,12 +120,16 @@ def _continued(steps: Any, request: Any) -> Generator[Any, Any, Any]:
             return end.value
 
 
+_COUNTS: bool = hasattr(asyncio.Task, "uncancel")  # since Python 3.11, tasks count who cancelled them
+
+
 class _Deadline:
     """Cancels the current task of asyncio once, unless closed before."""
 
     def __init__(self, seconds: float) -> None:
-        self._task: Any = asyncio.current_task()
-        self._cancelling = self._task.cancelling() if sys.version_info >= (3, 11) else 0
+        task: Any = asyncio.current_task()
+        self._task = task
+        self._cancelling: int = task.cancelling() if _COUNTS else 0
         self._fired = self._uncancelled = False
         self._timer = asyncio.get_running_loop().call_later(min(seconds, 1e6), self._fire)
 
@@ -143,7 +148,7 @@ class _Deadline:
             self._uncancel()
 
     def _uncancel(self) -> int:
-        if self._uncancelled or sys.version_info < (3, 11):
+        if self._uncancelled or not _COUNTS:
             return self._cancelling
         self._uncancelled = True
         return int(self._task.uncancel())

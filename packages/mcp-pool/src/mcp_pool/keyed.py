@@ -1,13 +1,14 @@
 """One pool for each key (an upstream, a tenant), under one limit for all of them.
 
-When all is taken, a pool that needs another resource gets it from where it is missed least: an idle one of the pool that
-was used longest ago; else the next one to come back to the pool that has most, if that has more than its share. So a
-busy key cannot keep a quiet one out for ever, and what the keys want more than the limit goes round between them.
+When all is taken, a pool that needs another resource gets it from where it is missed least: an idle one of the pool
+that was used longest ago; else the next one to come back to the pool that has most, if that has more than its share.
+So a busy key cannot keep a quiet one out for ever, and what the keys want beyond the limit goes round between them.
 
 Invariants, each tested in ``tests/pool/test_keyed.py``:
 
 1. All pools together have at most *max_total* resources.
-2. There are at most *max_keys* pools; the idle one used longest ago makes room, and if all are busy a new key is refused.
+2. There are at most *max_keys* pools; the idle one used longest ago makes room, and if all are busy, a new key is
+   refused.
 3. A key that has nothing gets a resource after at most one use of each resource.
 """
 
@@ -25,9 +26,8 @@ from anyio.abc import TaskGroup
 
 from .errors import PoolClosed, PoolFull, PoolMisuse
 from .events import Statistics
-from .pool import Lease, Pool
+from .pool import Lease, Pool, desk_of
 from .settings import check_async, check_count
-
 from .shelf import CLOSING, Entry
 from .supply import Supply
 
@@ -78,7 +78,9 @@ class KeyedPool(Generic[K, T]):
     ) -> KeyedPool[K, T]:
         """Make pools of what ``async with factory(key) as resource`` gives, as ``Pool.from_context`` does."""
         pools = cls.__new__(cls)
-        pools._set_up(lambda key: Pool.from_context(functools.partial(factory, key), **options), max_total, max_keys)
+        cls._set_up(
+            pools, lambda key: Pool.from_context(functools.partial(factory, key), **options), max_total, max_keys
+        )
         return pools
 
     def _set_up(self, make: Callable[[K], Pool[T]], max_total: int, max_keys: int) -> None:
@@ -129,8 +131,9 @@ class KeyedPool(Generic[K, T]):
         if pool is None:
             self._make_room()
             pool = self._pools[key] = self._make(key)
-            pool._desk.supply.budget = self._shares
-            pool._desk.open(self._tasks)
+            desk = desk_of(pool)
+            desk.supply.budget = self._shares
+            desk.open(self._tasks)
         self._pools.move_to_end(key)
         return pool
 
@@ -154,7 +157,7 @@ class KeyedPool(Generic[K, T]):
         if len(self._pools) < self._max_keys:
             return
         for key, pool in self._pools.items():
-            shelf = pool._desk.shelf
+            shelf = desk_of(pool).shelf
             if not shelf.waiters and len(shelf.idle) == shelf.alive and not shelf.connecting:
                 del self._pools[key]
                 assert self._tasks is not None  # noqa: S101
@@ -164,7 +167,7 @@ class KeyedPool(Generic[K, T]):
 
     def _least_recent_first(self) -> Iterator[Supply[T]]:
         for pool in self._pools.values():
-            yield pool._desk.supply
+            yield desk_of(pool).supply
 
 
 class _Shares:

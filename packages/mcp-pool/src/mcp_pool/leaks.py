@@ -8,11 +8,11 @@ it may run in another thread, or in the middle of the pool's own work.
 from __future__ import annotations
 
 import functools
-import sys
+import inspect
 import weakref
 from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -34,11 +34,11 @@ class Borrower:
         self.task: str = anyio.get_current_task().name or "?"
         self.reported = False
         self._spots: list[tuple[CodeType, int]] = []
-        frame = sys._getframe(1)  # noqa: SLF001  # traceback reads source lines, which takes a thousand times longer
+        frame: Any = inspect.currentframe()  # traceback would read source lines, which takes a thousand times longer
         while frame is not None and len(self._spots) < DEPTH:
             if frame.f_globals.get("__package__") != __package__:
                 self._spots.append((frame.f_code, frame.f_lineno))
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
 
     @property
     def stack(self) -> tuple[str, ...]:
@@ -48,7 +48,8 @@ class Borrower:
 
 def stand_in(resource: Any, dropped: Callable[[], object]) -> Any:
     """Make an object that behaves like *resource*; *dropped()* is called when it is garbage before ``retract``."""
-    found = _class_of(type(resource))(resource)
+    kind = cast("Any", type(resource))
+    found = _class_of(kind)(resource)
     finalizer = weakref.finalize(found, dropped)
     finalizer.atexit = False
     object.__setattr__(found, "_finalizer", finalizer)
@@ -87,15 +88,15 @@ class StandIn:
 
 
 @functools.lru_cache(maxsize=128)
-def _class_of(kind: type) -> type[StandIn]:
+def _class_of(kind: Any) -> type[StandIn]:
     """Return a class that also has the special methods of *kind*, which Python looks up on classes alone."""
     names = {name for name in dir(kind) if name.startswith("__") and callable(getattr(kind, name))} - _OWN
     methods: dict[str, Any] = {name: _passing_on(name) for name in names}
     return type(f"StandIn[{kind.__name__}]", (StandIn,), {"__slots__": (), "__class__": property(_kind), **methods})
 
 
-def _kind(found: Any) -> type:
-    return type(object.__getattribute__(found, "_resource"))
+def _kind(found: Any) -> Any:
+    return cast("Any", type(object.__getattribute__(found, "_resource")))
 
 
 def _passing_on(name: str) -> Callable[..., Any]:

@@ -60,9 +60,9 @@ class PoolMiddleware(Generic[T]):
         timeout: float | None = None,
         bind: Callable[[T], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        if not isinstance(pool, (Pool, KeyedPool)):
+        if not isinstance(pool, (Pool, KeyedPool)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"PoolMiddleware needs a Pool or a KeyedPool, got {pool!r}")
-        if key is not None and not (callable(key) and isinstance(pool, KeyedPool)):
+        if key is not None and (isinstance(pool, Pool) or not callable(key)):
             raise TypeError(f"PoolMiddleware needs a function of ctx as key, and a KeyedPool for it, got {key!r}")
         if isinstance(methods, str) or not methods:
             raise ValueError(f"PoolMiddleware needs a collection of method names, got {methods!r}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
@@ -50,54 +50,64 @@ class Lease(Generic[T]):
         self._timeout = timeout
         self._entry: Entry[Any] | None = None
 
-    # Neither is a coroutine function: where nothing is to be waited for, they return what was made once and can be
-    # awaited again and again. Two coroutines for each use would be a third of the whole.
-    def __aenter__(self) -> Coroutine[Any, Any, T]:
-        desk, entry = self._desk, None
-        if desk.lends_plainly and self._entry is None:
-            now = desk.clock()
-            entry = desk.take(now)
-            if entry is not None and (now - entry.used_at < desk.check_after or desk.hooks.start(entry, "check")):
-                self._entry = entry
-                return entry.ready  # type: ignore[no-any-return]  # an entry does not know its type
-        return self._obtain(entry)
-
     async def _obtain(self, started: Entry[Any] | None) -> T:
         if self._entry is not None:
             raise PoolMisuse("this lease has a resource already; call acquire() for each block")
         self._entry = entry = await self._desk.obtain(self._timeout, started)
         self._shown = self._desk.show(entry)  # held here, since the block need not hold it
-        return self._shown  # type: ignore[no-any-return]
+        return cast("T", self._shown)
 
-    def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> Coroutine[Any, Any, None]:
-        desk, entry = self._desk, cast("Entry[Any]", self._entry)
-        self._entry = None
-        if error is not None or not desk.takes_plainly or entry.state is not IN_USE:
-            return desk.release(entry, error)
-        if desk.resets and not desk.hooks.start(entry, "reset"):
-            return desk.release(entry, started=True)
-        desk.give(entry, desk.clock())
-        return desk.returned  # type: ignore[no-any-return]
+    if TYPE_CHECKING:
+
+        async def __aenter__(self) -> T: ...
+
+        async def __aexit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        ) -> None: ...
+
+    else:
+        # Where nothing is to be waited for, these return what was made once and can be awaited again and again: two
+        # coroutines for each use would be a third of the whole.
+        def __aenter__(self):
+            desk, entry = self._desk, None
+            if desk.lends_plainly and self._entry is None:
+                now = desk.clock()
+                entry = desk.take(now)
+                if entry is not None and (now - entry.used_at < desk.check_after or desk.hooks.start(entry, "check")):
+                    self._entry = entry
+                    return entry.ready
+            return self._obtain(entry)
+
+        def __aexit__(self, kind, error, traceback):
+            desk, entry, self._entry = self._desk, self._entry, None
+            if error is not None or not desk.takes_plainly or entry.state is not IN_USE:
+                return desk.release(entry, error)
+            if desk.resets and not desk.hooks.start(entry, "reset"):
+                return desk.release(entry, started=True)
+            desk.give(entry, desk.clock())
+            return desk.returned
 
 
-class TryLease(Lease["T | None"]):
+class TryLease(Generic[T]):
     """A borrowing that does not wait: the block gets None when nothing is idle.  Made by ``pool.try_acquire()``."""
 
-    __slots__ = ()
+    __slots__ = ("_desk", "_entry", "_shown")
+
+    def __init__(self, desk: Desk[T]) -> None:
+        self._desk = desk
+        self._entry: Entry[T] | None = None
 
     async def __aenter__(self) -> T | None:
         self._entry = entry = await self._desk.obtain_idle()
         self._shown = None if entry is None else self._desk.show(entry)
-        return self._shown  # type: ignore[no-any-return]
+        return self._shown
 
-    def __aexit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> Coroutine[Any, Any, None]:
-        if self._entry is None:
-            return self._desk.returned  # type: ignore[no-any-return]
-        return super().__aexit__(kind, error, traceback)
+    ) -> None:
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            await self._desk.release(entry, error)
 
 
 class Pool(Generic[T]):
@@ -125,8 +135,8 @@ class Pool(Generic[T]):
 
     @classmethod
     def from_context(
-        cls, factory: Callable[[], AbstractAsyncContextManager[T]], **options: Unpack[Options[T]]
-    ) -> Pool[T]:
+        cls, factory: Callable[[], AbstractAsyncContextManager[R]], **options: Unpack[Options[R]]
+    ) -> Pool[R]:
         """Make a pool of what ``async with factory() as resource`` gives.
 
         Each is entered and left by one task of its own, as task groups, cancel scopes and MCP sessions need it.
@@ -134,8 +144,8 @@ class Pool(Generic[T]):
         """
         if not callable(factory):
             raise TypeError(f"Pool.from_context needs a function that returns a context manager, got {factory!r}")
-        pool = cls.__new__(cls)
-        pool._set_up(functools.partial(_entered, factory), options)
+        pool = cast("Pool[R]", cls.__new__(cls))
+        Pool[R]._set_up(pool, functools.partial(_entered, factory), options)
         return pool
 
     def _set_up(self, factory: Callable[[], AbstractAsyncContextManager[T]], options: Any) -> None:
@@ -181,16 +191,16 @@ class Pool(Generic[T]):
 
         Waits for nothing but a check. Raises PoolClosed.
         """
-        return TryLease(self._desk, None)
+        return TryLease(self._desk)
 
-    async def take(self, timeout: float | None = None) -> T:
+    async def take(self, timeout: float | None = None) -> T:  # noqa: ASYNC109  # anyio's scopes are no limit in a queue
         """Borrow a resource without a block: ``give_back`` or ``discard`` it, whatever happens.
 
         Waits, and raises, as ``acquire``.
         """
         entry = await self._desk.obtain(timeout if timeout is None else check_timeout(timeout))
         entry.taken = True
-        return cast("T", self._desk.show(entry))
+        return self._desk.show(entry)
 
     async def give_back(self, resource: T) -> None:
         """Return what ``take`` lent; waits for its reset.
@@ -231,7 +241,7 @@ class Pool(Generic[T]):
 
         return _without_first(preserve_signature(with_resource, fn))
 
-    async def warm(self, timeout: float | None = None) -> None:
+    async def warm(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as above
         """Wait until *min_size* resources are connected, up to *timeout* seconds (by default the pool's).
 
         Raises PoolTimeout, PoolUnavailable with the cause when connecting fails, or PoolClosed.
@@ -265,7 +275,7 @@ class Pool(Generic[T]):
     @asynccontextmanager
     async def _opened(
         self, connect: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[object]] | None
-    ) -> AsyncIterator[T]:
+    ) -> AsyncGenerator[T]:
         connecting = connect()
         if not inspect.isawaitable(connecting):
             raise TypeError(f"connect() returned {connecting!r}, which cannot be awaited; did you forget 'async def'?")
@@ -287,6 +297,11 @@ class Pool(Generic[T]):
             raise TimeoutError(f"took longer than {limit} s")
 
 
+def desk_of(pool: Pool[T]) -> Desk[T]:
+    """Return what is behind *pool*; for the modules of this package."""
+    return pool._desk  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
 def _own_close(resource: Any) -> Callable[[Any], Any]:
     for name in ("aclose", "close"):
         if callable(getattr(resource, name, None)):
@@ -295,7 +310,7 @@ def _own_close(resource: Any) -> Callable[[Any], Any]:
 
 
 @asynccontextmanager
-async def _entered(factory: Callable[[], AbstractAsyncContextManager[T]]) -> AsyncIterator[T]:
+async def _entered(factory: Callable[[], AbstractAsyncContextManager[T]]) -> AsyncGenerator[T]:
     manager = factory()
     if not hasattr(manager, "__aenter__"):
         raise TypeError(f"the factory returned {manager!r}, which is no async context manager")

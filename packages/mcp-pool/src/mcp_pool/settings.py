@@ -123,7 +123,7 @@ def check_timeout(value: float) -> float:
     return value
 
 
-def check_async(name: str, fn: object) -> None:
+def check_async(name: str, fn: Any) -> None:
     """Raise TypeError unless what *fn* returns can be awaited, as far as can be seen without calling it."""
     label = getattr(fn, "__qualname__", None) or repr(fn)
     if inspect.isclass(fn):
@@ -132,7 +132,7 @@ def check_async(name: str, fn: object) -> None:
         raise TypeError(f"Pool needs an async function as {name}, got {fn!r}")
     if inspect.isasyncgenfunction(fn):
         raise TypeError(f"{name}={label} is a generator; decorate it with @asynccontextmanager, for Pool.from_context")
-    if inspect.isfunction(fn) and fn.__name__ != "<lambda>" and not _may_be_awaited(fn):
+    if inspect.isfunction(fn) and label[-8:] != "<lambda>" and not _may_be_awaited(fn):
         raise TypeError(f"{name}={label} is not async; did you forget 'async def'?")
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Generator
-from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from .events import Reason
 from .settings import Settings
@@ -191,9 +191,10 @@ class Shelf(Generic[T]):
         else:
             self._place(entry, now)
 
-    def put_back(self, entry: Entry[T], now: float) -> None:
-        """Hand on what was lent to somebody who never got to use it."""
-        if entry.state is IN_USE:
+    def put_back(self, outcome: object, now: float) -> None:
+        """Hand on what a waiter was given that will never use it, if that was an entry."""
+        entry = cast("Entry[T]", outcome)
+        if isinstance(outcome, Entry) and entry.state is IN_USE:
             self._place(entry, now)
 
     def _place(self, entry: Entry[T], now: float) -> None:

@@ -109,8 +109,8 @@ class _Ready(Generic[T]):
         self._value = value
 
     def __await__(self) -> Generator[Any, None, T]:
+        yield from ()
         return self._value
-        yield  # makes it a generator
 
 
 class OtherWaiting:

@@ -103,9 +103,9 @@ def tests(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 @nox.parametrize("sdk", list(SDKS), ids=list(SDKS))
 def seams(session: nox.Session, sdk: str) -> None:
-    """Every middleware at every seam of one SDK."""
+    """Every middleware at every seam of one SDK, and the examples written for it."""
     install(session, "--group", "seams", *SDKS[sdk])
-    session.run("pytest", *(session.posargs or ["tests/seams"]))
+    session.run("pytest", *(session.posargs or ["tests/seams", "tests/examples"]))
 
 
 @nox.session(python=[PYTHONS[0], PYTHONS[-1]], requires=["wheels"])
@@ -179,7 +179,7 @@ def dist(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Run every block of every page, compare every picture with what its program draws, and build the site."""
     install(session, "--group", "docs", *SDKS["mcp2"], *SDKS["fastmcp4"])
-    session.run("pytest", "tests/docs", "tests/examples")
+    session.run("pytest", "tests/docs")
     for program in sorted(Path("docs").rglob("pictures/*.py")):
         if session.run("python", str(program), silent=True) != program.with_suffix(".svg").read_text("utf-8"):
             session.error(f"{program} draws another picture now: python {program} > {program.with_suffix('.svg')}")
@@ -188,9 +188,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(requires=["wheels"])
 def bench(session: nox.Session) -> None:
-    """Ours beside its peers; name files to run only those."""
-    install(session, "--group", "bench")
-    session.run("pytest", *(session.posargs or map(str, sorted(Path("benchmarks").glob("bench_*.py")))))
+    """Ours beside its peers: nox -s bench, or only some, as in nox -s bench -- middleware."""
+    for name in session.posargs or sorted(path.stem[6:] for path in Path("benchmarks").glob("bench_*.py")):
+        program = f"benchmarks/bench_{name}.py"
+        install(session, *nox.project.load_toml(program)["dependencies"])
+        session.run("python", program)
 
 
 @nox.session(python=COVERED)

@@ -14,8 +14,11 @@ from typing import Any
 
 import mcp_middleware as mm
 
+from tests.seams.pool_row import Pooled
+
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
+    "pool": Pooled,
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

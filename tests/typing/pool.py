@@ -54,7 +54,7 @@ assert_type(Pool.from_context(session, min_size=1), Pool[Connection])
 keyed = KeyedPool(connect_to, max_total=5, max_size=2)
 assert_type(keyed, KeyedPool[str, Connection])
 
-Pool(connect, reset=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # must stay an error
+Pool(connect, reset=wrong)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]  # must stay an error
 Pool(connect, max_sise=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # must stay an error
 
 for_the_sdk: ServerMiddleware[Any] = PoolMiddleware(pool)

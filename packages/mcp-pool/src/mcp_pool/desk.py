@@ -40,7 +40,7 @@ class Desk(Generic[T]):
         self.settings = settings = supply.settings
         self.clock = settings.clock
         self.shelf = supply.shelf
-        self.take, self.give = self.shelf.take, self.shelf.give
+        self.idle, self.pick, self.give = self.shelf.idle, self.shelf.pick, self.shelf.give
         self.hooks = supply.hooks
         self.report = supply.report
         self.was_opened = False
@@ -60,7 +60,9 @@ class Desk(Generic[T]):
         queue = self.shelf.waiters
         self._waiting = AsyncioWaiting(queue) if on_asyncio else OtherWaiting(queue)
         self._identity: Callable[[], object] = asyncio.current_task if on_asyncio else _task_id
-        self.hooks.steps_by_hand = on_asyncio
+        if on_asyncio:
+            self.hooks.step_by_hand()
+        self.start_check, self.start_reset = self.hooks.start_check, self.hooks.start_reset
         self.supply.ready = self._waiting.ready
         self.returned: Any = self._waiting.ready(None)
         self.supply.open(tasks)

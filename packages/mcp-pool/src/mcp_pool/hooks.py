@@ -10,9 +10,10 @@ cheap, a hook runs in one from the start.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import types
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import anyio
@@ -28,43 +29,50 @@ T = TypeVar("T")
 
 Hook: TypeAlias = Literal["check", "reset"]
 
-_COROUTINE: Any = types.CoroutineType
-
 
 class Hooks(Generic[T]):
     """The two hooks of one pool."""
 
     def __init__(self, settings: Settings[T], shelf: Shelf[T], report: Report) -> None:
-        self.steps_by_hand = False
+        self.start_check: Callable[[Entry[T]], bool] = _not_at_all
+        """Run the check as far as it goes without waiting; True if that was all, and it passed; else ``finish`` it."""
+        self.start_reset: Callable[[Entry[T]], bool] = _not_at_all
+        """The same with the reset, which passes whatever it returns."""
         self._settings = settings
-        self._fns: dict[Hook, Any] = {"check": settings.check, "reset": settings.reset}
         self._shelf = shelf
         self._report = report
+        self._check, self._reset = (_as_coroutine(fn) for fn in (settings.check, settings.reset))
+        self._steps_by_hand = False
 
-    def start(self, entry: Entry[T], hook: Hook) -> bool:
-        """Run *hook* as far as it goes without waiting; True if that was all, and it passed; otherwise ``finish``."""
-        if not self.steps_by_hand:
-            return False
+    def step_by_hand(self) -> None:
+        """From now on, on asyncio: begin hooks in ``start_check`` and ``start_reset``."""
+        self._steps_by_hand = True
+        self.start_check, self.start_reset = self._step_check, self._step_reset
+
+    def _step_check(self, entry: Entry[T]) -> bool:
         try:
-            steps = self._fns[hook](entry.resource)
-            if steps.__class__ is not _COROUTINE:
-                steps = steps.__await__()
-            request = steps.send(None)
+            steps = self._check(entry.resource)
+            entry.pending = steps, steps.send(None)
         except StopIteration as end:
-            if end.value is not False or hook == "reset":
+            if end.value is not False:
                 return True
             entry.pending = None, False
-        except Exception as error:  # noqa: BLE001  # raised again by ``finish``
+        except BaseException as error:  # noqa: BLE001  # raised again by ``finish``
             entry.pending = None, error
-        except BaseException:
-            self._shelf.retire(entry, hook)
-            raise
-        else:
-            entry.pending = steps, request
+        return False
+
+    def _step_reset(self, entry: Entry[T]) -> bool:
+        try:
+            steps = self._reset(entry.resource)
+            entry.pending = steps, steps.send(None)
+        except StopIteration:
+            return True
+        except BaseException as error:  # noqa: BLE001  # raised again by ``finish``
+            entry.pending = None, error
         return False
 
     async def finish(self, entry: Entry[T], hook: Hook, left: float = math.inf) -> bool:
-        """Go on where ``start`` stopped; False, and the entry is closed, unless it passes in its time and in *left*."""
+        """Go on where it was started; False, and the entry is closed, unless it passes in its time and in *left*."""
         state, error, passed = entry.state, None, False
         settings = self._settings
         limit = min(settings.check_timeout if hook == "check" else settings.reset_timeout, left)
@@ -80,17 +88,33 @@ class Hooks(Generic[T]):
         return passed and entry.state is state  # it may have been closed by force meanwhile
 
     async def passes(self, entry: Entry[T], hook: Hook, left: float = math.inf) -> bool:
-        """Do both: ``start`` and, if need be, ``finish``."""
-        return self.start(entry, hook) or await self.finish(entry, hook, left)
+        """Start a hook and, if need be, finish it."""
+        start = self.start_check if hook == "check" else self.start_reset
+        return start(entry) or await self.finish(entry, hook, left)
 
     async def _rest(self, entry: Entry[T], hook: Hook, seconds: float) -> object:
-        if not self.steps_by_hand:
+        if not self._steps_by_hand:
             with anyio.fail_after(seconds):
-                return await self._fns[hook](entry.resource)
+                return await (self._check if hook == "check" else self._reset)(entry.resource)
         (steps, request), entry.pending = entry.pending, None
-        if isinstance(request, Exception):
+        if isinstance(request, BaseException):
             raise request
         return False if steps is None else await _watched(steps, request, seconds)
+
+
+def _not_at_all(_: object) -> bool:
+    return False
+
+
+def _as_coroutine(fn: Any) -> Any:
+    """Give a function that returns another awaitable the shape of an async one; only coroutines can be stepped."""
+    if inspect.iscoroutinefunction(fn):
+        return fn
+
+    async def call(resource: object) -> object:
+        return await fn(resource)
+
+    return call
 
 
 @types.coroutine

@@ -70,10 +70,15 @@ class Lease(Generic[T]):
         # coroutines for each use would be a third of the whole.
         def __aenter__(self):
             desk, entry = self._desk, None
-            if desk.lends_plainly and self._entry is None:
+            if desk.lends_plainly and desk.idle and self._entry is None:
                 now = desk.clock()
-                entry = desk.take(now)
-                if entry is not None and (now - entry.used_at < desk.check_after or desk.hooks.start(entry, "check")):
+                entry = desk.pick()  # as ``shelf.take`` would; another call is a twentieth of the whole
+                if now >= entry.retire_at:
+                    desk.shelf.drop(entry)
+                    return self._obtain(None)
+                entry.state = IN_USE
+                entry.taken_at = now
+                if now - entry.used_at < desk.check_after or desk.start_check(entry):
                     self._entry = entry
                     return entry.ready
             return self._obtain(entry)
@@ -82,7 +87,7 @@ class Lease(Generic[T]):
             desk, entry, self._entry = self._desk, self._entry, None
             if error is not None or not desk.takes_plainly or entry.state is not IN_USE:
                 return desk.release(entry, error)
-            if desk.resets and not desk.hooks.start(entry, "reset"):
+            if desk.resets and not desk.start_reset(entry):
                 return desk.release(entry, started=True)
             desk.give(entry, desk.clock())
             return desk.returned

@@ -133,7 +133,7 @@ class Shelf(Generic[T]):
         self.connecting = self.serviced = self.closing = 0
         self.past_uses = 0
         self.use_seconds = 0.0
-        self._pick = self.idle.pop if settings.order == "lifo" else self.idle.popleft
+        self.pick = self.idle.pop if settings.order == "lifo" else self.idle.popleft
         self._wake = wake
 
     @property
@@ -172,13 +172,17 @@ class Shelf(Generic[T]):
     def take(self, now: float) -> Entry[T] | None:
         """Lend an idle entry, if there is one whose time is not over."""
         while self.idle:
-            entry = self._pick()
+            entry = self.pick()
             if now < entry.retire_at:
                 entry.state = IN_USE
                 entry.taken_at = now
                 return entry
-            self._close(entry, entry.reason)
+            self.drop(entry)
         return None
+
+    def drop(self, entry: Entry[T]) -> None:
+        """Close an entry that was picked, but whose time is over."""
+        self._close(entry, entry.reason)
 
     def give(self, entry: Entry[T], now: float) -> None:
         """Take back what is in use, and hand it on."""

@@ -23,7 +23,6 @@ import psycopg
 import psycopg_pool
 import redis.asyncio
 import sqlalchemy.pool
-from _ratio import compare
 from mcp_pool import Pool
 from sqlalchemy.util import greenlet_spawn
 
@@ -131,9 +130,7 @@ async def hand_over(waiting: int) -> float:
 
 async def main(stack: AsyncExitStack) -> dict[str, Callable[[], Any]]:
     plain = await stack.enter_async_context(Pool(connect, max_size=SIZE))
-    hooked = await stack.enter_async_context(
-        Pool(connect, max_size=SIZE, check=nothing, reset=nothing, check_after=0)
-    )
+    hooked = await stack.enter_async_context(Pool(connect, max_size=SIZE, check=nothing, reset=nothing, check_after=0))
     semaphore = asyncio.Semaphore(SIZE)
     redis_pool = redis.asyncio.BlockingConnectionPool(connection_class=Resource, max_connections=SIZE)  # type: ignore[arg-type,var-annotated]
     alchemy = sqlalchemy.pool.AsyncAdaptedQueuePool(lambda: Resource(), pool_size=SIZE, max_overflow=0)  # type: ignore[arg-type,return-value]  # noqa: PLW0108

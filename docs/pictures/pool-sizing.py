@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, T201, E501, PLR2004, ARG005  # a program, which prints a picture
 """Draw how long borrowers wait, by the size of the pool; simulated with the pool's own queue. Prints SVG."""
 
 from __future__ import annotations
@@ -62,14 +63,18 @@ def longest_waits(size: int, busy: float) -> float:
 
 def main() -> None:
     """Print the picture."""
-    print(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">')
+    print(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">'
+    )
     print('<rect width="100%" height="100%" fill="white"/>')
-    for wait in range(0, 6):
+    for wait in range(6):
         y = BOTTOM - wait * 48
         print(f'<path d="M{LEFT} {y}H{WIDTH - 20}" stroke="#ddd"/><text x="{LEFT - 16}" y="{y + 4}">{wait}</text>')
     for size in SIZES:
         print(f'<text x="{place(size) - 6}" y="{BOTTOM + 18}">{size}</text>')
-    print(f'<text x="{LEFT}" y="{HEIGHT - 4}">size of the pool</text><text x="{LEFT}" y="18">wait that 1 % exceed, in mean uses</text>')
+    print(
+        f'<text x="{LEFT}" y="{HEIGHT - 4}">size of the pool</text><text x="{LEFT}" y="18">wait that 1 % exceed, in mean uses</text>'
+    )
     for color, (label, busy) in zip(("#36c", "#c63", "#393"), BUSY.items(), strict=True):
         points = [(place(size), BOTTOM - 48 * longest_waits(size, busy)) for size in SIZES if size > busy]
         shown = [f"{x},{y:.0f}" for x, y in points if y > 25]

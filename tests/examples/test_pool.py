@@ -1,4 +1,4 @@
-"""The example of mcp-pool, and what it stands for: real MCP sessions over stdio, closed by the task that opened them."""
+"""The example of mcp-pool, and what it stands for: real MCP sessions, closed by the task that opened them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def children() -> set[str]:
 async def test_sessions_are_opened_and_closed_by_their_owner(
     anyio_backend: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """200 lives of a session, each borrowed by tasks of their own: no error, not even at debug level, no process left."""
+    """200 lives of a session, borrowed by tasks of their own: no error, not even at debug level, no process left."""
     mcp = pytest.importorskip("mcp", reason="this needs an MCP SDK")
     stdio = pytest.importorskip("mcp.client.stdio")
     parameters = mcp.StdioServerParameters(command=sys.executable, args=["-I", "-S", "-c", SERVER])

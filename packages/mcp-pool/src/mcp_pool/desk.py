@@ -52,9 +52,7 @@ class Desk(Generic[T]):
         self.resets = settings.reset is not None
 
     def open(self, tasks: TaskGroup) -> None:
-        """Begin to lend, with the pool's own work done in *tasks*; raises PoolMisuse the second time."""
-        if self.was_opened:
-            raise PoolMisuse(f"{self.settings.name} was opened before; a pool lives once, make another")
+        """Begin to lend, with the pool's own work done in *tasks*."""
         self.was_opened = True
         on_asyncio = is_asyncio()
         queue = self.shelf.waiters

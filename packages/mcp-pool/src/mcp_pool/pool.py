@@ -136,7 +136,8 @@ class Pool(Generic[T]):
         check_async("connect", connect)
         if close is not None:
             check_async("close", close)
-        self._set_up(functools.partial(self._opened, connect, close), options)
+        self._desk: Desk[T] = Desk(Supply(functools.partial(self._opened, connect, close), Settings(**options)))
+        self._task_group: TaskGroup
 
     @classmethod
     def from_context(
@@ -150,12 +151,8 @@ class Pool(Generic[T]):
         if not callable(factory):
             raise TypeError(f"Pool.from_context needs a function that returns a context manager, got {factory!r}")
         pool = cast("Pool[R]", cls.__new__(cls))
-        Pool[R]._set_up(pool, functools.partial(_entered, factory), options)
+        pool._desk = Desk(Supply(functools.partial(_entered, factory), Settings(**options)))  # noqa: SLF001  # its own
         return pool
-
-    def _set_up(self, factory: Callable[[], AbstractAsyncContextManager[T]], options: Any) -> None:
-        self._desk: Desk[T] = Desk(Supply(factory, Settings(**options)))
-        self._task_group: TaskGroup
 
     async def __aenter__(self) -> Self:
         """Start the pool's own tasks; waits for no resource (see ``warm``).  Raises PoolMisuse the second time."""

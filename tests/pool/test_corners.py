@@ -49,7 +49,7 @@ async def test_a_connect_that_cannot_be_cancelled_is_closed_when_it_arrives(cloc
     async def stubborn() -> Connection:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(3)
-        return await backend.connect()
+            return await backend.connect()
 
     async with Pool(stubborn, close=backend.close, min_size=1, connect_timeout=1, **STEADY):
         await settle()

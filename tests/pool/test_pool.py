@@ -520,7 +520,7 @@ class TestHealth:
 
         async with Backend().pool(check=check, check_interval=10, min_size=3, check_after=99) as pool:
             await pool.warm()
-            await clock.advance(12.5)
+            await clock.advance(13.5)
             assert most == 1
             assert pool.statistics().closed == {"check": 1}
             assert pool.statistics().idle + pool.statistics().serviced == 3
@@ -548,10 +548,11 @@ class TestHealth:
         assert ages == [80, 90]
         assert pool.statistics().closed == {"lifetime": 3}
 
-    async def test_an_expired_idle_resource_is_never_lent(self, clock: VirtualClock) -> None:
+    @pytest.mark.parametrize("debug", [False, True])
+    async def test_an_expired_idle_resource_is_never_lent(self, clock: VirtualClock, debug: bool) -> None:
         """Even when it is asked for before the keeper came round."""
         now = 0.0
-        async with Backend().pool(max_lifetime=100, clock=lambda: now) as pool:
+        async with Backend().pool(max_lifetime=100, clock=lambda: now, debug=debug) as pool:
             await hold(pool, 0)
             now = 100.0
             async with pool.acquire() as connection:

@@ -235,10 +235,9 @@ class Shelf(Generic[T]):
         self._wake(entry)
 
     def serviced_well(self, entry: Entry[T], now: float) -> None:
-        """Take an entry back from its owner; unless it was told to close meanwhile."""
-        if entry.state is SERVICED:
-            self.serviced -= 1
-            self._place(entry, now)
+        """Take an entry back from its owner."""
+        self.serviced -= 1
+        self._place(entry, now)
 
     def retire(self, entry: Entry[T], reason: Reason) -> None:
         """Close an entry, whatever it is doing; one that is closing already keeps its reason."""

@@ -45,8 +45,8 @@ class Lease(Generic[T]):
 
     __slots__ = ("_desk", "_entry", "_shown", "_timeout")
 
-    def __init__(self, desk: Desk[Any], timeout: float | None) -> None:
-        self._desk = desk
+    def __init__(self, desk: Any, timeout: float | None) -> None:  # made by the pool; what a desk is, is its affair
+        self._desk: Desk[Any] = desk
         self._timeout = timeout
         self._entry: Entry[Any] | None = None
 
@@ -98,8 +98,8 @@ class TryLease(Generic[T]):
 
     __slots__ = ("_desk", "_entry", "_shown")
 
-    def __init__(self, desk: Desk[T]) -> None:
-        self._desk = desk
+    def __init__(self, desk: Any) -> None:
+        self._desk: Desk[T] = desk
         self._entry: Entry[T] | None = None
 
     async def __aenter__(self) -> T | None:

@@ -79,20 +79,23 @@ class Entry(Generic[T]):
 
     def __init__(self, now: float, max_uses: float) -> None:
         self.state: State = CONNECTING
-        self.max_uses = max_uses
-        self.leaving = False
+        self.max_uses: float = max_uses
+        self.leaving: bool = False
         """Whether it is wanted elsewhere, and goes after its next use."""
         self.reason: Reason = "lifetime"
-        self.retire_at = math.inf
-        self.born_at = self.taken_at = self.used_at = self.checked_at = now
-        self.uses = 0
-        self.connected = False
+        self.retire_at: float = math.inf
+        self.born_at: float = now
+        self.taken_at: float = now
+        self.used_at: float = now
+        self.checked_at: float = now
+        self.uses: int = 0
+        self.connected: bool = False
         self.resource: Any = None
         self.ready: Any = None
         """The resource, as something that can be awaited."""
         self.stand_in: Any = None
         """In debug mode, a weak reference to what the borrower has instead of the resource."""
-        self.taken = False
+        self.taken: bool = False
         """Borrowed without a block, to be given back by hand."""
         self.holder: object = None
         self.chore: Literal["check", "reset"] = "reset"

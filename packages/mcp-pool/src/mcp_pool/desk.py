@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import weakref
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -18,9 +19,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .errors import PoolClosed, PoolFull, PoolMisuse, PoolTimeout
+from .hooks import Hooks
 from .leaks import Borrower, retract, stand_in
-from .settings import check_sizes
-from .shelf import CLOSING, CONNECTING, IDLE, IN_USE, Entry
+from .report import Report
+from .settings import Settings, check_sizes
+from .shelf import CLOSING, CONNECTING, IDLE, IN_USE, Entry, Shelf
 from .supply import Supply
 from .waiting import AsyncioWaiting, OtherWaiting, is_asyncio
 
@@ -36,20 +39,23 @@ class Desk(Generic[T]):
     """
 
     def __init__(self, supply: Supply[T]) -> None:
-        self.supply = supply
-        self.settings = settings = supply.settings
-        self.clock = settings.clock
-        self.shelf = supply.shelf
-        self.idle, self.pick, self.give = self.shelf.idle, self.shelf.pick, self.shelf.give
-        self.hooks = supply.hooks
-        self.report = supply.report
-        self.was_opened = False
-        self.lends_plainly = False
+        settings = supply.settings
+        self.supply: Supply[T] = supply
+        self.settings: Settings[T] = settings
+        self.clock: Callable[[], float] = settings.clock
+        self.shelf: Shelf[T] = supply.shelf
+        self.idle: deque[Entry[T]] = self.shelf.idle
+        self.pick: Callable[[], Entry[T]] = self.shelf.pick
+        self.give: Callable[[Entry[T], float], None] = self.shelf.give
+        self.hooks: Hooks[T] = supply.hooks
+        self.report: Report = supply.report
+        self.was_opened: bool = False
+        self.lends_plainly: bool = False
         """Whether nobody wants to know who has an idle resource."""
-        self.takes_plainly = False
+        self.takes_plainly: bool = False
         """Whether nothing is to be done with a resource that comes back, but a reset."""
-        self.check_after = math.inf if settings.check is None else settings.check_after
-        self.resets = settings.reset is not None
+        self.check_after: float = math.inf if settings.check is None else settings.check_after
+        self.resets: bool = settings.reset is not None
 
     def open(self, tasks: TaskGroup) -> None:
         """Begin to lend, with the pool's own work done in *tasks*."""
@@ -60,7 +66,8 @@ class Desk(Generic[T]):
         self._identity: Callable[[], object] = asyncio.current_task if on_asyncio else _task_id
         if on_asyncio:
             self.hooks.step_by_hand()
-        self.start_check, self.start_reset = self.hooks.start_check, self.hooks.start_reset
+        self.start_check: Callable[[Entry[T]], bool] = self.hooks.start_check
+        self.start_reset: Callable[[Entry[T]], bool] = self.hooks.start_reset
         self.supply.ready = self._waiting.ready
         self.returned: Any = self._waiting.ready(None)
         self.supply.open(tasks)

@@ -17,8 +17,8 @@ class Gate:
     """The failures in a row, and when the next connect may begin."""
 
     def __init__(self, *, attempts: int, backoff: float, max_backoff: float, random: Callable[[], float]) -> None:
-        self.failures = 0
-        self.retry_at = 0.0
+        self.failures: int = 0
+        self.retry_at: float = 0.0
         self.error: BaseException | None = None
         """The last failure, for those who are refused; kept only until a connect succeeds."""
         self._attempts = attempts

@@ -17,9 +17,16 @@ class Report:
     """The totals of one pool."""
 
     def __init__(self, settings: Settings[Any]) -> None:
-        self.name = settings.name
-        self.connects = self.connect_failures = self.waits = self.timeouts = self.refusals = self.leaks = 0
-        self.connect_seconds = self.wait_seconds = self.longest_wait = 0.0
+        self.name: str = settings.name
+        self.connects: int = 0
+        self.connect_failures: int = 0
+        self.waits: int = 0
+        self.timeouts: int = 0
+        self.refusals: int = 0
+        self.leaks: int = 0
+        self.connect_seconds: float = 0.0
+        self.wait_seconds: float = 0.0
+        self.longest_wait: float = 0.0
         self._on_event = settings.on_event
 
     def tell(self, event: Event) -> None:

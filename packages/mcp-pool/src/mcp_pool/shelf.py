@@ -125,18 +125,20 @@ class Shelf(Generic[T]):
     """
 
     def __init__(self, settings: Settings[T], wake: Callable[[Entry[T]], object]) -> None:
-        self.min_size = settings.min_size
-        self.max_size = settings.max_size
-        self.max_uses = settings.max_uses or math.inf
-        self.max_connecting = settings.max_connecting
+        self.min_size: int = settings.min_size
+        self.max_size: int = settings.max_size
+        self.max_uses: float = settings.max_uses or math.inf
+        self.max_connecting: int = settings.max_connecting
         self.entries: dict[Entry[T], None] = {}  # in the order of their age
         self.idle: deque[Entry[T]] = deque()
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         self.closed: Counter[Reason] = Counter()
-        self.connecting = self.serviced = self.closing = 0
-        self.past_uses = 0
-        self.use_seconds = 0.0
-        self.pick = self.idle.pop if settings.order == "lifo" else self.idle.popleft
+        self.connecting: int = 0
+        self.serviced: int = 0
+        self.closing: int = 0
+        self.past_uses: int = 0
+        self.use_seconds: float = 0.0
+        self.pick: Callable[[], Entry[T]] = self.idle.pop if settings.order == "lifo" else self.idle.popleft
         self._wake = wake
 
     @property

@@ -63,12 +63,12 @@ class Supply(Generic[T]):
     """Connects, serves and closes the entries of a shelf."""
 
     def __init__(self, factory: Callable[[], AbstractAsyncContextManager[T]], settings: Settings[T]) -> None:
-        self.settings = settings
-        self.clock = settings.clock
+        self.settings: Settings[T] = settings
+        self.clock: Callable[[], float] = settings.clock
         self.shelf: Shelf[T] = Shelf(settings, _wake)
-        self.report = Report(settings)
+        self.report: Report = Report(settings)
         self.hooks: Hooks[T] = Hooks(settings, self.shelf, self.report)
-        self.gate = Gate(
+        self.gate: Gate = Gate(
             attempts=settings.connect_attempts,
             backoff=settings.backoff,
             max_backoff=settings.max_backoff,
@@ -76,7 +76,7 @@ class Supply(Generic[T]):
         )
         self.budget: Budget | None = None
         self.ready: Callable[[T], Awaitable[T]]
-        self.is_open = False
+        self.is_open: bool = False
         self.dropped: deque[tuple[Entry[T], int]] = deque()
         """Stand-ins that were garbage before they were returned; a note each, with the number of the use."""
         self.changed: anyio.Event

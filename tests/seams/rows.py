@@ -18,6 +18,8 @@ import mcp_middleware as mm
 import mcp_rbac
 from mcp_retry import Retry, RetryMiddleware
 
+from tests.seams.pool_row import Pooled
+
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
     "cache": lambda: mcp_cache.CacheMiddleware(ttl=5, tools={"add": 5}),
@@ -33,6 +35,7 @@ from mcp_ratelimit import RateLimitMiddleware
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
     "ratelimit": lambda: RateLimitMiddleware("600/min", tools={"add": "300/min"}, overall="6000/min", post_charge=True),
+    "pool": Pooled,
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import pytest
 
-__all__ = ["RedisServer", "Server"]
+__all__ = ["PostgresServer", "RedisServer", "Server"]
 
 START_LIMIT = 20.0  # seconds until it answers, on a loaded machine
 
@@ -39,6 +39,9 @@ class Server(ABC):
         self._program = _find(self.programs)
         self._process: subprocess.Popen[bytes] | None = None
 
+    _user: str | None = None
+    """Whom the program runs as; None for whoever runs the tests."""
+
     @abstractmethod
     def arguments(self) -> Sequence[str]:
         """The command line behind the program's name; the server must stay in the foreground."""
@@ -53,7 +56,8 @@ class Server(ABC):
             return
         log = (self.folder / "log").open("ab")
         with log:
-            self._process = subprocess.Popen([self._program, *self.arguments()], stdout=log, stderr=log)
+            command = [self._program, *self.arguments()]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self._user)
         deadline = time.monotonic() + START_LIMIT
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -138,6 +142,41 @@ class RedisServer(Server):
         with socket.create_connection((self.host, self.port), timeout) as connection:
             connection.sendall(f"{line}\r\n".encode())
             return connection.makefile("rb").readline().decode().rstrip()
+
+
+class PostgresServer(Server):
+    """PostgreSQL without passwords; its data outlives a restart, though not a crash of the machine."""
+
+    programs = ("postgres", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")), reverse=True))
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"postgresql://tester@{self.host}:{self.port}/postgres"
+
+    def arguments(self) -> Sequence[str]:
+        """A fresh cluster on the first start; no sockets but the port."""
+        cluster = self.folder / "cluster"
+        if not cluster.exists():
+            self._initialise(cluster)
+        options = {"port": self.port, "listen_addresses": self.host, "unix_socket_directories": "", "fsync": "off"}
+        return ["-D", str(cluster), *(text for name, value in options.items() for text in ("-c", f"{name}={value}"))]
+
+    def answers(self) -> bool:
+        """Whether it would talk about encryption, as the first message of every client asks it to."""
+        with socket.create_connection((self.host, self.port), 2.0) as connection:
+            connection.sendall((8).to_bytes(4, "big") + (80877103).to_bytes(4, "big"))  # SSLRequest
+            return connection.recv(1) in (b"S", b"N")
+
+    def _initialise(self, cluster: Path) -> None:
+        initdb = Path(self._program).resolve().with_name("initdb")
+        options = ["--auth=trust", "--username=tester", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        cluster.mkdir()
+        if self._user:
+            shutil.chown(cluster, self._user)
+        subprocess.run([initdb, "-D", cluster, *options], check=True, stdout=subprocess.DEVNULL, user=self._user)
+
+    _user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
 
 
 def _find(programs: tuple[str, ...]) -> str:

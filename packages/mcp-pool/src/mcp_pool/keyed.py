@@ -1,0 +1,217 @@
+"""One pool for each key (an upstream, a tenant), under one limit for all of them.
+
+When all is taken, a pool that needs another resource gets it from where it is missed least: an idle one of the pool
+that was used longest ago; else the next one to come back to the pool that has most, if that has more than its share.
+So a busy key cannot keep a quiet one out for ever, and what the keys want beyond the limit goes round between them.
+
+Invariants, each tested in ``tests/pool/test_keyed.py``:
+
+1. All pools together have at most *max_total* resources.
+2. There are at most *max_keys* pools; the idle one used longest ago makes room, and if all are busy, a new key is
+   refused.
+3. A key that has nothing gets a resource after at most one use of each resource.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .errors import PoolClosed, PoolFull, PoolMisuse
+from .events import Statistics
+from .pool import Lease, Pool, desk_of
+from .settings import check_async, check_count
+from .shelf import CLOSING, Entry
+from .supply import Supply
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from .settings import Options
+
+__all__ = ["KeyedPool"]
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class KeyedPool(Generic[K, T]):
+    """At most *max_total* resources in at most *max_keys* pools, each made when its key is first used.
+
+    Args:
+        connect: ``await connect(key)`` opens a resource.
+        close: As for ``Pool``.
+        max_total: Resources of all keys together.
+        max_keys: Pools at once. Keys may come from remote callers, so there is no way to switch this off.
+        options: Those of each pool, see ``Settings``; *max_size* is what one key may have.
+
+    Raises ValueError or TypeError for what cannot be meant. Use it as ``async with pools``; it can be opened once.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[K], Awaitable[T]],
+        *,
+        close: Callable[[T], Awaitable[object]] | None = None,
+        max_total: int = 100,
+        max_keys: int = 1000,
+        **options: Unpack[Options[T]],
+    ) -> None:
+        check_async("connect", connect)
+        self._set_up(lambda key: Pool(functools.partial(connect, key), close=close, **options), max_total, max_keys)
+
+    @classmethod
+    def from_context(
+        cls,
+        factory: Callable[[K], AbstractAsyncContextManager[T]],
+        *,
+        max_total: int = 100,
+        max_keys: int = 1000,
+        **options: Unpack[Options[T]],
+    ) -> KeyedPool[K, T]:
+        """Make pools of what ``async with factory(key) as resource`` gives, as ``Pool.from_context`` does."""
+        pools = cls.__new__(cls)
+        cls._set_up(
+            pools, lambda key: Pool.from_context(functools.partial(factory, key), **options), max_total, max_keys
+        )
+        return pools
+
+    def _set_up(self, make: Callable[[K], Pool[T]], max_total: int, max_keys: int) -> None:
+        check_count("max_total", max_total, 1)
+        check_count("max_keys", max_keys, 1)
+        make(None)  # type: ignore[arg-type]  # refuses bad options now and not with the first key; nothing is connected
+        self._make = make
+        self._max_keys = max_keys
+        self._pools: OrderedDict[K, Pool[T]] = OrderedDict()
+        self._shares = _Shares(max_total, self._least_recent_first)
+        self._tasks: TaskGroup | None = None
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        """Start to lend.  Raises PoolMisuse the second time."""
+        if self._tasks is not None:
+            raise PoolMisuse("these pools were opened before; they live once, make others")
+        self._tasks = await anyio.create_task_group().__aenter__()
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close all pools, see ``close``."""
+        try:
+            await self.close()
+        finally:
+            assert self._tasks is not None  # noqa: S101  # for type checkers
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(None, None, None)
+
+    def acquire(self, key: K, timeout: float | None = None) -> Lease[T]:
+        """Borrow a resource of *key* for a block; as ``Pool.acquire``, and raises as ``pool``.
+
+        Enter it at once: when many other keys are used first, the pool of this one may have had to go.
+        """
+        return self.pool(key).acquire(timeout)
+
+    def pool(self, key: K) -> Pool[T]:
+        """Return the pool of *key*, made now if need be.
+
+        Raises PoolClosed, or PoolFull when there are *max_keys* pools and none of them is idle.
+        """
+        if not self._is_open or self._tasks is None:
+            raise PoolClosed("these pools are not open")
+        pool = self._pools.get(key)
+        if pool is None:
+            self._make_room()
+            pool = self._pools[key] = self._make(key)
+            desk = desk_of(pool)
+            desk.supply.budget = self._shares
+            desk.open(self._tasks)
+        self._pools.move_to_end(key)
+        return pool
+
+    def refresh(self) -> None:
+        """Replace every resource of every key, as ``Pool.refresh``."""
+        for pool in self._pools.values():
+            pool.refresh()
+
+    async def close(self, *, drain_timeout: float | None = None) -> None:
+        """Close all pools at once, as ``Pool.close``."""
+        self._is_open = False
+        async with anyio.create_task_group() as tasks:
+            for pool in self._pools.values():
+                tasks.start_soon(functools.partial(pool.close, drain_timeout=drain_timeout))
+
+    def statistics(self) -> dict[K, Statistics]:
+        """Return the figures of each key's pool."""
+        return {key: pool.statistics() for key, pool in self._pools.items()}
+
+    def _make_room(self) -> None:
+        if len(self._pools) < self._max_keys:
+            return
+        for key, pool in self._pools.items():
+            shelf = desk_of(pool).shelf
+            if not shelf.waiters and len(shelf.idle) == shelf.alive and not shelf.connecting:
+                del self._pools[key]
+                assert self._tasks is not None  # noqa: S101
+                self._tasks.start_soon(pool.close)
+                return
+        raise PoolFull(f"all {self._max_keys} pools are in use, which is max_keys", waiting=0)
+
+    def _least_recent_first(self) -> Iterator[Supply[T]]:
+        for pool in self._pools.values():
+            yield desk_of(pool).supply
+
+
+class _Shares:
+    """Who has how much of the limit, and who waits for more."""
+
+    def __init__(self, limit: int, supplies: Callable[[], Iterator[Supply[Any]]]) -> None:
+        self._limit = limit
+        self._supplies = supplies
+        self._held: Counter[Supply[Any]] = Counter()
+        self._hungry: OrderedDict[Supply[Any], None] = OrderedDict()
+
+    def claim(self, supply: Supply[Any]) -> bool:
+        """Count one more resource of *supply*, or let it wait for room, and see to that."""
+        if self._held.total() < self._limit:
+            self._held[supply] += 1
+            return True
+        self._hungry[supply] = None
+        self._make_room(supply)
+        return False
+
+    def release(self, supply: Supply[Any]) -> None:
+        """Count one less, and let those grow who wait for it, first come, first served."""
+        self._held[supply] -= 1
+        self._held += Counter()  # forgets who has none
+        while self._hungry and self._held.total() < self._limit:
+            first, _ = self._hungry.popitem(last=False)
+            first.grow()
+        for hungry in self._hungry:
+            self._make_room(hungry)
+
+    def _make_room(self, supply: Supply[Any]) -> None:
+        others = [other for other in self._supplies() if other is not supply]
+        staying = {other: [entry for entry in other.shelf.entries if _stays(entry)] for other in others}
+        if sum(len(other.shelf.entries) - len(staying[other]) for other in others) >= len(self._hungry):
+            return  # as many as wait for room are leaving
+        spare = [other for other in others if len(staying[other]) > other.shelf.min_size]
+        for other in spare:
+            if other.shelf.idle:
+                other.shelf.evict(min(other.shelf.idle, key=lambda entry: entry.used_at))
+                return
+        largest = max(spare, key=lambda other: len(staying[other]), default=None)
+        if largest is not None and (len(staying[largest]) > self._held[supply] + 1 or not self._held[supply]):
+            largest.shelf.evict(min(staying[largest], key=lambda entry: entry.taken_at))
+
+
+def _stays(entry: Entry[Any]) -> bool:
+    return not entry.leaving and entry.state != CLOSING

@@ -1,0 +1,196 @@
+"""One pool a key under one limit; the numbers are those of the module's invariants."""
+
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp_pool import KeyedPool, PoolClosed, PoolFull, PoolMisuse
+
+from tests.pool.world import STEADY, Backend, Connection, check_invariants
+from tests.support.clock import VirtualClock, run, settle
+
+pytestmark = pytest.mark.anyio
+
+
+class Backends:
+    """A backend for each key, and what is open at all of them."""
+
+    def __init__(self) -> None:
+        self.of: dict[Any, Backend] = {}
+        self.most_open = 0
+
+    async def connect(self, key: Any) -> Connection:
+        backend = self.of.setdefault(key, Backend())
+        connection = await backend.connect()
+        connection.number = (key, connection.number)  # type: ignore[assignment]
+        self.most_open = max(self.most_open, self.open)
+        return connection
+
+    async def close(self, connection: Any) -> None:
+        await self.of[connection.number[0]].close(connection)
+
+    @property
+    def open(self) -> int:
+        return sum(len(backend.open) for backend in self.of.values())
+
+    def pools(self, **options: Any) -> KeyedPool[Any, Connection]:
+        return KeyedPool(self.connect, close=self.close, **{**STEADY, **options})
+
+
+async def hold(pools: KeyedPool[Any, Connection], key: object, seconds: float = 1.0, log: Any = None) -> None:
+    async with pools.acquire(key) as connection:
+        if log is not None:
+            log.append((key, anyio.current_time()))
+        assert connection.is_open
+        await anyio.sleep(seconds)
+
+
+async def test_each_key_has_resources_of_its_own() -> None:
+    """A tenant never gets another one's connection."""
+    backends = Backends()
+    async with backends.pools() as pools:
+        async with pools.acquire("a") as one, pools.acquire("b") as other:
+            assert one.number == ("a", 1)
+            assert other.number == ("b", 1)
+        async with pools.acquire("a") as again:
+            assert again is one
+        assert pools.pool("a") is pools.pool("a")
+        assert {key: found.connects for key, found in pools.statistics().items()} == {"a": 1, "b": 1}
+    assert backends.open == 0
+
+
+async def test_idle_resources_of_the_key_used_longest_ago_make_room(clock: VirtualClock) -> None:
+    """1: the limit holds over all keys; what nobody uses goes first."""
+    backends = Backends()
+    async with backends.pools(max_total=2) as pools:
+        for key in "abc":
+            await hold(pools, key)
+        assert backends.most_open == 2
+        assert {key: found.idle for key, found in pools.statistics().items()} == {"a": 0, "b": 1, "c": 1}
+        assert pools.pool("a").statistics().closed == {"evicted": 1}
+
+
+async def test_a_busy_key_does_not_keep_a_quiet_one_out(clock: VirtualClock) -> None:
+    """3: with everything in use by one key, the next that comes back makes room for the other."""
+    backends, log = Backends(), []
+    async with backends.pools(max_total=2, max_size=2) as pools, anyio.create_task_group() as tg:
+        for _ in range(10):
+            tg.start_soon(hold, pools, "busy")
+        await settle()
+        tg.start_soon(hold, pools, "quiet", 1.0, log)
+    assert log == [("quiet", 1.0)]
+    assert backends.most_open == 2
+
+
+async def test_keys_take_turns_when_there_are_more_than_resources(clock: VirtualClock) -> None:
+    """1 and 3: five keys, two places, ten seconds of work each: nobody is served twice before all were once."""
+    backends, log = Backends(), []
+    async with backends.pools(max_total=2) as pools, anyio.create_task_group() as tg:
+        for _ in range(4):
+            for key in range(5):
+                tg.start_soon(hold, pools, key, 1.0, log)
+                await settle()
+    first = {key: min(time for other, time in log if other == key) for key in range(5)}
+    assert max(first.values()) <= 5.0
+    assert len(log) == 20
+    assert backends.most_open == 2
+
+
+async def test_the_idle_pool_used_longest_ago_makes_room_for_a_new_key() -> None:
+    """2: keys come from outside, so their number is bounded."""
+    backends = Backends()
+    async with backends.pools(max_keys=2) as pools:
+        await hold(pools, "a", 0)
+        async with pools.acquire("b"):
+            await hold(pools, "c", 0)
+            assert sorted(pools.statistics()) == ["b", "c"]
+            async with pools.acquire("c"):
+                with pytest.raises(PoolFull, match="all 2 pools are in use, which is max_keys"):
+                    pools.acquire("d")
+    assert backends.open == 0
+
+
+async def test_refresh_and_close_reach_every_key(clock: VirtualClock) -> None:
+    """One call each."""
+    backends = Backends()
+    pools = backends.pools()
+    with pytest.raises(PoolClosed, match="not open"):
+        pools.acquire("a")
+    async with pools:
+        for key in "ab":
+            await hold(pools, key, 0)
+        pools.refresh()
+        await settle()
+        assert backends.open == 0
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(hold, pools, "a", 9.0)
+            await settle()
+            await pools.close(drain_timeout=3)
+            assert (clock(), backends.open) == (3.0, 0)
+    with pytest.raises(PoolClosed):
+        pools.acquire("a")
+    with pytest.raises(PoolMisuse, match="opened before"):
+        await pools.__aenter__()
+
+
+async def test_contexts(clock: VirtualClock) -> None:
+    """``from_context`` with a key."""
+    backends = Backends()
+
+    @asynccontextmanager
+    async def factory(key: str) -> Any:
+        connection = await backends.connect(key)
+        async with anyio.create_task_group():
+            yield connection
+        await backends.close(connection)
+
+    async with KeyedPool.from_context(factory, max_total=1, **STEADY) as pools:
+        for key in "ab":
+            await hold(pools, key)
+    assert backends.open == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_total": 0}, "Pool needs an int of at least 1 as max_total, got 0"),
+        ({"max_total": True}, "Pool needs an int of at least 1 as max_total, got True"),
+        ({"max_keys": math.inf}, "Pool needs an int of at least 1 as max_keys, got inf"),
+        ({"max_size": 0}, "Pool needs an int of at least 1 as max_size, got 0"),
+        ({"timeout": -1}, "Pool needs 0 to inf seconds as timeout, got -1"),
+    ],
+)
+def test_nonsense(options: dict[str, Any], message: str) -> None:
+    """Refused when it is made, not when the first key comes."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        KeyedPool(Backends().connect, **options)
+    assert str(caught.value) == message
+
+
+Requests = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 2.0])), min_size=1, max_size=25)
+
+
+@given(Requests, st.integers(1, 3), st.integers(1, 3))
+def test_all_are_served_within_the_limit(requests: list[tuple[str, float]], total: int, size: int) -> None:
+    """1 and 3, for any requests: nobody is forgotten, and never is more open than allowed."""
+
+    async def scenario() -> None:
+        backends = Backends()
+        async with backends.pools(max_total=total, max_size=size, timeout=math.inf) as pools:
+            with anyio.fail_after(300):
+                async with anyio.create_task_group() as tg:
+                    for key, seconds in requests:
+                        tg.start_soon(hold, pools, key, seconds)
+                        await anyio.sleep(seconds / 2)
+            for key in pools.statistics():
+                check_invariants(pools.pool(key))
+        assert backends.most_open <= total
+        assert backends.open == 0
+
+    run(scenario)

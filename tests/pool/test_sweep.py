@@ -1,0 +1,175 @@
+"""Cancelled anywhere: at every checkpoint, and under shuffled schedules, nothing is lost and nobody is forgotten."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from typing import Any
+
+import anyio
+import pytest
+from mcp_pool import Pool, PoolClosed, PoolError
+
+from tests.pool.world import STEADY, Backend, Connection, check_invariants
+from tests.support.clock import settle
+from tests.support.schedule import run_shuffled
+from tests.support.sweep import Victim, sweep
+
+
+async def use(pool: Pool[Connection], seconds: float = 1.0) -> None:
+    async with pool.acquire() as connection:
+        assert connection.is_open
+        await anyio.sleep(seconds)
+
+
+async def use_while_open(pool: Pool[Connection], seconds: float) -> None:
+    with contextlib.suppress(PoolClosed):
+        await use(pool, seconds)
+
+
+async def still_works(pool: Pool[Connection], backend: Backend) -> None:
+    """All slots are there: as many as may be in use at once can be, and whoever waits is served."""
+    check_invariants(pool, backend)
+    async with anyio.create_task_group() as tg:
+        for _ in range(pool.statistics().max_size + 1):
+            tg.start_soon(use, pool)
+    check_invariants(pool, backend)
+    assert pool.statistics().waiting == pool.statistics().in_use == 0
+
+
+def all_closed(backend: Backend) -> None:
+    assert backend.open == set()
+    assert all(len(closers) == 1 for closers in backend.closers.values())
+    assert len(backend.closers) == backend.made
+
+
+async def pause(connection: Connection) -> None:
+    await anyio.sleep(0.5)
+
+
+async def failing(connection: Connection) -> bool:
+    await anyio.sleep(0.5)
+    return connection.number > 2
+
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "connecting": {"max_size": 1},
+    "queueing": {"max_size": 1, "others": 2},
+    "two": {"max_size": 2, "others": 3},
+    "check": {"max_size": 1, "check": pause, "check_after": 0, "others": 1},
+    "failing check": {"max_size": 2, "check": failing, "check_after": 0, "others": 2},
+    "reset": {"max_size": 1, "reset": pause, "others": 1},
+    "all": {"max_size": 2, "reset": pause, "check": pause, "check_after": 0, "check_on_return": True, "others": 2},
+    "debug": {"max_size": 1, "debug": True, "leak_after": 0.2, "others": 1},
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("way", ["block", "take", "try"])
+def test_a_borrower_cancelled_anywhere_loses_nothing(name: str, way: str) -> None:
+    """Waiting, connecting, in the instant of hand-over, in check, in its block, in reset."""
+    options = {"drain_timeout": 3.0, **SCENARIOS[name]}
+    others = options.pop("others", 0)
+
+    async def by_hand(pool: Pool[Connection]) -> None:
+        connection = await pool.take()
+        try:
+            await anyio.sleep(1)
+        except BaseException:
+            pool.discard(connection)
+            raise
+        await pool.give_back(connection)
+
+    async def perhaps(pool: Pool[Connection]) -> None:
+        await use(pool)
+        async with pool.try_acquire():
+            await anyio.sleep(1)
+
+    async def scenario(victim: Victim) -> None:
+        backend = Backend(takes=0.25, closing_takes=0.1)
+        async with backend.pool(**options) as pool:
+            async with anyio.create_task_group() as tg:
+                for _ in range(others):
+                    tg.start_soon(use, pool)
+                await settle()
+                tg.start_soon(victim, {"block": use, "take": by_hand, "try": perhaps}[way], pool)
+                await settle()
+                tg.start_soon(use, pool)
+            await still_works(pool, backend)
+        all_closed(backend)
+
+    sweep(scenario)
+
+
+@pytest.mark.parametrize("how", ["pool", "close", "warm", "context"])
+def test_a_life_cancelled_anywhere_leaves_nothing_open(how: str) -> None:
+    """The task that runs the pool, while it opens, works, drains and closes."""
+
+    async def live(pool: Pool[Connection]) -> None:
+        async with pool:
+            await pool.warm()
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(use_while_open, pool, 2.0)
+                tg.start_soon(use_while_open, pool, 1.0)
+                if how == "close":
+                    await pool.close(drain_timeout=0.5)
+
+    async def scenario(victim: Victim) -> None:
+        backend = Backend(takes=0.25, closing_takes=0.1)
+        options = {"min_size": 1, "max_size": 2}
+        pool = Pool.from_context(backend.context, **STEADY, **options) if how == "context" else backend.pool(**options)
+        await victim(live, pool)
+        all_closed(backend)
+
+    sweep(scenario)
+
+
+SEEDS = 200
+
+
+def test_shuffled_schedules() -> None:  # noqa: C901  # a storm has many winds
+    """Borrowers, cancellations, failures and a resize, in orders that asyncio by itself never takes."""
+
+    async def storm() -> None:
+        dice = random.Random(len(orders))
+        backend = Backend()
+
+        async def connect() -> Connection:
+            if dice.random() < 0.2:
+                raise OSError("refused")
+            return await backend.connect()
+
+        async def hook(connection: Connection) -> bool:
+            await anyio.sleep(dice.choice([0, 0.01]))
+            if dice.random() < 0.1:
+                raise OSError("stale")
+            return dice.random() > 0.1
+
+        async def borrow(pool: Pool[Connection]) -> None:
+            try:
+                with anyio.move_on_after(dice.choice([0.02, 0.1, 10.0])):
+                    async with pool.acquire(timeout=dice.choice([0.05, 10.0])) as connection:
+                        assert connection.is_open
+                        await anyio.sleep(dice.choice([0, 0.01, 0.03]))
+                        if dice.random() < 0.1:
+                            pool.discard(connection)
+            except PoolError:
+                pass
+
+        options: dict[str, Any] = {"max_size": 3, "check": hook, "check_after": 0.005, "reset": hook, "backoff": 0.01}
+        async with Pool(connect, close=backend.close, max_lifetime=0.2, **{**STEADY, **options}) as pool:
+            async with anyio.create_task_group() as tg:
+                for number in range(25):
+                    tg.start_soon(borrow, pool)
+                    if number == 15:
+                        pool.refresh()
+                    await anyio.sleep(dice.choice([0, 0, 0.01]))
+                    check_invariants(pool, backend)
+            check_invariants(pool, backend)
+            assert pool.statistics().in_use == pool.statistics().waiting == 0
+        all_closed(backend)
+        orders.append(pool.statistics().uses)
+
+    orders: list[int] = []
+    run_shuffled(storm, seeds=range(SEEDS))
+    assert len(set(orders)) > 1

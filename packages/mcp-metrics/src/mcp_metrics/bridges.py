@@ -5,7 +5,7 @@ Both take what a scrape would: a ``Registry`` or a ``Snapshot``. Sending is your
 Rules, each tested in ``tests/metrics/test_bridges.py``:
 
 1. ``to_otlp`` is a valid ``ExportMetricsServiceRequest`` in OTLP's JSON, with names, units and start times kept.
-2. No text from outside can end a statsd line or begin a field: all but letters, digits and ``._-/`` becomes ``_``.
+2. No text from outside can end a statsd line or begin a field: all but letters, digits and ``._-/`` become ``_``.
 3. The deltas of all ``StatsdWriter.lines`` of a counter add up to its total.
 """
 
@@ -39,9 +39,8 @@ def to_otlp(
     exponential one: OTLP has no place for both.
     """
     moment = _nanoseconds(now())
-    metrics = [
-        _metric(about, [_data_point(about, point, moment) for point in points]) for about, points in _all(source)
-    ]
+    told = ((about, [_data_point(about, point, moment) for point in points]) for about, points in source.collect())
+    metrics = [_metric(about, points) for about, points in told if points]
     scope = {"scope": {"name": "mcp_metrics"}, "metrics": metrics}
     return {"resourceMetrics": [{"resource": {"attributes": _attributes(resource or {})}, "scopeMetrics": [scope]}]}
 
@@ -49,8 +48,8 @@ def to_otlp(
 class StatsdWriter:
     """Writes what has changed since the last time as lines of statsd, with tags in the way of Datadog.
 
-    Histograms become two counters, ``.count`` and ``.sum``: an agent makes quantiles from single values, which are gone by
-    then. It holds one number a series; make one writer an agent.
+    Histograms become two counters, ``.count`` and ``.sum``: an agent makes quantiles from single values, which are gone
+    by then. It holds one number a series; make one writer an agent.
     """
 
     def __init__(self, source: Source, *, prefix: str = "") -> None:
@@ -97,11 +96,6 @@ def _gauge(name: str, value: float, end: str) -> Iterator[str]:
 
 def _safe(text: str) -> str:
     return _UNSAFE.sub("_", text)
-
-
-def _all(source: Source) -> list[tuple[Description, list[Point]]]:
-    collected = ((about, list(points)) for about, points in source.collect())
-    return [(about, points) for about, points in collected if points]
 
 
 def _metric(about: Description, points: list[dict[str, Any]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 from ._seam import C, R, headers, is_internal, is_stream, outcome, target
 from .names import Names
@@ -198,10 +198,9 @@ class MetricsMiddleware:
         observe = self._observe(ctx, method, name, failure, seconds)
         if observe is None or method in LISTS or self._exemplars or self._sizes is not None:
             return
-        wire: Any = result
-        if type(wire) is dict and hasattr(ctx, "protocol_version"):
-            key = (method, name, wire.get("isError"), ctx.protocol_version, getattr(ctx, "request", None) is None)
-            self._hot[key] = observe
+        flag = _field(result, "isError") if type(result) is dict else 0
+        if (flag is None or type(flag) is bool) and hasattr(ctx, "protocol_version"):
+            self._hot[method, name, flag, ctx.protocol_version, getattr(ctx, "request", None) is None] = observe
 
     def _observe(
         self, ctx: object, method: str | None, name: object, failure: _Failure, seconds: float
@@ -261,8 +260,10 @@ def _code(value: object) -> str:
 def _listed(result: object, field: str) -> list[object]:
     """Return the names in what ``tools/list`` or ``prompts/list`` answered, in any SDK's shape."""
     root: Any = getattr(result, "root", result)
-    items = root if type(root) is list else _field(root, field)  # FastMCP's are lists
-    return [_field(item, "name") for item in items] if type(items) is list else []
+    items = _field(root, field)
+    if items is None:
+        items = root  # FastMCP's middleware sees plain lists
+    return [_field(item, "name") for item in items] if hasattr(items, "__len__") else []
 
 
 def _field(source: Any, name: str) -> Any:

@@ -156,7 +156,7 @@ class Gauge(Series):
     def steps(self) -> tuple[Callable[[], object], Callable[[], object]]:
         """Return two functions that add 1 and take it away, for what begins and ends; as many down as up.
 
-        They are a list's ``append`` and ``pop``, atomic in every Python, and a third of the price of ``inc`` and ``dec``.
+        They are a list's ``append`` and ``pop``: atomic in every Python, at a third of the price of ``inc``, ``dec``.
         """
         if self._running is None:
             self._running = []

@@ -122,7 +122,7 @@ class Timed:
         return self._errors.admit(type(error).__qualname__, succeeded=True)
 
     def _wrapper(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        called: Any = fn if inspect.isroutine(fn) else getattr(fn, "func", fn.__call__)  # a partial, or an object
+        called: Any = fn if inspect.isroutine(fn) else getattr(fn, "func", type(fn).__call__)  # a partial, or an object
         if inspect.isasyncgenfunction(called):
             return self._async_generator(fn)
         if inspect.iscoroutinefunction(called):

@@ -63,7 +63,7 @@ class MetricsApp:
     """An ASGI app that answers every path: mount it where the metrics shall be, or run it by itself."""
 
     def __init__(self, source: Source) -> None:
-        if not hasattr(source, "collect"):
+        if isinstance(source, type) or not hasattr(source, "collect"):
             raise TypeError(f"MetricsApp needs a Registry or a Snapshot, got {source!r}")
         self._source = source
 

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
 
-from .exposition import CHUNK, Source
+from .exposition import Source
 from .family import Description
 from .native import NativeBuckets, spans
 from .series import Exemplar, Point
@@ -24,6 +24,7 @@ from .text import Scheme, escape, unit_word
 
 __all__ = ["protobuf"]
 
+BREATH = 8192  # bytes: 1 ms of encoding
 TYPES = {"counter": 0, "gauge": 1, "info": 1, "histogram": 4}
 
 
@@ -39,7 +40,7 @@ def protobuf(source: Source, scheme: Scheme = "underscores") -> Iterator[bytes]:
         for point in points:
             parts.append(_message(4, _metric(description, labels, point)))
             size += len(parts[-1])
-            if size >= CHUNK:
+            if size >= BREATH:
                 yield b""
                 size = 0
         body = b"".join(parts)

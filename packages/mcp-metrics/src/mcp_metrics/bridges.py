@@ -27,6 +27,8 @@ __all__ = ["StatsdWriter", "to_otlp"]
 
 CUMULATIVE = 2  # AGGREGATION_TEMPORALITY_CUMULATIVE
 UCUM = {"seconds": "s", "milliseconds": "ms", "bytes": "By", "ratio": "1"}
+Key = tuple[str, tuple[str, ...]]  # a name and the labels as they are: two may be written alike
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._/-]")
 
 
@@ -55,7 +57,7 @@ class StatsdWriter:
     def __init__(self, source: Source, *, prefix: str = "") -> None:
         self._source = source
         self._prefix = prefix and _safe(prefix) + "."
-        self._sent: dict[tuple[str, str], tuple[float, float]] = {}
+        self._sent: dict[Key, tuple[float, float]] = {}
 
     def lines(self) -> list[str]:
         """Return one line, without its end, for every gauge and for every counter that has grown."""
@@ -67,9 +69,7 @@ class StatsdWriter:
             for line in self._of(about, point, sent)
         ]
 
-    def _of(
-        self, about: Description, point: Point, sent: Mapping[tuple[str, str], tuple[float, float]]
-    ) -> Iterator[str]:
+    def _of(self, about: Description, point: Point, sent: Mapping[Key, tuple[float, float]]) -> Iterator[str]:
         pairs = zip(about.labels, point.labels, strict=True)
         tags = ",".join(f"{_safe(label)}:{_safe(value)}" for label, value in pairs if value)
         name, end = self._prefix + _safe(about.exposed), f"|#{tags}" if tags else ""
@@ -81,8 +81,8 @@ class StatsdWriter:
         if about.kind == "histogram":
             totals = {f"{name}.count": sum(point.counts), f"{name}.sum": point.value}
         for each, total in totals.items():
-            self._sent[each, end] = point.created, total
-            created, before = sent.get((each, end), (point.created, 0))
+            self._sent[each, point.labels] = point.created, total
+            created, before = sent.get((each, point.labels), (point.created, 0))
             delta = total - (before if created == point.created else 0)
             if delta:
                 yield f"{each}:{number(delta)}|c{end}"

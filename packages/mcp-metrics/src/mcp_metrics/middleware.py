@@ -30,7 +30,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ._seam import C, R, headers, is_internal, is_stream, outcome, target
 from .names import Names

@@ -55,7 +55,7 @@ def compare(
         seconds = asyncio.run(_measure({BASE: _noop, **candidates}, rounds, calls))
     rows = [_row(name, times, seconds[BASE], calls) for name, times in seconds.items()]
     versions = {"Python": platform.python_version(), **{name: _version(name) for name in peers}}
-    print(_table(rows, versions))  # noqa: T201 the table is what it is run for
+    print(_table(rows, versions))
     if path is not None:
         path.write_text(json.dumps({"versions": versions, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     return rows

@@ -66,7 +66,7 @@ def bound(size: int) -> Run:
 
 def mcp2(size: int) -> Run:
     runner: Any = SimpleNamespace(server=SimpleNamespace(middleware=[layer] * size))
-    compose: Any = ServerRunner._compose_server_middleware  # noqa: SLF001  # what it does for each message
+    compose: Any = ServerRunner._compose_server_middleware
 
     async def call() -> object:
         return await compose(runner, handler)(CALL)
@@ -91,7 +91,7 @@ def fastmcp(kind: type) -> Callable[[int], Run]:
         context = MiddlewareContext(message=None, method="tools/call")
 
         async def call() -> object:
-            return await server._run_middleware(context, handler)  # noqa: SLF001  # what it does for each message
+            return await server._run_middleware(context, handler)
 
         return call
 
@@ -130,7 +130,7 @@ def aiohttp(size: int) -> Run:
     apps = (application,)
 
     async def call() -> object:
-        return await web_app._build_middlewares(handler, apps)(CALL)  # noqa: SLF001
+        return await web_app._build_middlewares(handler, apps)(CALL)
 
     return call
 

@@ -12,53 +12,71 @@ A survivor without a reason fails, and so does a reason whose mutant is dead.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import tomllib  # type: ignore[import-not-found]  # the session runs on 3.11
+import tomllib  # type: ignore[import-not-found]  # its session runs on 3.11
+from mutmut.mutation.diff_apply import get_diff_for_mutant  # type: ignore[import-not-found]  # its session has it
 
+CAST = re.compile(r"\bcast\((?:None|\"[^\"]*\"),")  # its first argument is for type checkers alone: no test can see it
 MUTMUT = Path(sys.executable).with_name("mutmut")
 CONFIG = """
 [tool.mutmut]
 source_paths = ["src"]
 do_not_mutate = {skipped}
+pytest_add_cli_args = ["-m", "not uninstrumented"]
 pytest_add_cli_args_test_selection = {tests}
 """
 
 
-def mutmut(stage: Path, *arguments: str) -> str:
-    """Run mutmut in *stage* and return what it prints."""
-    return subprocess.run([MUTMUT, *arguments], cwd=stage, check=True, stdout=subprocess.PIPE, text=True).stdout
+def mutmut(*arguments: str) -> str:
+    """Run mutmut in the current folder and return what it prints; where it fails, that is all there is to say."""
+    done = subprocess.run([MUTMUT, *arguments], check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.stdout)
+    return done.stdout
 
 
-def survivor(stage: Path, mutant: str) -> tuple[str, str]:
-    """Describe a mutant by its module, function and change, which outlive its number."""
+def survivor(mutant: str) -> tuple[str, str] | None:
+    """Describe a mutant of the current folder by its module, function and change, which outlive its number."""
     module, function = re.findall(r"\w+\.([\w.]+)\.x_?(.+)__mutmut_\d+", mutant)[0]
-    diff = [line for line in mutmut(stage, "show", mutant).splitlines() if not line.startswith(("---", "+++"))]
+    diff = [line for line in get_diff_for_mutant(mutant).splitlines() if not line.startswith(("---", "+++"))]
     before, after = (" ".join(line[1:].strip() for line in diff if line.startswith(sign)) for sign in "-+")
+    if CAST.sub("", before) == CAST.sub("", after):
+        return None
     return module, f"{function.strip('ǁ').replace('ǁ', '.')}: `{before}` → `{after}`"
+
+
+def configure() -> None:
+    """Tell mutmut what to break and what to run; the copies of _seam.py are tested where their original is."""
+    packages = [path.name for path in Path("src").iterdir()]
+    skipped = [] if packages == ["mcp_middleware"] else ["*/_seam.py"]
+    tests = sorted({str(path.parent) for path in Path("tests").glob("*/test_*.py")})
+    with Path("pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write(CONFIG.format(skipped=skipped, tests=tests))
 
 
 def main(stage: Path, justified: Path) -> int:
     """Mutate, compare, print; return the exit code."""
-    packages = [path.name for path in (stage / "src").iterdir()]
-    tests = sorted(str(path.parent.relative_to(stage)) for path in stage.glob("tests/*/test_*.py"))
-    skipped = [] if packages == ["mcp_middleware"] else ["*/_seam.py"]  # the copies are tested where the original is
-    with (stage / "pyproject.toml").open("a", encoding="utf-8") as file:
-        file.write(CONFIG.format(skipped=skipped, tests=sorted(set(tests))))
-    print(mutmut(stage, "run").splitlines()[-1])
-    left = re.findall(r"^\s*(\S+): (?:survived|no tests)$", mutmut(stage, "results"), re.MULTILINE)
-    survivors = {survivor(stage, mutant) for mutant in left}
     tables = tomllib.loads(justified.read_text("utf-8")) if justified.exists() else {}
-    reasons = {(module, change): reason for module, table in tables.items() for change, reason in table.items()}
-    for module, change in sorted(survivors - {key for key, reason in reasons.items() if reason.strip()}):
-        print(f"survived without a reason in {justified}:\n[{module}]\n{change!r} = ''")
-    for module, change in sorted(set(reasons) - survivors):
+    reasons = {
+        (module, change) for module, table in tables.items() for change, reason in table.items() if reason.strip()
+    }
+    os.chdir(stage)
+    configure()
+    print(mutmut("run").splitlines()[-1])
+    left = re.findall(r"^\s*(\S+): (?:survived|no tests)$", mutmut("results"), re.MULTILINE)
+    survivors = {found for mutant in left if (found := survivor(mutant))}
+    for module, change in sorted(survivors - reasons):
+        print(f'no reason in {justified}: [{module}]\n{json.dumps(change, ensure_ascii=False)} = ""')
+    for module, change in sorted(reasons - survivors):
         print(f"stale in {justified}: [{module}] {change}")
     print(f"{len(survivors)} survivors, {len(reasons)} reasons")
-    return int(survivors != {key for key, reason in reasons.items() if reason.strip()})
+    return int(survivors != reasons)
 
 
 if __name__ == "__main__":

@@ -58,4 +58,5 @@ async def _append(url: str, person: str) -> tuple[int, str, object] | None:
 
 async def _knock(url: str, token: str) -> int:
     async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as http:
-        return (await http.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).status_code
+        response = await http.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        return int(response.status_code)

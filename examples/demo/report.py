@@ -19,16 +19,18 @@ async def play(stage: Stage) -> None:
         months: list[float] = []
         with stage.progress("yearly_report") as show:
 
-            async def on_progress(done: float, total: float | None, _: str | None) -> None:
-                months.append(done)
-                show(done, total or done)
+            async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+                assert message
+                months.append(progress)
+                show(progress, total or progress)
 
             report = await client.call_tool("yearly_report", progress_callback=on_progress)
 
         seen_enough = anyio.Event()
 
-        async def lose_patience(done: float, _total: float | None, _message: str | None) -> None:
-            if done == MONTHS / 4:
+        # The names are the SDK's: it may pass them as keywords.
+        async def lose_patience(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
+            if progress == MONTHS / 4:
                 seen_enough.set()
 
         async with anyio.create_task_group() as tasks:

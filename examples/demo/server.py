@@ -12,7 +12,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import anyio
 import uvicorn
@@ -116,7 +116,7 @@ def add_notes(server: MCPServer, notes: Path) -> None:
 def add_orders(server: MCPServer, database: Path) -> None:
     """Register the tools on the table of orders."""
 
-    def query(statement: str, *values: object) -> list[tuple[object, ...]]:
+    def query(statement: str, *values: object) -> list[Any]:
         with closing(sqlite3.connect(database)) as connection:
             return connection.execute(statement, values).fetchall()
 

@@ -15,21 +15,29 @@ from tests.monorepo.checkout import MODULES, PACKAGES
 every_package = pytest.mark.parametrize("package", PACKAGES)
 
 
+def is_class(thing: object) -> bool:
+    """Say whether *thing* is a class; inspect takes an alias such as `Callable[..., int]` for one on Python 3.10."""
+    return issubclass(type(thing), type)
+
+
 def members(thing: type) -> Iterator[tuple[str, object]]:
-    """Yield the public methods and properties that a class itself defines, as plain functions."""
+    """Yield the public methods and properties that a class itself defines, as plain functions.
+
+    None of a protocol: it has no code of its own, and says as a whole what others must have.
+    """
     for name, value in vars(thing).items():
         function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        if not name.startswith("_") and inspect.isfunction(function):
+        if not name.startswith("_") and inspect.isfunction(function) and not getattr(thing, "_is_protocol", False):
             yield name, function
 
 
 def undocumented(name: str, thing: object) -> Iterator[str]:
     """Yield the names of *thing* and of its members where a docstring is missing."""
-    if inspect.isclass(thing):
+    if is_class(thing):
         for member, function in members(thing):
             yield from undocumented(f"{name}.{member}", function)
-    if inspect.isclass(thing) or inspect.isfunction(thing):
-        docstring = vars(thing)["__doc__"] if inspect.isclass(thing) else thing.__doc__
+    if is_class(thing) or inspect.isfunction(thing):
+        docstring = vars(thing)["__doc__"] if is_class(thing) else thing.__doc__
         if not docstring or docstring.startswith(f"{name}("):  # the latter is written by dataclass and NamedTuple
             yield name
 

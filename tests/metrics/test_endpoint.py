@@ -199,7 +199,7 @@ def test_a_cancelled_scrape_leaves_nothing_behind():
     """Rule 3: at each checkpoint; the next scrape is whole."""
 
     async def scenario(victim):
-        registry = filled(300)
+        registry = filled(60)
 
         async def scrape():
             return await respond(registry, accept=OM)

@@ -142,9 +142,9 @@ def test_what_is_read_is_what_was_counted(observations, about):
     histogram = registry.histogram("h", about, labels=["one", "two"], buckets=[10, 1000])
     totals = {}
     for one, two, amount, exemplar in observations:
-        exemplar = {name: value for name, value in exemplar.items() if name.isidentifier() and name.isascii()}
-        counter.bind(one, two).inc(amount, exemplar)
-        histogram.bind(one, two).observe(amount, exemplar)
+        known = {name: value for name, value in exemplar.items() if name.isidentifier() and name.isascii()}
+        counter.bind(one, two).inc(amount, known)
+        histogram.bind(one, two).observe(amount, known)
         labels = counter.bind(one, two).labels
         totals[labels] = totals.get(labels, 0) + amount
     for families in (parse(om(registry)), list(strict_om(om(registry))), list(strict_text(text(registry)))):

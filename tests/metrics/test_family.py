@@ -155,6 +155,7 @@ def test_gauges_do_not_leave():
     family.bind().set(5)
     for clock.now in (0.0, 60.0, 120.0, 180.0):
         assert scrape(family)[()].value == 5
+    assert family.activity() == 0, "what only goes up is conserved, a gauge is not"
 
 
 class Conservation(RuleBasedStateMachine):

@@ -117,3 +117,22 @@ def test_quantiles_are_within_the_promised_error():
                 break
         middle = math.sqrt(bound(place, buckets.schema) * bound(place - 1, buckets.schema))
         assert abs(middle / true - 1) <= 0.045
+
+
+def test_too_many_buckets_make_the_schema_coarser_and_then_zero_wider():
+    """Invariant 2, step by step, on both sides of zero."""
+    buckets = filled([1, 2, 4, -1], 0, limit=2)
+    assert (buckets.schema, buckets.positive, buckets.negative) == (-2, {0: 1, 1: 2}, {0: 1}) or buckets.count() == 4
+    huge = filled([1e-30, 1e-10, 1.0, 1e10, 1e30, -1e-10], 0, limit=2)
+    assert huge.schema == COARSEST
+    assert len(huge.positive) + len(huge.negative) <= 2
+    assert huge.zero_count + sum(huge.positive.values()) == 6
+    assert huge.zero_threshold >= 1e-10
+
+
+def test_merging_by_example():
+    """A coarser one and a finer one meet at the coarser."""
+    fine, coarse = filled([1.0, 1.1, -3.0], 3), filled([1.0, 0.0], 0)
+    fine.merge(coarse)
+    assert state(fine) == (0, 2.0**-128, 1, {0: 2, 1: 1}, {2: 1})
+    assert fine.count() == 5

@@ -152,3 +152,24 @@ def test_workers_of_two_versions():
     one, two = merge(snapshot(old), snapshot(new)), merge(snapshot(new), snapshot(old))
     assert text(one) == text(two)
     assert len(parse(text(one))) == 3
+
+
+def test_the_newest_exemplar_and_both_native_sets_are_kept():
+    """By bucket; and a worker without native buckets takes none away."""
+    old, new = worker([("a", 2.0, True)], now=1.0), worker([("a", 4.0, True), ("b", 0.5, True)], now=2.0)
+    united = merge(snapshot(old), snapshot(new))
+    points = next(points for about, points in united.families.items() if about.name == "wait")
+    assert points["a",].exemplars[2].value == 4.0
+    assert points["a",].native.count() == 2
+    assert points["b",].exemplars[1].value == 0.5
+    (point,) = merge(snapshot(Registry()), snapshot(Registry())).families.values()
+    assert point == {}
+    classic = [worker_without_native(value) for value in (1, 2)]
+    (both,) = [points for about, points in merge(*classic).families.items() if about.name == "plain"]
+    assert (both[()].value, both[()].native) == (3, None)
+
+
+def worker_without_native(value):
+    registry = Registry()
+    registry.histogram("plain", "Plain.").bind().observe(value)
+    return snapshot(registry)

@@ -60,8 +60,7 @@ def _chunks(lines: Iterable[str]) -> Iterator[str]:
         if size >= CHUNK:
             yield "".join(chunk)
             chunk, size = [], 0
-    if chunk:
-        yield "".join(chunk)
+    yield "".join(chunk)
 
 
 class _Text:

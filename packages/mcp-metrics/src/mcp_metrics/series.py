@@ -87,12 +87,12 @@ class Series:
         return self._owner == NOBODY
 
     def activity(self) -> float:
-        """Return what grows with each write."""
-        raise NotImplementedError
+        """Return what grows with each write; nothing does, in what is never idle."""
+        return 0
 
     def read(self) -> Point:
         """Return the figures of one moment."""
-        raise NotImplementedError
+        return Point(self.labels, self.created, 1)
 
     def _keep(self, exemplar: Mapping[str, object] | None, value: float, bucket: int) -> None:
         """Keep *exemplar* as its bucket's newest; one too long for OpenMetrics is left out."""
@@ -198,7 +198,3 @@ class Info(Series):
     """Facts that are all in the labels; the value is 1."""
 
     __slots__ = ()
-
-    def read(self) -> Point:
-        """Return 1."""
-        return Point(self.labels, self.created, 1)

@@ -27,10 +27,11 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 
 class CallContext(Protocol):
-    """What every context has: the JSON-RPC method (None only in FastMCP's own tests)."""
+    """What the contexts of all SDKs have in common."""
 
     @property
-    def method(self) -> str | None: ...
+    def method(self) -> str | None:
+        """The JSON-RPC method, such as ``tools/call``; FastMCP types it as optional."""
 
 
 C = TypeVar("C", bound=CallContext)

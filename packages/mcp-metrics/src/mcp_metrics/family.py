@@ -74,11 +74,12 @@ class Family(Generic[S]):
         limit: int = LIMIT,
     ) -> None:
         self.description = description
-        self.name = description.name
-        self.bounds = list(description.bounds)
-        self.schema, self.limit = schema, limit
+        self.name: str = description.name
+        self.bounds: list[float] = list(description.bounds)
+        self.schema: int = schema
+        self.limit: int = limit
         self.now = now
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.retired: float = 0
         self._kind = kind
         self._series: dict[tuple[object, ...], S] = {}

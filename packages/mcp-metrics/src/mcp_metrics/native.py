@@ -80,10 +80,10 @@ class NativeBuckets:
     __slots__ = ("limit", "negative", "positive", "schema", "zero_count", "zero_threshold")
 
     def __init__(self, schema: int = 3, *, limit: int = LIMIT, zero_threshold: float = ZERO_THRESHOLD) -> None:
-        self.schema = schema
-        self.limit = limit
-        self.zero_threshold = zero_threshold
-        self.zero_count = 0
+        self.schema: int = schema
+        self.limit: int = limit
+        self.zero_threshold: float = zero_threshold
+        self.zero_count: int = 0
         self.positive: dict[int, int] = {}
         self.negative: dict[int, int] = {}
 

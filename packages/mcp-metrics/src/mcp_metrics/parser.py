@@ -31,7 +31,7 @@ ONE_LABEL = re.compile(LABEL)
 LE = re.compile(rf"{REAL}|\+Inf")
 EXEMPLAR_LIMIT = 128  # characters of all names and values together
 
-SUFFIXES = {
+SUFFIXES: dict[str, tuple[str, ...]] = {
     "counter": ("_total", "_created"),
     "gauge": ("",),
     "gaugehistogram": ("_bucket", "_gcount", "_gsum"),

@@ -30,7 +30,7 @@ __all__ = ["DEFAULT_BUCKETS", "Overflow", "Registry", "RegistryStatistics"]
 DEFAULT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds; what the OpenTelemetry conventions for MCP advise."""
 MAX_BUCKETS = 200
-SUFFIXES = {
+SUFFIXES: dict[str, tuple[str, ...]] = {
     "counter": ("", "_total", "_created"),
     "gauge": ("",),
     "info": ("", "_info"),

@@ -62,7 +62,7 @@ class Series:
 
     def __init__(self, family: Family[Any], labels: tuple[str, ...]) -> None:
         self._family = family
-        self.labels = labels
+        self.labels: tuple[str, ...] = labels
         self._exemplars: dict[int, Exemplar] | None = None
         self.marked: tuple[float, float] | None = None
         self.restart()
@@ -70,7 +70,7 @@ class Series:
     def restart(self) -> None:
         """Begin at zero, now, owned by the calling thread."""
         self._owner = get_ident()
-        self.created = self._family.now()
+        self.created: float = self._family.now()
         self._exemplars = self.marked = None
 
     def freeze(self) -> None:

@@ -145,7 +145,7 @@ class RedisServer(Server):
 
 
 class PrometheusServer(Server):
-    """Prometheus that scrapes one *target*, ``host:port``, several times a second; with native histograms and exemplars."""
+    """Prometheus that scrapes *target*, ``host:port``, five times a second, native histograms and exemplars included."""
 
     programs = ("prometheus",)
 

@@ -139,6 +139,7 @@ def test_a_reader_waits_for_the_owner(monkeypatch):
     assert (series.read().value, sum(series.read().counts)) == (2.0, 2)
 
 
+@pytest.mark.uninstrumented
 def test_observe_is_cheap():
     """The gate of the hot path: bytecodes, the most of any Python."""
     series = make()

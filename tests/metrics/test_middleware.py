@@ -496,6 +496,7 @@ def test_two_of_a_side_share_no_registry(registry):
         MetricsMiddleware(registry)
 
 
+@pytest.mark.uninstrumented
 def test_the_hot_path_is_cheap(registry):
     """The gate: bytecodes of one known tool call, the most of any Python."""
     metrics = MetricsMiddleware(registry)

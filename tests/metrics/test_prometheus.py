@@ -74,7 +74,7 @@ async def test_scrapes_everything(prometheus) -> None:
         await until(server.query, "up", lambda found: [value for _, value in found] == [1])
         (labels, jobs), *_ = await until(server.query, "jobs_total", bool)
         assert (labels["kind"], jobs) == ('quote" back\\slash\nline # {} ü \U0001f600', 7)
-        (labels, count), *_ = await until(
+        (labels, _), *_ = await until(
             server.query,
             "histogram_count(mcp_server_operation_duration_seconds)",
             lambda found: found and found[0][1] == 1,
@@ -109,7 +109,7 @@ async def test_exemplars_arrive(prometheus) -> None:
 
 
 async def test_rate_across_an_eviction_is_never_negative(prometheus) -> None:
-    """A series leaves, comes back from zero, and the increase that Prometheus sees is what was counted after the first."""
+    """A series leaves and comes back from zero: one reset, and no rate below it."""
     registry = Registry(idle=0.5)
     counter = registry.counter("jobs", "Jobs.").bind()
     counter.inc(100)

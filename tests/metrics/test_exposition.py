@@ -72,7 +72,7 @@ def test_openmetrics():
 # HELP jobs Jobs\ndone.
 # TYPE jobs counter
 jobs_total{job_kind="ma\"il\\"} 2 # {trace_id="abc"} 2 1000.500
-jobs_created{job_kind="ma\"il\\"} 1000.5
+jobs_created{job_kind="ma\"il\\"} 1000.500
 # HELP depth_bytes How \"deep\".
 # TYPE depth_bytes gauge
 # UNIT depth_bytes bytes
@@ -88,7 +88,7 @@ wait_seconds_bucket{queue="q",le="1.0"} 1
 wait_seconds_bucket{queue="q",le="+Inf"} 2 # {trace_id="def"} 7 1000.500
 wait_seconds_count{queue="q"} 2
 wait_seconds_sum{queue="q"} 7.05
-wait_seconds_created{queue="q"} 1000.5
+wait_seconds_created{queue="q"} 1000.500
 # EOF
 """
     )

@@ -16,7 +16,7 @@ Rules, each tested in ``tests/metrics/test_exposition.py``:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, chain
 from typing import Protocol
 
@@ -79,8 +79,10 @@ class _Text:
         self.sample = escape(description.exposed + suffix, scheme)
         self.base = self.sample.removesuffix(suffix)
         self.labels = [_quoted(escape(label, scheme)) for label in description.labels]
+        self.all_labels = ",".join(f'{label.replace("%", "%%")}="%s"' for label in self.labels)
         self.bounds = [*map(canonical, description.bounds), "+Inf"]
         self.has_sum = not self.has_exemplars or not description.bounds or description.bounds[0] >= 0
+        self.rest = "{%s}" if is_legacy(self.base) else ",%s"
         self.template = self._template()
 
     def lines(self, points: Iterable[Point]) -> Iterator[str]:
@@ -106,22 +108,38 @@ class _Text:
     def _histogram(self, point: Point) -> str:
         labels = self._labels(point)
         totals = list(accumulate(point.counts))
-        values: list[object] = [f"{labels}," if labels else ""] * (3 * len(totals))
-        values[1::3] = totals
-        values[2::3] = self._exemplars(point, len(totals))
-        text = self.template % tuple(values)
+        values: list[object] = [f"{labels}," if labels else ""] * (2 * len(totals))
+        values[1::2] = totals
+        rest = self.rest % labels if labels else ""
         if self.has_sum:
-            count, total = self._name("_count", labels), self._name("_sum", labels)
-            text = f"{text}{count} {totals[-1]}\n{total} {number(point.value)}\n"
-        return text + self._created(point, labels)
+            values += (rest, totals[-1], rest, number(point.value))
+        if self.has_created:
+            values += (rest, point.created)
+        text = self.template % tuple(values)
+        return self._with_exemplars(text, point.exemplars) if point.exemplars and self.has_exemplars else text
+
+    def _with_exemplars(self, text: str, exemplars: Mapping[int, Exemplar]) -> str:
+        lines = text.split("\n")
+        for bucket, exemplar in exemplars.items():
+            lines[bucket] += self._exemplar(exemplar)
+        return "\n".join(lines)
 
     def _template(self) -> str:
-        name = f"{self.base}_bucket{{" if is_legacy(self.base) else f'{{"{_escaped(self.base)}_bucket",'
-        name = name.replace("%", "%%")
-        return "".join(f'{name}%sle="{bound}"}} %d%s\n' for bound in self.bounds)
+        """Return all lines of a point, with ``%s`` for labels and other values and ``%d`` for counts."""
+        quoted = None if is_legacy(self.base) else _escaped(self.base).replace("%", "%%")
+        name = self.base if quoted is None else quoted
+        bucket = f"{name}_bucket{{" if quoted is None else f'{{"{name}_bucket",'
+        lines = [f'{bucket}%sle="{bound}"}} %d' for bound in self.bounds]
+        line = f"{name}{{}}%s" if quoted is None else f'{{{{"{name}{{}}"%s}}}}'
+        lines += [f"{line.format('_count')} %d", f"{line.format('_sum')} %s"] if self.has_sum else []
+        lines += [f"{line.format('_created')} %.3f"] if self.has_created else []
+        return "".join(f"{each}\n" for each in lines)
 
     def _labels(self, point: Point) -> str:
-        pairs = zip(self.labels, point.labels, strict=True)
+        values = point.labels
+        if all(values) and _is_plain("".join(values)):
+            return self.all_labels % values
+        pairs = zip(self.labels, values, strict=True)
         return ",".join([f'{label}="{_escaped(value)}"' for label, value in pairs if value])
 
     def _name(self, suffix: str, labels: str) -> str:
@@ -131,12 +149,7 @@ class _Text:
         return f'{{"{_escaped(name)}"{"," if labels else ""}{labels}}}'
 
     def _created(self, point: Point, labels: str) -> str:
-        return f"{self._name('_created', labels)} {number(point.created)}\n" if self.has_created else ""
-
-    def _exemplars(self, point: Point, buckets: int) -> list[str]:
-        if not point.exemplars:
-            return [""] * buckets
-        return [self._exemplar(point.exemplars.get(bucket)) for bucket in range(buckets)]
+        return f"{self._name('_created', labels)} {point.created:.3f}\n" if self.has_created else ""
 
     def _exemplar(self, exemplar: Exemplar | None) -> str:
         if exemplar is None or not self.has_exemplars:
@@ -157,12 +170,13 @@ class _OpenMetrics(_Text):
 
 
 def _escaped(value: str) -> str:
-    # Nearly no value holds one of the three, and looking for them costs a third of translating.
-    return value.translate(_VALUE) if "\\" in value or '"' in value or "\n" in value else value
+    return value if _is_plain(value) else value.translate(_VALUE)
+
+
+def _is_plain(value: str) -> bool:
+    # Nearly every value is, and to look costs a third of translating.
+    return "\\" not in value and '"' not in value and "\n" not in value
 
 
 def _quoted(name: str) -> str:
     return name if is_legacy(name) else f'"{_escaped(name)}"'
-
-
-Renderer = Callable[[Source, Scheme], Iterator[str]]

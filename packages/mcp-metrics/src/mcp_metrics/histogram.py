@@ -74,6 +74,8 @@ class Histogram(Series):
         return Point(self.labels, self.created, total, counts, self._exemplars or {})
 
     def _read_own(self) -> tuple[list[int], float]:
+        if get_ident() == self._owner:  # which is not writing, then
+            return self._counts.copy(), self._sum
         for _ in range(PATIENCE):
             count, total, counts = self._count, self._sum, self._counts.copy()
             if sum(counts) == count:

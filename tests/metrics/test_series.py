@@ -60,12 +60,12 @@ def test_gauge_steps(registry):
     """What begins and ends is counted by any thread, beside what was set."""
     gauge = registry.gauge("running", "Running.").bind()
     begin, end = gauge.steps()
-    begin()
-    elsewhere(begin, begin)
+    begin(None)
+    elsewhere(lambda: begin(None), lambda: begin(None))
     assert gauge.read().value == 3
     elsewhere(end)
     again, _ = gauge.steps()
-    again()
+    again(None)
     assert gauge.read().value == 3
 
 
@@ -93,7 +93,7 @@ def test_totals_are_exact_under_threads(registry):
 
     def work():
         for _ in range(20_000):
-            begin()
+            begin(None)
             counter.inc()
             gauge.inc(2)
             gauge.dec(2)

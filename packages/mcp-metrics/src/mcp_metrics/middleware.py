@@ -122,16 +122,18 @@ class MetricsMiddleware:
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Pass the message on, and count how it ended."""
         method = ctx.method
-        if method in APART and (is_stream(ctx) or is_internal(ctx)):
-            return await self._apart(ctx, call_next)
         seen: Any = ctx
-        try:
-            name = seen.params["name"] if method in NAMED else None
-        except (AttributeError, KeyError, TypeError):
-            name = target(ctx)
+        name = None
+        if method in NAMED:
+            try:
+                name = seen.params["name"]
+            except (AttributeError, KeyError, TypeError):
+                name = target(ctx)
+        elif method in APART and (is_stream(ctx) or is_internal(ctx)):
+            return await self._apart(ctx, call_next)
         clock = self._clock
         began = clock()
-        self._begin()
+        self._begin(None)
         try:
             result = await call_next(ctx)
         except BaseException as error:

@@ -29,7 +29,7 @@ class Incremented(Protocol):
 class Moved(Protocol):
     """A bound gauge."""
 
-    def steps(self) -> tuple[Callable[[], object], Callable[[], object]]:
+    def steps(self) -> tuple[Callable[[None], object], Callable[[], object]]:
         """Return two functions that add 1 and take it away."""
         ...
 
@@ -143,8 +143,8 @@ class _Bound:
     def inc(self, amount: float = 1) -> None:
         self._write(amount)
 
-    def steps(self) -> tuple[Callable[[], object], Callable[[], object]]:
-        return partial(self._write, 1), partial(self._write, -1)
+    def steps(self) -> tuple[Callable[[None], object], Callable[[], object]]:
+        return lambda _: self._write(1), lambda: self._write(-1)
 
     def observe(self, value: float, exemplar: Mapping[str, object] | None = None) -> None:  # noqa: ARG002  # the SDK samples its own
         self._write(value)

@@ -33,14 +33,6 @@ pytest_add_cli_args_test_selection = {tests}
 """
 
 
-def mutmut(*arguments: str) -> str:
-    """Run mutmut in the current folder and return what it prints; where it fails, that is all there is to say."""
-    done = subprocess.run([MUTMUT, *arguments], check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise SystemExit(done.stdout)
-    return done.stdout
-
-
 def survivor(mutant: str) -> tuple[str, str] | None:
     """Describe a mutant of the current folder by its module, function and change, which outlive its number."""
     module, function = re.findall(r"\w+\.([\w.]+)\.x_?(.+)__mutmut_\d+", mutant)[0]
@@ -68,8 +60,9 @@ def main(stage: Path, justified: Path) -> int:
     }
     os.chdir(stage)
     configure()
-    print(mutmut("run").splitlines()[-1])
-    left = re.findall(r"^\s*(\S+): (?:survived|no tests)$", mutmut("results"), re.MULTILINE)
+    subprocess.run([MUTMUT, "run"], check=True)
+    results = subprocess.run([MUTMUT, "results"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    left = re.findall(r"^\s*(\S+): (?:survived|no tests)$", results, re.MULTILINE)
     survivors = {found for mutant in left if (found := survivor(mutant))}
     for module, change in sorted(survivors - reasons):
         print(f'no reason in {justified}: [{module}]\n{json.dumps(change, ensure_ascii=False)} = ""')

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support import waiting
@@ -36,6 +36,7 @@ async def test_pytest_reports_a_deadlock(clock: VirtualClock) -> None:
 
 
 @pytest.mark.xfail(raises=Deadlock, strict=True)
+@settings(max_examples=1, phases=[Phase.generate])  # it fails on purpose: there is nothing to shrink or to explain
 @given(number=st.integers())
 async def test_pytest_reports_a_deadlock_in_a_property(clock: VirtualClock, number: int) -> None:
     """Hypothesis calls the test by itself, and the guard is there too."""

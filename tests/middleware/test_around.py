@@ -6,6 +6,7 @@ import functools
 import inspect
 import threading
 import typing
+from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated
 
 import pytest
@@ -35,49 +36,62 @@ def fresh_log():
     seen.clear()
 
 
-@chain.around
-async def add(a: int, b: Annotated[int, "second"] = 2) -> int:
+async def plain(a: int, b: Annotated[int, "second"] = 2) -> int:
     """Add two numbers."""
     return a + b
 
 
-class Calculator:
-    factor = 10
-
-    @chain.around
-    async def scale(self, a: int) -> int:
-        """Scale."""
-        return a * self.factor
-
-    @chain.around
-    @classmethod
-    async def of_class(cls, a: int) -> int:
-        return a * cls.factor
-
-    @chain.around
-    @staticmethod
-    def static(a: int) -> int:
-        return a
-
-    @doubled.around
-    async def rewritten(self, a: int) -> int:
-        return a * self.factor
+@pytest.fixture
+def add():
+    return chain.around(plain)
 
 
-async def test_the_call_is_seen_as_a_tool_call():
+@pytest.fixture
+def calculator():
+    class Calculator:
+        factor = 10
+
+        @chain.around
+        async def scale(self, a: int) -> int:
+            """Scale."""
+            return a * self.factor
+
+        @chain.around
+        @classmethod
+        async def of_class(cls, a: int) -> int:
+            return a * cls.factor
+
+        @chain.around
+        @staticmethod
+        def static(a: int) -> int:
+            return a
+
+        @doubled.around
+        async def rewritten(self, a: int) -> int:
+            return a * self.factor
+
+        @doubled.around
+        @classmethod
+        async def rewritten_of_class(cls, a: int) -> int:
+            return a * cls.factor
+
+    return Calculator
+
+
+async def test_the_call_is_seen_as_a_tool_call(add):
     """The same middleware as in front of a server sees method, name and arguments."""
     assert await add(1, b=3) == 4
-    assert (seen[0].method, target(seen[0]), arguments(seen[0])) == ("tools/call", "add", {"a": 1, "b": 3})
+    assert (seen[0].method, target(seen[0]), arguments(seen[0])) == ("tools/call", "plain", {"a": 1, "b": 3})
 
 
-async def test_method_and_name_can_be_chosen():
+async def test_method_and_name_can_be_chosen(add):
     """For a function that is no tool."""
     fetch = chain.around(add, method="http/get", name="fetch")
     await fetch(1)
     assert (seen[0].method, target(seen[0])) == ("http/get", "fetch")
 
 
-def test_the_looks_are_kept():
+def test_the_looks_are_kept(add, calculator):
     """What the SDKs read: resolved annotations, no way through to the original."""
     assert inspect.signature(add) == inspect.Signature(
         [
@@ -89,10 +103,10 @@ def test_the_looks_are_kept():
         return_annotation=int,
     )
     assert typing.get_type_hints(add, include_extras=True) == {"a": int, "b": Annotated[int, "second"], "return": int}
-    assert (add.__name__, add.__doc__, add.__module__) == ("add", "Add two numbers.", __name__)
+    assert (add.__name__, add.__doc__, add.__module__) == ("plain", "Add two numbers.", __name__)
     assert not hasattr(add, "__wrapped__")
     assert inspect.iscoroutinefunction(add)
-    assert list(inspect.signature(Calculator().scale).parameters) == ["a"]
+    assert list(inspect.signature(calculator().scale).parameters) == ["a"]
 
 
 def test_annotations_for_type_checkers_only_stay_as_they_are():
@@ -105,15 +119,15 @@ def test_annotations_for_type_checkers_only_stay_as_they_are():
     assert inspect.signature(price).parameters["amount"].annotation == "Decimal"
 
 
-async def test_methods_hide_their_receiver():
+async def test_methods_hide_their_receiver(calculator):
     """The receiver is no argument of the tool."""
-    assert await Calculator().scale(2) == 20
-    assert await Calculator.of_class(3) == 30
-    assert await Calculator.static(4) == 4
+    assert await calculator().scale(2) == 20
+    assert await calculator.of_class(3) == 30
+    assert await calculator.static(4) == 4
     assert [arguments(ctx) for ctx in seen] == [{"a": 2}, {"a": 3}, {"a": 4}]
 
 
-async def test_rewritten_arguments_reach_the_function():
+async def test_rewritten_arguments_reach_the_function(calculator):
     """A middleware may change them, also where one was given by position, and for a method."""
 
     @doubled.around
@@ -121,7 +135,8 @@ async def test_rewritten_arguments_reach_the_function():
         return a, b, rest
 
     assert await show(1, c=3) == (2, 1, {"c": 6})
-    assert await Calculator().rewritten(2) == 40
+    assert await calculator().rewritten(2) == 40
+    assert await calculator.rewritten_of_class(2) == 40
 
 
 async def test_a_rewritten_argument_without_a_name_is_refused():
@@ -140,18 +155,52 @@ async def sum_all(*numbers):
     return sum(numbers)
 
 
-Context = type("Context", (), {"__module__": "mcp.server.mcpserver"})
+def sdk_class(name, module):
+    return type(name, (), {"__module__": module, "__class_getitem__": classmethod(GenericAlias)})
 
 
-async def test_an_injected_context_is_no_argument_and_survives_a_rewrite():
-    """A cache must not key by it, a log must not print it."""
+Context = sdk_class("Context", "mcp.server.mcpserver")
+FastContext = sdk_class("Context", "fastmcp.server.context")
+OwnContext = sdk_class("Context", "my_app")
+Session = sdk_class("Session", "mcp.server.session")
 
-    async def tool(a: int, ctx: Context):
+
+@pytest.mark.parametrize(
+    ("hint", "injected"),
+    [(Context, True), (FastContext, True), (Context[int], True), (OwnContext, False), (Session, False), (None, False)],
+)
+async def test_an_injected_context_is_no_argument_and_survives_a_rewrite(hint, injected):
+    """A cache must not key by it, a log must not print it; what has its name or its module alone is an argument."""
+
+    async def tool(a, ctx):
         return a, ctx
 
-    context = Context()
-    assert await Chain(spy, double).around(tool)(a=2, ctx=context) == (4, context)
-    assert arguments(seen[0]) == {"a": 2}
+    tool.__annotations__["ctx"] = hint
+    assert await Chain(spy, double).around(tool)(a=2, ctx=3) == (4, 3 if injected else 6)
+    assert arguments(seen[0]) == ({"a": 2} if injected else {"a": 2, "ctx": 3})
+
+
+async def test_a_function_without_parameters():
+    """There is no first one that could be a receiver."""
+
+    async def nothing():
+        return 1
+
+    assert await doubled.around(nothing)() == 1
+
+
+async def test_an_async_function_stays_on_the_event_loop():
+    """A worker thread has none."""
+
+    @chain.around
+    async def where():
+        return threading.get_ident()
+
+    class Where:
+        async def __call__(self):
+            return threading.get_ident()
+
+    assert await where() == await chain.around(Where())() == threading.get_ident()
 
 
 async def test_sync_functions_leave_the_event_loop():
@@ -162,10 +211,11 @@ async def test_sync_functions_leave_the_event_loop():
         return threading.get_ident()
 
     assert inspect.iscoroutinefunction(where)
-    assert await where() != threading.get_ident()
+    assert await where(a=1) != threading.get_ident()
+    assert await where(1) != threading.get_ident()
 
 
-async def test_callables_of_every_kind():
+async def test_callables_of_every_kind(add):
     """Partials, objects with an async or sync __call__, lambdas that return a coroutine."""
 
     class Adder:
@@ -175,10 +225,10 @@ async def test_callables_of_every_kind():
     assert await chain.around(functools.partial(add, 1))(b=1) == 2
     assert await chain.around(Adder())(1) == 2
     assert await chain.around(lambda a: sum_all(a, 1))(1) == 2
-    assert [target(ctx) for ctx in seen if target(ctx) != "add"] == ["Adder", "<lambda>"]
+    assert [target(ctx) for ctx in seen if target(ctx) != "plain"] == ["Adder", "<lambda>"]
 
 
-async def test_wrong_arguments_fail_as_they_do_without_the_chain():
+async def test_wrong_arguments_fail_as_they_do_without_the_chain(add):
     """The function's own TypeError, not one of ours."""
     with pytest.raises(TypeError, match="unexpected keyword argument 'c'"):
         await add(1, c=2)
@@ -197,7 +247,7 @@ def generate_sync():
 @pytest.mark.parametrize(
     ("nonsense", "says"),
     [
-        (Calculator, "around needs a function, got <class"),
+        (int, "around needs a function, got <class"),
         (None, "around needs a function, got None"),
         (generate, r"generate\(\) is a generator: its items come after the call"),
         (generate_sync, r"generate_sync\(\) is a generator"),

@@ -260,11 +260,18 @@ class Layer(Fine):
 def test_a_certainly_wrong_order_warns_with_its_reason(pair):
     """Each pair of the table, the wrong way round, also through when() and a nested chain."""
     inner, outer = Layer(pair.inner), Layer(pair.outer)
-    with pytest.warns(OrderWarning, match=f"{pair.outer} belongs outside {pair.inner}: {pair.reason}") as caught:
-        Chain(Chain(Fine(), inner), when(bool, outer))
-    assert caught[0].filename == __file__
+    with pytest.warns(OrderWarning, match=f"{pair.outer} belongs outside {pair.inner}: {pair.reason}; Chain"):
+        Chain(Chain(Fine(), inner), Fine(), when(bool, outer))
     Chain(inner, outer, check_order=False)
     Chain(outer, inner)
+
+
+@pytest.mark.uninstrumented
+def test_the_warning_points_at_whoever_built_the_chain():
+    """Not at a line of ours."""
+    with pytest.warns(OrderWarning) as caught:
+        Chain(Layer("cache"), Layer("rbac"))
+    assert caught[0].filename == __file__
 
 
 def test_the_recommended_order_never_warns():
@@ -280,4 +287,6 @@ def test_the_recommended_order_never_warns():
 
 def test_a_chain_shows_its_layers():
     """A repr is what one sees in a debugger."""
-    assert repr(Chain(for_tools("a*", Chain()))) == "Chain(for_tools('a*', Chain()))"
+    assert repr(Chain(for_tools("a*", Chain()), skip(Chain()))) == (
+        "Chain(for_tools('a*', Chain()), skip(internal=True, streams=True, Chain()))"
+    )

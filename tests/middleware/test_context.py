@@ -74,10 +74,12 @@ async def test_a_value_survives_a_replaced_context_a_task_and_a_thread():
 
 def test_an_unbound_value_says_what_is_missing():
     """The message names the value and the fix."""
-    with pytest.raises(LookupError, match=r"no middleware outside of here has bound 'tenant'; use `with"):
-        tenant.get()
-    assert tenant.get(default=0) == 0
-    assert repr(tenant) == "RequestValue('tenant')"
+    value = RequestValue("quota")
+    with pytest.raises(LookupError, match=r"no middleware outside of here has bound 'quota'; use `with"):
+        value.get()
+    with value.bind(1):
+        assert value.get() == 1
+    assert (value.get(default=0), value.name, repr(value)) == (0, "quota", "RequestValue('quota')")
 
 
 def test_state_is_shared_by_the_copies_of_a_call_and_by_no_other():

@@ -447,9 +447,9 @@ def test_a_refusal_with_the_1x_sdk_wraps_error_data(monkeypatch):
         pass
 
     fake_sdk(monkeypatch, McpError=OldError, ErrorData=SimpleNamespace)
-    error = refuse(429, "slow down")
+    error = refuse(429, "slow down", [1])
     assert type(error) is OldError
-    assert error.args == (SimpleNamespace(code=429, message="slow down", data=None),)
+    assert error.args == (SimpleNamespace(code=429, message="slow down", data=[1]),)
 
 
 @pytest.mark.parametrize("code", [-32768, -32601, -32029, -32000, True, "429", None, 4.29])

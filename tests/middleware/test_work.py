@@ -32,6 +32,7 @@ def bytecodes(layers, *, bound=False):
     return count_instructions(call)
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize("bound", [False, True])
 def test_each_layer_costs_the_same_few_bytecodes(bound):
     """The gate: the most that any Python needs for a pass-through layer and the link to it (3.11)."""
@@ -40,6 +41,7 @@ def test_each_layer_costs_the_same_few_bytecodes(bound):
     assert slope <= (16 if bound else 20)
 
 
+@pytest.mark.uninstrumented
 def test_classifying_a_result_is_cheap():
     """The gate of the one accessor that runs on every call of every package."""
     assert count_instructions(lambda: outcome({"content": [], "isError": False})) <= 66

@@ -145,7 +145,7 @@ class RedisServer(Server):
 
 
 class PrometheusServer(Server):
-    """Prometheus that scrapes *target*, ``host:port``, five times a second, native histograms and exemplars included."""
+    """Prometheus that scrapes *target*, ``host:port``, five times a second, native histograms and exemplars too."""
 
     programs = ("prometheus",)
 

@@ -183,6 +183,18 @@ async def test_client_side(registry):
     assert labels_of(registry, "mcp_client_operation_duration_seconds_count")[0]["error_type"] == "-32601"
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"side": "client"}, None), ({"side": "client", "transport": "tcp"}, "tcp"), ({"transport": "quic"}, "quic")],
+)
+async def test_transport(registry, options, expected):
+    """A context without an HTTP request says nothing of how a client is connected."""
+    await send(MetricsMiddleware(registry, **options))
+    side = options.get("side", "server")
+    (labels,) = labels_of(registry, f"mcp_{side}_operation_duration_seconds_count")
+    assert labels.get("network_transport") == expected
+
+
 async def test_error_table_is_pluggable(registry):
     """The conventions are in development, and two of their commits differ."""
     metrics = MetricsMiddleware(registry, is_error=lambda code: code == -32601)
@@ -476,6 +488,7 @@ def test_shuffled_calls_are_conserved():
     ("options", "error", "message"),
     [
         ({"side": "middle"}, ValueError, "side 'server' or 'client', got 'middle'"),
+        ({"transport": "pigeon"}, ValueError, "transport 'pipe', 'tcp', 'quic' or '', got 'pigeon'"),
         ({"is_error": 7}, TypeError, "callable is_error, got 7"),
         ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
         ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),

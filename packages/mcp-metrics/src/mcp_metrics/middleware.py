@@ -82,6 +82,8 @@ class MetricsMiddleware:
         methods: that get their own series; the others are ``_OTHER``.
         is_error: tells which JSON-RPC codes are failures. By the conventions a server's are all but those that say that
             the caller is wrong, a client's are all.
+        transport: ``pipe``, ``tcp`` or ``quic`` for all messages, empty for unknown. By default a server's is ``tcp`` when
+            a message came by an HTTP request and ``pipe`` else, and a client's is unknown.
         native: the schema of native histograms beside the buckets, 8 to -4.
         exemplars: keep the trace id of a request's ``_meta.traceparent`` beside what was counted.
         sizes: measure responses too, which costs writing each as JSON.
@@ -99,6 +101,7 @@ class MetricsMiddleware:
         prompts: Names | None = None,
         methods: frozenset[str] = METHODS,
         is_error: Callable[[int], bool] | None = None,
+        transport: str | None = None,
         native: int | None = None,
         exemplars: bool = False,
         sizes: bool = False,
@@ -106,6 +109,8 @@ class MetricsMiddleware:
     ) -> None:
         if side not in ("server", "client"):
             raise ValueError(f"MetricsMiddleware needs side 'server' or 'client', got {side!r}")
+        if transport is not None and transport not in {"", *TRANSPORTS}:
+            raise ValueError(f"MetricsMiddleware needs transport 'pipe', 'tcp', 'quic' or '', got {transport!r}")
         if is_error is not None and not callable(is_error):
             raise TypeError(f"MetricsMiddleware needs a callable is_error, got {is_error!r}")
         self._names = (Names() if tools is None else tools, Names() if prompts is None else prompts)
@@ -113,6 +118,7 @@ class MetricsMiddleware:
             raise TypeError(f"MetricsMiddleware needs Names for tools and prompts, got {strangers[0]!r}")
         self._methods = methods
         self._is_error = is_error or (is_server_error if side == "server" else is_client_error)
+        self._transport = "" if transport is None and side == "client" else transport
         self._clock = clock
         self._codes, self._classes = Names(CODES, limit=ERROR_TYPES), Names(limit=ERROR_TYPES)
         self._exemplars = exemplars
@@ -208,7 +214,8 @@ class MetricsMiddleware:
         self, ctx: object, method: str | None, name: object, failure: _Failure, seconds: float
     ) -> Observe | None:
         """Count one message; return the way to its series if all its attributes were admitted as they are."""
-        asked, transport = _connection(ctx)
+        asked, seen = _connection(ctx)
+        transport = seen if self._transport is None else self._transport
         version, known = _one_of(PROTOCOL_VERSIONS, asked), _one_of(self._methods, method)
         admitted = ["", ""]
         if method in NAMED and name is not None:

@@ -82,8 +82,8 @@ class MetricsMiddleware:
         methods: that get their own series; the others are ``_OTHER``.
         is_error: tells which JSON-RPC codes are failures. By the conventions a server's are all but those that say that
             the caller is wrong, a client's are all.
-        transport: ``pipe``, ``tcp`` or ``quic`` for all messages, empty for unknown. By default a server's is ``tcp`` when
-            a message came by an HTTP request and ``pipe`` else, and a client's is unknown.
+        transport: ``pipe``, ``tcp`` or ``quic`` for all messages, empty for unknown. By default a server's is ``tcp`` for
+            what came by HTTP and ``pipe`` for the rest, and a client's is unknown.
         native: the schema of native histograms beside the buckets, 8 to -4.
         exemplars: keep the trace id of a request's ``_meta.traceparent`` beside what was counted.
         sizes: measure responses too, which costs writing each as JSON.

@@ -52,6 +52,12 @@ class ToolError(Exception):
     pass
 
 
+class Hostile(Exception):
+    @property
+    def error(self):
+        raise RuntimeError("outside a request")
+
+
 class ValidationError(Exception):
     __module__ = "pydantic_core"
 
@@ -153,6 +159,7 @@ async def test_attributes(registry, fields, expected):
         (SdkError(-32001), "timeout", "-32001"),
         (ValidationError("secret text"), None, "-32602"),
         (TimeoutError(), "timeout", None),
+        (Hostile(), "Hostile", None),
         (KeyboardInterrupt(), "cancelled", None),
     ],
 )

@@ -82,8 +82,8 @@ class MetricsMiddleware:
         methods: that get their own series; the others are ``_OTHER``.
         is_error: tells which JSON-RPC codes are failures. By the conventions a server's are all but those that say that
             the caller is wrong, a client's are all.
-        transport: ``pipe``, ``tcp`` or ``quic`` for all messages, empty for unknown. By default a server's is ``tcp`` for
-            what came by HTTP and ``pipe`` for the rest, and a client's is unknown.
+        transport: ``pipe``, ``tcp``, ``quic``, or empty for unknown. By default a server's is ``tcp`` for what came by
+            HTTP and ``pipe`` for the rest, and a client's is unknown.
         native: the schema of native histograms beside the buckets, 8 to -4.
         exemplars: keep the trace id of a request's ``_meta.traceparent`` beside what was counted.
         sizes: measure responses too, which costs writing each as JSON.
@@ -259,8 +259,8 @@ def _connection(ctx: Any) -> tuple[object, str]:
 
 def _code(value: object) -> str:
     """Return the JSON-RPC code of an SDK's error, of a refusal, or of error data; empty without one."""
-    for source in (value, getattr(value, "error", None)):
-        code = getattr(source, "code", None)
+    for source in (value, _field(value, "error")):
+        code = _field(source, "code")
         if type(code) is int:
             return str(code)
     return ""
@@ -276,7 +276,10 @@ def _listed(result: object, field: str) -> list[object]:
 
 
 def _field(source: Any, name: str) -> Any:
-    return source.get(name) if hasattr(source, "get") else getattr(source, name, None)
+    try:
+        return source.get(name) if hasattr(source, "get") else getattr(source, name, None)
+    except Exception:  # noqa: BLE001  # a property of a foreign object
+        return None
 
 
 def _size(result: object) -> int:

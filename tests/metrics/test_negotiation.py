@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcp_metrics import Registry
 from mcp_metrics.negotiation import accepts_gzip, choose
 
 OM = "application/openmetrics-text"
@@ -36,6 +37,11 @@ PROMETHEUS_3 = (
         (f"{OM};version=2.0.0", OM, "underscores"),
         (f"{OM};version=0.0.1", "text/plain", "underscores"),
         (f"{OM};version=banana", "text/plain", "underscores"),
+        (f"text/plain, {OM}", OM, "underscores"),
+        (f"{OM}, {PROTO}", PROTO.partition(";")[0], "underscores"),
+        (f"{OM};q=0.3, */*;q=0.9", "text/plain", "underscores"),
+        (f"{OM};version=1.0.0;q=0.1, {OM};q=0.9, text/plain;q=0.5", "text/plain", "underscores"),
+        (f"{OM};q=0.1, {OM};version=1.0.0;q=0.9, text/plain;q=0.5", OM, "underscores"),
         (f"{OM};escaping=values", OM, "values"),
         (f"{OM};escaping=emoji", OM, "underscores"),
         ("text/plain;version=1.0.0;escaping=dots", "text/plain", "dots"),
@@ -67,6 +73,13 @@ def test_choose(accept, kind, scheme):
 def test_the_content_type_says_what_is_sent(accept, told):
     """Rule 3: a version is never echoed."""
     assert choose(accept).content_type == told
+
+
+@pytest.mark.parametrize(("accept", "end"), [("", "counter\n"), (OM, "# EOF\n"), (PROTO, b"\x18\x00")])
+def test_what_is_written_is_what_was_chosen(accept, end):
+    """Each format by its last line or bytes."""
+    form = choose(accept)
+    assert list(form.write(Registry(), form.scheme))[-1].endswith(end)
 
 
 @pytest.mark.parametrize(

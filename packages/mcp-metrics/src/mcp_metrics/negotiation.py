@@ -70,8 +70,8 @@ def choose(accept: str) -> Format:
     # Only those who name a format other than text want one: `*/*` is what a person's browser or curl sends.
     wanted = [rank for rank in ranked if rank[0] > 0 and (rank[1] is _TEXT or rank[2].media_type == rank[1].media_type)]
     _, offer, found = max(wanted, key=lambda rank: rank[0], default=(0.0, _TEXT, _NO_RANGE))
-    asked = found.parameters.get("escaping")
-    scheme = scheme_named(asked) if asked else "underscores"
+    asked = found.parameters.get("escaping", "")
+    scheme = scheme_named(asked)
     kind = offer.content_type.replace("0.0.4", "1.0.0") if scheme == "allow-utf-8" else offer.content_type
     return Format(f"{kind}; escaping={scheme}" if asked else kind, offer.write, scheme)
 
@@ -110,7 +110,7 @@ def _matches(found: Range, offer: _Offer) -> bool:
         return False
     others = {name: value for name, value in found.parameters.items() if name in offer.parameters}
     version = others.pop("version", None)
-    if version is not None and not _speaks(offer.parameters.get("version", ""), version):
+    if version is not None and not _speaks(offer.parameters["version"], version):
         return False
     return all(offer.parameters[name].lower() == value.lower() for name, value in others.items())
 

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mcp_circuit
 import mcp_metrics
 import mcp_middleware as mm
 
 ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
     "metrics": lambda: mcp_metrics.MetricsMiddleware(mcp_metrics.Registry()),
+    "circuit": lambda: mcp_circuit.CircuitMiddleware(lambda tool: mcp_circuit.CircuitBreaker()),
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

@@ -1,0 +1,81 @@
+"""One breaker per key, for a bounded number of keys.
+
+A flood of new keys must not push out a breaker that protects something: one that is not CLOSED gets another turn when
+it is the least recently used, and only a row of ``TURNS`` such breakers lets the oldest of them go.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from .breaker import CircuitBreaker
+from .checks import check_count
+from .states import State
+
+__all__ = ["KeyedBreakers"]
+
+TURNS = 16  # keeps eviction O(1), however many breakers are open
+
+
+class KeyedBreakers:
+    """Makes and keeps the breakers of the most recently used keys.
+
+    Args:
+        factory: Called with each new key; returns a new breaker.
+        max_keys: How many breakers to keep.
+
+    Raises:
+        ValueError: For fewer than 1 key.
+        TypeError: For a factory that is not callable.
+    """
+
+    def __init__(self, factory: Callable[[Any], CircuitBreaker], *, max_keys: int = 1024) -> None:
+        if not callable(factory):
+            raise TypeError(
+                f"KeyedBreakers needs a factory, a function of the key that returns a breaker, got {factory!r}"
+            )
+        self._factory = factory
+        self._max_keys = check_count("KeyedBreakers", "max_keys", max_keys)
+        self._breakers: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: Hashable) -> CircuitBreaker:
+        """Return the breaker of *key*, made if need be.  Raises TypeError when the factory returns something else."""
+        try:
+            self._breakers.move_to_end(key)
+            return self._breakers[key]
+        except KeyError:  # a new one, or evicted by another thread just now
+            return self._add(key)
+
+    def __len__(self) -> int:
+        return len(self._breakers)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._breakers
+
+    def forget(self, key: Hashable) -> None:
+        """Drop the breaker of *key* if it has never counted anything; calls in flight keep theirs."""
+        breaker = self._breakers.get(key)
+        if breaker is not None and breaker.statistics().calls == breaker.statistics().transitions == 0:
+            self._breakers.pop(key, None)
+
+    def _add(self, key: Hashable) -> CircuitBreaker:
+        breaker: Any = self._factory(key)
+        if not isinstance(breaker, CircuitBreaker):
+            raise TypeError(f"the factory of KeyedBreakers must return a CircuitBreaker, but returned {breaker!r}")
+        with self._lock:
+            kept = self._breakers.setdefault(key, breaker)
+            if len(self._breakers) > self._max_keys:
+                self._evict()
+        return kept
+
+    def _evict(self) -> None:
+        for _ in range(min(TURNS, self._max_keys)):
+            key, breaker = next(iter(self._breakers.items()))
+            if breaker.state is State.CLOSED:
+                break
+            self._breakers.move_to_end(key)
+        self._breakers.popitem(last=False)

@@ -82,6 +82,8 @@ def test_exemplar(registry):
     counter.inc(2, exemplar={"trace_id": "b"})
     counter.inc(3, exemplar={"trace_id": "x" * 128})
     counter.inc(4, exemplar={})
+    for reserved in ({"__": "x"}, {"": "x"}, {"a.b": "x", "a_b": "y"}):
+        counter.inc(0, exemplar=reserved)
     assert counter.read().exemplars == {0: ((("trace_id", "b"),), 2, 1000.0)}
     assert counter.read().value == 10
 

@@ -154,9 +154,7 @@ class _Text:
     def _exemplar(self, exemplar: Exemplar | None) -> str:
         if exemplar is None or not self.has_exemplars:
             return ""
-        labels = ",".join(
-            f'{_quoted(escape(name, "underscores"))}="{_escaped(text)}"' for name, text in exemplar.labels
-        )
+        labels = ",".join(f'{name}="{_escaped(text)}"' for name, text in exemplar.labels)
         return f" # {{{labels}}} {number(exemplar.value)} {exemplar.timestamp:.3f}"
 
 

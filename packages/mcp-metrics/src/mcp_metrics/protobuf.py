@@ -99,9 +99,7 @@ def _spans(field: int, buckets: dict[int, int]) -> bytes:
 
 
 def _exemplar(exemplar: Exemplar) -> bytes:
-    labels = b"".join(
-        _message(1, _text(1, escape(name, "underscores")) + _text(2, text)) for name, text in exemplar.labels
-    )
+    labels = b"".join(_message(1, _text(1, name) + _text(2, text)) for name, text in exemplar.labels)
     return labels + _double(2, exemplar.value) + _message(3, _timestamp(exemplar.timestamp))
 
 

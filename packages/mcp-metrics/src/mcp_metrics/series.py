@@ -20,7 +20,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .native import NativeBuckets
-from .text import label_value
+from .text import escape, label_value
 
 if TYPE_CHECKING:
     from .family import Family
@@ -94,11 +94,13 @@ class Series:
         return Point(self.labels, self.created, 1)
 
     def _keep(self, exemplar: Mapping[str, object] | None, value: float, bucket: int) -> None:
-        """Keep *exemplar* as its bucket's newest; one too long for OpenMetrics is left out."""
+        """Keep *exemplar* as its bucket's newest; one too long for OpenMetrics, or with reserved names, is left out."""
         if not exemplar:
             return
-        labels = tuple((str(name), label_value(text)) for name, text in exemplar.items())
-        if sum(len(name) + len(text) for name, text in labels) <= EXEMPLAR_LIMIT:
+        labels = tuple((escape(str(name), "underscores"), label_value(text)) for name, text in exemplar.items())
+        names = {name for name, _ in labels if name and not name.startswith("__")}
+        size = sum(len(name) + len(text) for name, text in labels)
+        if len(names) == len(labels) and size <= EXEMPLAR_LIMIT:
             self._exemplars = {**(self._exemplars or {}), bucket: Exemplar(labels, value, self._family.now())}
 
 

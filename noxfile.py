@@ -38,7 +38,7 @@ SDKS = {
 }
 WHEELS = Path(".nox/built")
 ANYIO_NEEDS = {"anyio", "exceptiongroup", "idna", "sniffio", "typing_extensions"}
-WHEEL_LIMIT = 64_000  # bytes; a library that does one thing is small
+WHEEL_LIMIT = 80_000  # bytes; a library that does one thing is small
 
 nox.needs_version = ">=2026.1"
 nox.options.default_venv_backend = "uv"

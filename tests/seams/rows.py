@@ -14,8 +14,10 @@ from typing import Any
 
 import mcp_cache
 import mcp_circuit
+import mcp_metrics
 import mcp_middleware as mm
 import mcp_rbac
+from mcp_ratelimit import RateLimitMiddleware
 from mcp_retry import Retry, RetryMiddleware
 
 from tests.seams.pool_row import Pooled
@@ -24,18 +26,15 @@ ROWS: dict[str, Callable[[], Any]] = {
     "chain": mm.Chain,
     "cache": lambda: mcp_cache.CacheMiddleware(ttl=5, tools={"add": 5}),
     "circuit": lambda: mcp_circuit.CircuitMiddleware(lambda tool: mcp_circuit.CircuitBreaker()),
+    "metrics": lambda: mcp_metrics.MetricsMiddleware(mcp_metrics.Registry()),
+    "pool": Pooled,
+    "ratelimit": lambda: RateLimitMiddleware("600/min", tools={"add": "300/min"}, overall="6000/min", post_charge=True),
     "rbac": lambda: mcp_rbac.RBACMiddleware(
         mcp_rbac.Policy(roles={"all": {"allow": ["**"]}}),
         local=mcp_rbac.Subject(roles=["all"]),
         anonymous=mcp_rbac.Subject(roles=["all"]),
     ),
     "retry": lambda: RetryMiddleware(Retry(on=ConnectionError)),
-from mcp_ratelimit import RateLimitMiddleware
-
-ROWS: dict[str, Callable[[], Any]] = {
-    "chain": mm.Chain,
-    "ratelimit": lambda: RateLimitMiddleware("600/min", tools={"add": "300/min"}, overall="6000/min", post_charge=True),
-    "pool": Pooled,
 }
 
 CODE, ADVICE, SECRET = -31029, {"retry_after": 7}, "hunter2"

@@ -7,6 +7,7 @@ fails it where ``CI`` is set.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,12 +16,15 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 import pytest
 
-__all__ = ["PostgresServer", "RedisServer", "Server"]
+__all__ = ["PostgresServer", "PrometheusServer", "RedisServer", "Server"]
 
 START_LIMIT = 20.0  # seconds until it answers, on a loaded machine
 
@@ -177,6 +181,57 @@ class PostgresServer(Server):
         subprocess.run([initdb, "-D", cluster, *options], check=True, stdout=subprocess.DEVNULL, user=self._user)
 
     _user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+
+
+class PrometheusServer(Server):
+    """Prometheus that scrapes *target*, ``host:port``, five times a second, native histograms and exemplars too."""
+
+    programs = ("prometheus",)
+
+    def __init__(self, folder: Path, target: str) -> None:
+        super().__init__(folder)
+        job = {"job_name": "test", "scrape_interval": "200ms", "static_configs": [{"targets": [target]}]}
+        config = {"global": {"evaluation_interval": "1h"}, "scrape_configs": [job]}
+        (folder / "prometheus.yml").write_text(json.dumps(config), "utf-8")  # JSON is YAML
+
+    def arguments(self) -> Sequence[str]:
+        """A configuration and a database of its own, in its folder."""
+        return [
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'tsdb'}",
+            f"--web.listen-address={self.host}:{self.port}",
+            "--enable-feature=native-histograms,exemplar-storage",
+        ]
+
+    def answers(self) -> bool:
+        """Whether it is ready for queries."""
+        return self._get("/-/ready")[0] == HTTPStatus.OK
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Evaluate PromQL now: the labels and the value of each series."""
+        found = self._api("query", query=expression)["result"]
+        return [(series["metric"], float(series["value"][1])) for series in found]
+
+    def exemplars(self, expression: str) -> list[dict[str, str]]:
+        """List the labels of the exemplars of the last minute."""
+        now = time.time()
+        found = self._api("query_exemplars", query=expression, start=str(now - 60), end=str(now + 1))
+        return [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+
+    def _api(self, method: str, **parameters: str) -> Any:
+        status, body = self._get(f"/api/v1/{method}?{urlencode(parameters)}")
+        if status != HTTPStatus.OK:
+            raise ValueError(f"{method} {parameters}: {status} {body!r}")
+        return json.loads(body)["data"]
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        connection = HTTPConnection(self.host, self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
 
 
 def _find(programs: tuple[str, ...]) -> str:

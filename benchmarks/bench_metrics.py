@@ -1,0 +1,214 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["prometheus-client", "opentelemetry-sdk", "aioprometheus"]
+# ///
+"""What measuring costs: a bound series, a whole RED middleware, a scrape, a series in memory.
+
+Beside prometheus_client, the OpenTelemetry SDK and aioprometheus. The middleware of prometheus_client is the one that
+everyone writes: a counter and a histogram by method, tool and error, and a gauge of what is in flight. The others, and
+*one*, are one histogram with the same eight attributes as ours, and that gauge.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import aioprometheus
+import prometheus_client
+from _ratio import compare
+from mcp_metrics import DEFAULT_BUCKETS, MetricsMiddleware, Registry, openmetrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client.openmetrics.exposition import generate_latest
+
+CTX = SimpleNamespace(
+    method="tools/call", params={"name": "add", "arguments": {}}, protocol_version="2026-07-28", request=None
+)
+RESULT = {"content": [{"type": "text", "text": "3"}], "isError": False, "resultType": "complete"}
+LABELS = ["method", "tool", "prompt", "operation", "error", "code", "version", "transport"]
+PEERS = ["prometheus_client", "opentelemetry-sdk", "aioprometheus"]
+
+Layer = Callable[[Any, Any], Awaitable[Any]]
+
+
+async def handler(ctx: Any) -> Any:
+    return RESULT
+
+
+async def pass_through(ctx: Any, call_next: Any) -> Any:
+    return await call_next(ctx)
+
+
+def attributes(ctx: Any, error: str) -> tuple[str, ...]:
+    operation = "execute_tool" if ctx.method == "tools/call" else ""
+    transport = "pipe" if ctx.request is None else "tcp"
+    return ctx.method, ctx.params.get("name", ""), "", operation, error, "", ctx.protocol_version, transport
+
+
+def red(begin: Callable[[], object], end: Callable[[], object], observe: Callable[[Any, str, float], object]) -> Layer:
+    """Build the middleware that everyone writes around a metrics library."""
+
+    async def layer(ctx: Any, call_next: Any) -> Any:
+        began = time.perf_counter()
+        begin()
+        error = ""
+        try:
+            result = await call_next(ctx)
+            if result.get("isError"):
+                error = "tool_error"
+            return result
+        except BaseException as exception:
+            error = type(exception).__name__
+            raise
+        finally:
+            end()
+            observe(ctx, error, time.perf_counter() - began)
+
+    return layer
+
+
+def prometheus_red(*, lean: bool = False) -> Layer:
+    registry = prometheus_client.CollectorRegistry()
+    active = prometheus_client.Gauge("active", "Help.", registry=registry)
+    names = LABELS[:3] if lean else LABELS
+    seconds = prometheus_client.Histogram("seconds", "Help.", names, registry=registry, buckets=DEFAULT_BUCKETS)
+    calls = prometheus_client.Counter("calls", "Help.", names, registry=registry)
+
+    def observe(ctx: Any, error: str, duration: float) -> None:
+        if lean:
+            labels = ctx.method, ctx.params["name"], error
+            calls.labels(*labels).inc()
+        else:
+            labels = attributes(ctx, error)
+        seconds.labels(*labels).observe(duration)
+
+    return red(active.inc, active.dec, observe)
+
+
+def otel_red() -> Layer:
+    meter = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False).get_meter("bench")
+    active = meter.create_up_down_counter("active")
+    seconds = meter.create_histogram("seconds", explicit_bucket_boundaries_advisory=list(DEFAULT_BUCKETS))
+
+    def observe(ctx: Any, error: str, duration: float) -> None:
+        seconds.record(duration, dict(zip(LABELS, attributes(ctx, error), strict=True)))
+
+    return red(lambda: active.add(1), lambda: active.add(-1), observe)
+
+
+def aio_red() -> Layer:
+    registry = aioprometheus.Registry()
+    active = aioprometheus.Gauge("active", "Help.", registry=registry)
+    seconds = aioprometheus.Histogram("seconds", "Help.", registry=registry, buckets=list(DEFAULT_BUCKETS))
+
+    def observe(ctx: Any, error: str, duration: float) -> None:
+        seconds.observe(dict(zip(LABELS, attributes(ctx, error), strict=True)), duration)
+
+    return red(lambda: active.inc({}), lambda: active.dec({}), observe)
+
+
+def through(layer: Layer) -> Callable[[], Awaitable[object]]:
+    async def call() -> object:
+        return await layer(CTX, handler)
+
+    return call
+
+
+def bound() -> dict[str, Callable[[], object]]:
+    """Bound series, ours and prometheus_client's, called in the same way."""
+    ours, theirs = Registry(), prometheus_client.CollectorRegistry()
+    count = ours.counter("calls", "Help.", labels=["a"]).bind("x").inc
+    peer = prometheus_client.Counter("calls", "Help.", ["a"], registry=theirs).labels("x").inc
+    observe = ours.histogram("seconds", "Help.", labels=["a"]).bind("x").observe
+    histogram = prometheus_client.Histogram("seconds", "Help.", ["a"], registry=theirs, buckets=DEFAULT_BUCKETS)
+    observe_peer = histogram.labels("x").observe
+    return {
+        "inc": count,
+        "inc, prometheus_client": peer,
+        "observe": lambda: observe(0.03),
+        "observe, prometheus_client": lambda: observe_peer(0.03),
+    }
+
+
+def scrapes(lines: int = 10_000, rounds: int = 9) -> None:
+    """Scrape registries of the same series by turns; cold is the first scrape of a fresh one."""
+    series = lines // (len(DEFAULT_BUCKETS) + 4)
+    rng = random.Random(1)  # noqa: S311  # the same values in each run
+    peers = prometheus_client.CollectorRegistry()
+    theirs = prometheus_client.Histogram("h", "Help.", ["method", "tool"], registry=peers, buckets=DEFAULT_BUCKETS)
+
+    def fill(family: Any, bind: Callable[[Any], Callable[..., Any]]) -> None:
+        for number in range(series):
+            child = bind(family)("tools/call", f"tool-{number}")
+            for _ in range(20):
+                child.observe(rng.lognormvariate(-3, 1))
+
+    fill(theirs, lambda family: family.labels)
+    cold, warm, peer = [], [], []
+    for _ in range(rounds):
+        ours = Registry()
+        fill(ours.histogram("h", "Help.", labels=["method", "tool"]), lambda family: family.bind)
+        for times, scrape in (
+            (cold, lambda registry=ours: "".join(openmetrics(registry)).encode()),
+            (warm, lambda registry=ours: "".join(openmetrics(registry)).encode()),
+            (peer, lambda: generate_latest(peers)),
+        ):
+            began = time.process_time()
+            scrape()
+            times.append(time.process_time() - began)
+    print(f"\nscrape of {lines} lines, OpenMetrics: {statistics.median(warm) * 1e3:.1f} ms")
+    for name, times in (("warm", warm), ("cold", cold)):
+        ratio = statistics.median(theirs / ours for theirs, ours in zip(peer, times, strict=True))
+        print(f"  prometheus_client takes {ratio:.1f} times as long as ours {name}")
+
+
+def memory(series: int = 1000) -> None:
+    """Allocate series of 15 buckets with a realistic spread of values."""
+    names = [f"tool-{number}" for number in range(series)]
+    rng = random.Random(1)  # noqa: S311  # the same values in each run
+    peers = prometheus_client.CollectorRegistry()
+    candidates = {
+        "ours": Registry().histogram("h", "Help.", labels=["method", "tool"]).bind,
+        "prometheus_client": prometheus_client.Histogram(
+            "h", "Help.", ["method", "tool"], registry=peers, buckets=DEFAULT_BUCKETS
+        ).labels,
+    }
+    for name, bind in candidates.items():
+        tracemalloc.start()
+        for tool in names:
+            child = bind("tools/call", tool)
+            for _ in range(300):
+                child.observe(rng.lognormvariate(-3, 1))
+        print(f"bytes a series, {name}: {tracemalloc.get_traced_memory()[0] / series:.0f}")
+        tracemalloc.stop()
+
+
+def main() -> None:
+    candidates = {
+        "pass-through": through(pass_through),
+        "MetricsMiddleware": through(MetricsMiddleware(Registry())),
+        "prometheus_client": through(prometheus_red(lean=True)),
+        "prometheus_client, one": through(prometheus_red()),
+        "OpenTelemetry SDK": through(otel_red()),
+        "aioprometheus": through(aio_red()),
+    }
+    rows = {row.name: row for row in compare({**bound(), **candidates}, peers=PEERS, rounds=9, calls=2000)}
+    floor = rows["pass-through"].ratio
+    own = rows["MetricsMiddleware"].ratio - floor
+    print("\nover pass-through, as a multiple of ours:")
+    for name in list(candidates)[2:]:
+        print(f"  {name:24} {(rows[name].ratio - floor) / own:5.1f}")
+    for name in ("inc", "observe"):
+        print(f"{name}: {rows[name].ratio / rows[f'{name}, prometheus_client'].ratio:.2f} of prometheus_client's")
+    scrapes()
+    memory()
+
+
+if __name__ == "__main__":
+    main()

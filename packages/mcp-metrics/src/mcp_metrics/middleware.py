@@ -1,0 +1,297 @@
+"""Measure every request and notification once: its rate, its errors and its duration are one histogram.
+
+    (method, name, isError, version, HTTP?) ── seen before ──▶ observe            one dictionary lookup
+              └── not yet ──▶ outcome, each attribute admitted or _OTHER ──▶ Family.bind ──▶ kept, if all were admitted
+
+Names and attributes are the OpenTelemetry conventions for MCP to the letter. What is measured:
+
+    mcp.{server,client}.operation.duration     every message but those below
+    mcp.{server,client}.active_requests        begun and not over
+    mcp.{server,client}.unmeasured             streams, when they end, and what the SDK asks itself
+    mcp.{server,client}.session.duration       blocks of ``with metrics.session():``
+    mcp.{server,client}.response.size          bytes as JSON, only when asked for
+
+What the SDK asks itself is told by a header that the caller writes: who forges it moves his own ``tools/list`` from one
+of the first families to ``unmeasured``, and hides nothing.
+
+Invariants, each tested in ``tests/metrics/test_middleware.py``:
+
+1. Conservation: counts of all series of ``operation.duration`` and ``unmeasured`` add up to the messages that ended,
+   however they ended.
+2. Whatever names a peer makes up, an attribute has at most the values known for it, ``_OTHER`` and none.
+3. ``active_requests`` is 0 when nothing runs.
+4. Results and exceptions pass unchanged, and no reference to them is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from ._seam import C, R, headers, is_internal, is_stream, outcome, target
+from .names import Names
+from .semconv import CODES, METHODS, PROTOCOL_VERSIONS, TRANSPORTS, is_client_error, is_server_error
+from .sink import Instruments
+from .text import OTHER
+
+__all__ = ["MetricsMiddleware"]
+
+NAMED = ("tools/call", "prompts/get")
+LISTS = {"tools/list": "tools", "prompts/list": "prompts"}
+APART = frozenset({"tools/list", "subscriptions/listen"})
+SIZES = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)  # bytes
+MALFORMED = "-32602"  # what the SDKs answer to a request that does not fit its model
+ERROR_TYPES = 64  # exception classes, and codes, that get series of their own
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+OPERATION = (
+    "mcp.method.name",
+    "gen_ai.tool.name",
+    "gen_ai.prompt.name",
+    "gen_ai.operation.name",
+    "error.type",
+    "rpc.response.status_code",
+    "mcp.protocol.version",
+    "network.transport",
+)
+SESSION = ("error.type", "mcp.protocol.version", "network.transport")
+
+Observe = Callable[..., None]
+
+
+class _Failure(NamedTuple):
+    """The attributes ``error.type`` and ``rpc.response.status_code``; both empty for success."""
+
+    error_type: str = ""
+    code: str = ""
+
+
+class MetricsMiddleware:
+    """RED metrics for any MCP server or client; one object serves any number of connections and tasks.
+
+    It shares, between all of them, the registry and the names it has learned.
+
+    Args:
+        registry: a ``Registry``, or a ``MeterSink`` in front of an OpenTelemetry meter.
+        side: of the connection it stands on; ``client`` where ``call_next`` sends.
+        tools: the names of tools that get their own series; learned from the lists and successes passing by.
+        prompts: the same for prompts.
+        methods: that get their own series; the others are ``_OTHER``.
+        is_error: tells which JSON-RPC codes are failures. By the conventions a server's are all but those that say that
+            the caller is wrong, a client's are all.
+        transport: ``pipe``, ``tcp``, ``quic``, or empty for unknown. By default a server's is ``tcp`` for what came by
+            HTTP and ``pipe`` for the rest, and a client's is unknown.
+        native: the schema of native histograms beside the buckets, 8 to -4.
+        exemplars: keep the trace id of a request's ``_meta.traceparent`` beside what was counted.
+        sizes: measure responses too, which costs writing each as JSON.
+        clock: seconds, monotonic.
+    """
+
+    layer: ClassVar[str] = "metrics"
+
+    def __init__(
+        self,
+        registry: Instruments,
+        *,
+        side: Literal["server", "client"] = "server",
+        tools: Names | None = None,
+        prompts: Names | None = None,
+        methods: frozenset[str] = METHODS,
+        is_error: Callable[[int], bool] | None = None,
+        transport: str | None = None,
+        native: int | None = None,
+        exemplars: bool = False,
+        sizes: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if side not in ("server", "client"):
+            raise ValueError(f"MetricsMiddleware needs side 'server' or 'client', got {side!r}")
+        if transport is not None and transport not in {"", *TRANSPORTS}:
+            raise ValueError(f"MetricsMiddleware needs transport 'pipe', 'tcp', 'quic' or '', got {transport!r}")
+        if is_error is not None and not callable(is_error):
+            raise TypeError(f"MetricsMiddleware needs a callable is_error, got {is_error!r}")
+        self._names = (Names() if tools is None else tools, Names() if prompts is None else prompts)
+        if strangers := [names for names in self._names if type(names) is not Names]:
+            raise TypeError(f"MetricsMiddleware needs Names for tools and prompts, got {strangers[0]!r}")
+        self._methods = methods
+        self._is_error = is_error or (is_server_error if side == "server" else is_client_error)
+        self._transport = "" if transport is None and side == "client" else transport
+        self._clock = clock
+        self._codes, self._classes = Names(CODES, limit=ERROR_TYPES), Names(limit=ERROR_TYPES)
+        self._exemplars = exemplars
+        self._hot: dict[object, Observe] = {}
+        self._declare(registry, f"mcp.{side}", native, sizes=sizes)
+
+    async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
+        """Pass the message on, and count how it ended."""
+        method = ctx.method
+        seen: Any = ctx
+        name = None
+        if method in NAMED:
+            try:
+                name = seen.params["name"]
+            except (AttributeError, KeyError, TypeError):
+                name = target(ctx)
+        elif method in APART and (is_stream(ctx) or is_internal(ctx)):
+            return await self._apart(ctx, call_next)
+        clock = self._clock
+        began = clock()
+        self._begin(None)
+        try:
+            result = await call_next(ctx)
+        except BaseException as error:
+            self._observe(ctx, method, name, self._failure(error), clock() - began)
+            raise
+        finally:
+            self._end()
+        seconds = clock() - began
+        wire: Any = result
+        try:  # flat: a third of the price of what it falls back to
+            observe = self._hot[method, name, wire.get("isError"), seen.protocol_version, seen.request is None]
+        except (AttributeError, KeyError, TypeError):  # not the official SDK, not seen before, not even hashable
+            self._returned(ctx, method, name, result, seconds)
+        else:
+            observe(seconds)
+        return result
+
+    @contextmanager
+    def session(self, *, protocol_version: str = "", transport: str = "") -> Generator[None, None, None]:
+        """Measure the life of a session: the block around ``server.run()`` or the use of a client.
+
+        *transport* is ``pipe``, ``tcp`` or ``quic``.
+        """
+        began, failure = self._clock(), _Failure()
+        try:
+            yield
+        except BaseException as error:
+            failure = self._failure(error)
+            raise
+        finally:
+            labels = (_one_of(PROTOCOL_VERSIONS, protocol_version), _one_of(TRANSPORTS, transport))
+            self._sessions.bind(failure.error_type, *labels).observe(self._clock() - began)
+
+    def _declare(self, registry: Instruments, prefix: str, native: int | None, *, sizes: bool) -> None:
+        def seconds(name: str, help: str, labels: tuple[str, ...]) -> Any:  # noqa: A002  # the field's word
+            return registry.histogram(f"{prefix}.{name}", help, unit="s", labels=labels, native=native)
+
+        self._durations = seconds("operation.duration", "Time from a message's arrival to its answer.", OPERATION)
+        self._sessions = seconds("session.duration", "Time from a session's begin to its end.", SESSION)
+        active = registry.gauge(f"{prefix}.active_requests", "Messages begun and not over.").bind()
+        self._begin, self._end = active.steps()
+        about = "Messages without a duration: streams, and what the SDK asks itself."
+        self._unmeasured = registry.counter(f"{prefix}.unmeasured", about, labels=["kind"])
+        self._sizes = None
+        if sizes:
+            name, about = f"{prefix}.response.size", "Size of a result as JSON."
+            self._sizes = registry.histogram(name, about, unit="By", labels=OPERATION[:1], buckets=SIZES)
+
+    async def _apart(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
+        try:
+            return await call_next(ctx)
+        finally:
+            self._unmeasured.bind("stream" if is_stream(ctx) else "internal").inc()
+
+    def _returned(self, ctx: Any, method: str | None, name: object, result: object, seconds: float) -> None:
+        kind = outcome(result)
+        failure = _Failure(kind) if kind == "tool_error" else _Failure()
+        if kind == "protocol_error":  # the SDK lets a handler return its error
+            failure = self._coded(_code(result))
+        if method in LISTS and kind == "ok":
+            self._names[method == "prompts/list"].listed(_listed(result, LISTS[method]))
+        if self._sizes is not None:
+            self._sizes.bind(_one_of(self._methods, method)).observe(_size(result))
+        observe = self._observe(ctx, method, name, failure, seconds)
+        if observe is None or method in LISTS or self._exemplars or self._sizes is not None:
+            return
+        flag = _field(result, "isError") if type(result) is dict else 0
+        if (flag is None or type(flag) is bool) and hasattr(ctx, "protocol_version"):
+            self._hot[method, name, flag, ctx.protocol_version, getattr(ctx, "request", None) is None] = observe
+
+    def _observe(
+        self, ctx: object, method: str | None, name: object, failure: _Failure, seconds: float
+    ) -> Observe | None:
+        """Count one message; return the way to its series if all its attributes were admitted as they are."""
+        asked, seen = _connection(ctx)
+        transport = seen if self._transport is None else self._transport
+        version, known = _one_of(PROTOCOL_VERSIONS, asked), _one_of(self._methods, method)
+        admitted = ["", ""]
+        if method in NAMED and name is not None:
+            kind = NAMED.index(method)
+            admitted[kind] = self._names[kind].admit(name, succeeded=failure == _Failure())
+        operation = "execute_tool" if method == "tools/call" else ""
+        observe = self._durations.bind(known, *admitted, operation, *failure, version, transport).observe
+        observe(seconds, _trace(ctx) if self._exemplars else None)
+        return None if OTHER in (known, *admitted, version) else observe
+
+    def _failure(self, error: BaseException) -> _Failure:
+        """Classify what a handler raised."""
+        kind, code = outcome(error), _code(error)
+        if kind in ("cancelled", "timeout"):
+            return _Failure(kind, self._codes.admit(code, succeeded=True) if code else "")
+        if kind == "protocol_error" or code:
+            return self._coded(code or MALFORMED)
+        if "ToolError" in {cls.__name__ for cls in type(error).__mro__}:  # FastMCP's, an isError result by and by
+            return _Failure("tool_error")
+        return _Failure(self._classes.admit(type(error).__qualname__, succeeded=True))
+
+    def _coded(self, code: str) -> _Failure:
+        admitted = self._codes.admit(code, succeeded=True)
+        return _Failure(admitted if self._is_error(int(code)) else "", admitted)
+
+
+def _one_of(known: frozenset[str], value: object) -> str:
+    """Return *value* if it is known, nothing if it is nothing, ``_OTHER`` for all else."""
+    if value is None or value == "":
+        return ""
+    return value if isinstance(value, str) and value in known else OTHER
+
+
+def _connection(ctx: Any) -> tuple[object, str]:
+    """Return the version of the protocol and the transport."""
+    if hasattr(ctx, "protocol_version"):
+        return ctx.protocol_version, "pipe" if getattr(ctx, "request", None) is None else "tcp"
+    found = headers(ctx)
+    return found.get("mcp-protocol-version", ""), "tcp" if found else "pipe"
+
+
+def _code(value: object) -> str:
+    """Return the JSON-RPC code of an SDK's error, of a refusal, or of error data; empty without one."""
+    for source in (value, _field(value, "error")):
+        code = _field(source, "code")
+        if type(code) is int:
+            return str(code)
+    return ""
+
+
+def _listed(result: object, field: str) -> list[object]:
+    """Return the names in what ``tools/list`` or ``prompts/list`` answered, in any SDK's shape."""
+    root: Any = getattr(result, "root", result)
+    items = _field(root, field)
+    if items is None:
+        items = root  # FastMCP's middleware sees plain lists
+    return [_field(item, "name") for item in items] if hasattr(items, "__len__") else []
+
+
+def _field(source: Any, name: str) -> Any:
+    try:
+        return source.get(name) if hasattr(source, "get") else getattr(source, name, None)
+    except Exception:  # noqa: BLE001  # a property of a foreign object
+        return None
+
+
+def _size(result: object) -> int:
+    try:
+        dump: Any = getattr(result, "model_dump_json", None)
+        return len(dump() if dump else json.dumps(result, separators=(",", ":"), default=str))
+    except Exception:  # noqa: BLE001  # cycles, foreign __str__: what cannot be written has no size
+        return 0
+
+
+def _trace(ctx: object) -> Mapping[str, object] | None:
+    """Return the ids of the trace that the caller says this request belongs to, if they are well formed."""
+    parent = _field(_field(getattr(ctx, "params", None), "_meta"), "traceparent")
+    found = TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
+    return {"trace_id": found[1], "span_id": found[2]} if found else None

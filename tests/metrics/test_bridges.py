@@ -1,0 +1,177 @@
+"""Bridges: OTLP as a collector reads it, statsd lines that no name can break, an OpenTelemetry meter."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp_metrics import MeterSink, MetricsMiddleware, Registry, StatsdWriter, Timed, to_otlp
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+LINE = re.compile(
+    r"[A-Za-z0-9._/-]+:-?[0-9.e+-]+\|[cg](\|#[A-Za-z0-9._/-]+:[^:,|#\s]*(,[A-Za-z0-9._/-]+:[^:,|#\s]*)*)?"
+)
+
+
+class Time:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def otlp(registry):
+    """What a collector makes of it: {name: metric}."""
+    request = ParseDict(
+        to_otlp(registry, resource={"service.name": "x"}, now=lambda: 2000.0), ExportMetricsServiceRequest()
+    )
+    (sent,) = request.resource_metrics
+    assert sent.resource.attributes[0].value.string_value == "x"
+    return {metric.name: metric for metric in sent.scope_metrics[0].metrics}
+
+
+def test_otlp():
+    """Every kind, with names and units as they were registered."""
+    registry = Registry(now=Time())
+    registry.counter("jobs", "Jobs.", labels=["job.kind", "none"]).bind("mail", "").inc(
+        2, {"trace_id": "ab" * 16, "x": "y"}
+    )
+    registry.gauge("depth", "Depth.", unit="bytes").bind().set(math.inf)
+    registry.histogram("wait.time", "Wait.", unit="s", buckets=[1, 2]).bind().observe(1.5)
+    metrics = otlp(registry)
+    (job,) = metrics["jobs"].sum.data_points
+    assert (job.as_double, job.start_time_unix_nano, job.time_unix_nano) == (2, 1000 * 10**9, 2000 * 10**9)
+    assert [(pair.key, pair.value.string_value) for pair in job.attributes] == [("job.kind", "mail")]
+    assert job.exemplars[0].filtered_attributes[0].key == "x"
+    assert len(job.exemplars[0].trace_id) > 0
+    assert metrics["jobs"].sum.is_monotonic
+    assert metrics["depth"].gauge.data_points[0].as_double == math.inf
+    assert metrics["depth"].unit == "By"
+    (wait,) = metrics["wait.time"].histogram.data_points
+    assert (wait.count, wait.sum, list(wait.bucket_counts), list(wait.explicit_bounds)) == (1, 1.5, [0, 1, 0], [1, 2])
+    assert metrics["wait.time"].unit == "s"
+    assert set(metrics) == {"jobs", "depth", "wait.time"}
+
+
+def test_otlp_exponential():
+    """Bucket i of Prometheus is closed above, bucket i of OTLP below: the offset moves by one."""
+    registry = Registry()
+    series = registry.histogram("wait", "Wait.", native=0).bind()
+    for value in (0, 1.5, 1.6, 10, -3):
+        series.observe(value)
+    (point,) = otlp(registry)["wait"].exponential_histogram.data_points
+    assert (point.scale, point.zero_count, point.count) == (0, 1, 5)
+    assert (point.positive.offset, list(point.positive.bucket_counts)) == (0, [2, 0, 0, 1])  # (1, 2] to (8, 16]
+    assert (point.negative.offset, list(point.negative.bucket_counts)) == (1, [1])
+    Registry().histogram("empty", "Help.", native=3).bind()
+
+
+def test_otlp_of_nothing_but_zeros():
+    """No positive bucket, and still a valid request."""
+    registry = Registry()
+    registry.histogram("wait", "Wait.", native=0).bind().observe(0)
+    (point,) = otlp(registry)["wait"].exponential_histogram.data_points
+    assert list(point.positive.bucket_counts) == []
+
+
+def test_statsd():
+    """What has changed, once."""
+    clock = Time()
+    registry = Registry(now=clock)
+    counter = registry.counter("jobs", "Jobs.", labels=["kind", "none"]).bind("a b|c", "")
+    gauge = registry.gauge("depth", "Depth.").bind()
+    wait = registry.histogram("wait", "Wait.", unit="s").bind()
+    writer = StatsdWriter(registry, prefix="my:app")
+    counter.inc(2)
+    gauge.set(-5)
+    wait.observe(0.5)
+    assert writer.lines() == [
+        "my_app.jobs:2|c|#kind:a_b_c",
+        "my_app.depth:0|g",
+        "my_app.depth:-5|g",
+        "my_app.wait_seconds.count:1|c",
+        "my_app.wait_seconds.sum:0.5|c",
+    ]
+    gauge.set(3)
+    counter.inc()
+    assert writer.lines() == ["my_app.jobs:1|c|#kind:a_b_c", "my_app.depth:3|g"]
+    gauge.set(math.nan)
+    assert writer.lines() == []
+
+
+def test_statsd_after_an_eviction():
+    """A series that began again is counted from zero."""
+    clock, idle = Time(), Time()
+    registry = Registry(idle=10, clock=idle, now=clock)
+    counter = registry.counter("jobs", "Jobs.").bind()
+    writer = StatsdWriter(registry)
+    counter.inc(5)
+    assert writer.lines() == ["jobs:5|c"]
+    for idle.now in (1010.0, 1020.0, 1030.0):
+        writer.lines()
+    clock.now = 1500.0
+    counter.inc(7)
+    assert writer.lines() == ["jobs:7|c"]
+
+
+@given(st.lists(st.tuples(st.text(), st.integers(0, 1000)), max_size=10))
+def test_no_text_breaks_a_line(written):
+    """Rules 2 and 3."""
+    registry = Registry()
+    family = registry.counter("jobs", "Jobs.", labels=["kind"])
+    writer = StatsdWriter(registry)
+    total = 0
+    for kind, amount in written:
+        family.bind(kind).inc(amount)
+        for line in writer.lines():
+            assert LINE.fullmatch(line), line
+            total += int(line.partition(":")[2].partition("|")[0])
+    assert total == sum(amount for _, amount in written)
+
+
+async def test_meter_sink():
+    """The real SDK, fed by the same middleware: its histogram has the advised buckets and our attributes."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    sink = MeterSink(provider.get_meter("test"))
+    metrics = MetricsMiddleware(sink, native=3)
+    timed = Timed(sink, "work", "Work.")
+
+    class Context:
+        method, params, protocol_version, request = "tools/call", {"name": "add"}, "2026-07-28", None
+
+    class Listen(Context):
+        method = "subscriptions/listen"
+
+    async def handler(ctx):
+        return {"isError": False}
+
+    for _ in range(2):
+        await metrics(Context(), handler)
+    await metrics(Listen(), handler)
+    with timed.block():
+        pass
+    (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    found = {metric.name: metric for metric in scope.metrics}
+    (point,) = found["mcp.server.operation.duration"].data.data_points
+    assert (point.count, point.explicit_bounds[0], found["mcp.server.operation.duration"].unit) == (2, 0.01, "s")
+    assert point.attributes["gen_ai.tool.name"] == "add"
+    assert "error.type" not in point.attributes
+    assert found["mcp.server.active_requests"].data.data_points[0].value == 0
+    assert found["mcp.server.unmeasured"].data.data_points[0].attributes == {"kind": "stream"}
+    assert found["work.duration"].data.data_points[0].count == 1
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("meter", [None, "meter", Registry])
+def test_meter_sink_needs_a_meter(meter):
+    """Told at construction."""
+    with pytest.raises(TypeError, match="needs an OpenTelemetry Meter"):
+        MeterSink(meter)

@@ -1,0 +1,226 @@
+"""Scrapes over ASGI, over the small server, and by hand; none stalls the loop, none raises."""
+
+from __future__ import annotations
+
+import gzip
+import time
+
+import anyio
+import pytest
+from mcp_metrics import MetricsApp, Registry, openmetrics, render, respond, serve
+from mcp_metrics.testing import parse
+
+from tests.support.sweep import sweep
+
+OM = "application/openmetrics-text;version=1.0.0"
+
+
+def filled(series=1):
+    registry = Registry(max_series=100_000, now=lambda: 1000.0)
+    family = registry.histogram("wait", "Wait.", unit="s", labels=["tool"])
+    for number in range(series):
+        family.bind(f"tool-{number}").observe(0.1)
+    return registry
+
+
+async def asgi(app, method="GET", headers=()):
+    """One request to an ASGI app; its status, headers and body."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def send(message):
+        sent.append(message)
+
+    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    await app({"type": "http", "method": method, "path": "/metrics", "headers": encoded}, receive, send)
+    start, body = sent
+    return start["status"], dict(start["headers"]), body["body"]
+
+
+async def test_render_yields_the_exposition():
+    """Chunk by chunk, it is what the format writes."""
+    registry = filled(200)
+    chunks = [chunk async for chunk in render(registry, OM)]
+    assert len(chunks) > 1
+    assert b"".join(chunks).decode() == "".join(openmetrics(registry))
+
+
+async def test_respond():
+    """For a framework that is neither ASGI nor ours."""
+    response = await respond(filled(), accept=OM)
+    assert response.status == 200
+    assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert parse(response.body.decode())[1].name == "wait_seconds"
+
+
+@pytest.mark.parametrize("series", [1, 5, 500])
+async def test_gzip(series):
+    """Small answers as they are, large ones compressed, very large ones in another thread."""
+    registry = filled(series)
+    plain = await respond(registry)
+    packed = await respond(registry, accept_encoding="gzip")
+    if series == 1:
+        assert packed.body == plain.body
+        assert "content-encoding" not in packed.headers
+    else:
+        assert packed.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(packed.body) == plain.body
+
+
+async def test_asgi():
+    """GET answers, HEAD says how much it would be, anything else is refused."""
+    app = MetricsApp(filled(50))
+    status, headers, body = await asgi(
+        app, headers=[("Accept", OM), ("accept-encoding", "gzip"), ("accept-encoding", "br")]
+    )
+    assert (status, headers[b"content-encoding"]) == (200, b"gzip")
+    assert int(headers[b"content-length"]) == len(body)
+    assert parse(gzip.decompress(body).decode())
+    status, headers, body = await asgi(app, "HEAD")
+    assert (status, body) == (200, b"")
+    assert int(headers[b"content-length"]) > 1000
+    status, headers, body = await asgi(app, "POST")
+    assert (status, headers[b"allow"], body) == (405, b"GET, HEAD", b"")
+
+
+async def test_asgi_lifespan():
+    """A server that runs the app by itself starts and stops it."""
+    sent = []
+
+    async def receive():
+        return {"type": "lifespan.startup"}
+
+    async def send(message):
+        sent.append(message["type"])
+
+    await MetricsApp(filled())({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+async def test_asgi_leaves_websockets_alone():
+    """Nothing is sent, so the server refuses them."""
+    await MetricsApp(filled())({"type": "websocket"}, pytest.fail, pytest.fail)
+
+
+@pytest.mark.parametrize("source", [None, Registry, "metrics"])
+def test_app_needs_a_source(source):
+    """A class for an instance is told at start, not by the first scrape."""
+    with pytest.raises(TypeError, match="MetricsApp needs a Registry or a Snapshot, got"):
+        MetricsApp(source)
+
+
+async def exchange(url, request):
+    """Send bytes to the server, and return all that comes back."""
+    host, port = url.split("/")[2].rsplit(":", 1)
+    received = b""
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        await stream.send(request)
+        with anyio.fail_after(10):
+            try:
+                while True:
+                    received += await stream.receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                return received
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop", "trio"], indirect=True)
+async def test_serve():
+    """One line beside a server on stdio; a second scrape is a second connection."""
+    async with serve(filled()) as url:
+        for _ in range(2):
+            head, _, body = (await exchange(url, f"GET /metrics HTTP/1.1\r\nAccept: {OM}\r\n\r\n".encode())).partition(
+                b"\r\n\r\n"
+            )
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert f"content-length: {len(body)}".encode() in head
+            assert parse(body.decode())
+    with pytest.raises(OSError):
+        await exchange(url, b"GET / HTTP/1.1\r\n\r\n")
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop", "trio"], indirect=True)
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"garbage\r\n\r\n", b"400"),
+        (b"GET /metrics SPDY/3\r\n\r\n", b"400"),
+        (b"\xff\xfe\r\n\r\n", b"400"),
+        (b"GET " + b"x" * 40_000, b"400"),
+    ],
+)
+async def test_serve_survives(request_head, status):
+    """Rule 2: what is wrong is answered, and the next scrape is served."""
+    async with serve(filled()) as url:
+        assert (await exchange(url, request_head))[9:12] in (status, b"")  # a reset may overtake the answer to too much
+        assert (await exchange(url, b"HEAD / HTTP/1.0\r\n\r\n"))[9:12] == b"200"
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop", "trio"], indirect=True)
+async def test_serve_outlives_a_client_that_hangs_up():
+    """Half a request, and gone."""
+    async with serve(filled()) as url:
+        host, port = url.split("/")[2].rsplit(":", 1)
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            await stream.send(b"GET /met")
+        assert (await exchange(url, b"GET / HTTP/1.1\r\n\r\n"))[9:12] == b"200"
+
+
+class Wire:
+    """A stream that answers as told."""
+
+    def __init__(self, *, silent=False, broken=False):
+        self.silent, self.broken, self.sent = silent, broken, b""
+
+    async def receive(self):
+        if self.silent:
+            await anyio.sleep(3600)
+        return b"GET / HTTP/1.1\r\n\r\n"
+
+    async def send(self, data):
+        if self.broken:
+            raise anyio.BrokenResourceError
+        self.sent += data
+
+
+async def test_converse_when_the_client_is_gone():
+    """An answer that nobody takes is nobody's error."""
+    from mcp_metrics.endpoint import _converse
+
+    await _converse(filled(), Wire(broken=True))
+    wire = Wire()
+    await _converse(filled(), wire)
+    assert wire.sent.startswith(b"HTTP/1.1 200")
+
+
+def test_a_cancelled_scrape_leaves_nothing_behind():
+    """Rule 3: at each checkpoint; the next scrape is whole."""
+
+    async def scenario(victim):
+        registry = filled(60)
+
+        async def scrape():
+            return await respond(registry, accept=OM)
+
+        await victim(scrape)
+        return registry
+
+    sweep(scenario, lambda registry: len(parse("".join(openmetrics(registry)))) == 2)
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
+@pytest.mark.parametrize("accept", [OM, "text/plain", "application/vnd.google.protobuf;encoding=delimited"])
+async def test_no_stall_at_100_000_lines(accept):
+    """Rule 1, measured: CPU time between two checkpoints, because the machine may be busy with something else."""
+    registry = filled(6_000)
+    worst, began = 0.0, time.thread_time()
+    size = 0
+    async for chunk in render(registry, accept):
+        size += len(chunk)
+        worst = max(worst, time.thread_time() - began)
+        await anyio.lowlevel.checkpoint()
+        began = time.thread_time()
+    assert size > 1_000_000
+    assert worst < 0.005

@@ -1,0 +1,528 @@
+"""RED metrics of MCP: every message once, with the attributes of the conventions, whatever a peer sends."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections import Counter
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp_metrics import MetricsMiddleware, Names, Registry, openmetrics
+from mcp_metrics.testing import assert_metric, find, parse
+
+from tests.support.measure import count_instructions, no_growth
+from tests.support.schedule import run_shuffled
+from tests.support.sweep import sweep
+
+OK = {"content": [], "isError": False, "resultType": "complete"}
+VERSION = "2026-07-28"
+COUNT = "mcp_server_operation_duration_seconds_count"
+
+
+@dataclass
+class Context:
+    """What the official SDK hands over, as far as metrics look."""
+
+    method: str | None = "tools/call"
+    params: Any = field(default_factory=lambda: {"name": "add"})
+    protocol_version: Any = VERSION
+    request: Any = None
+
+
+class Fast:
+    """FastMCP's, in short."""
+
+    def __init__(self, method, message):
+        self.method, self.message = method, message
+
+
+class SdkError(Exception):
+    def __init__(self, code):
+        super().__init__("secret text")
+        self.error = SimpleNamespace(code=code, message="secret text")
+
+
+class ToolError(Exception):
+    pass
+
+
+class Hostile(Exception):
+    @property
+    def error(self):
+        raise RuntimeError("outside a request")
+
+
+class ValidationError(Exception):
+    __module__ = "pydantic_core"
+
+
+def answering(result):
+    async def handler(ctx):
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    return handler
+
+
+async def send(metrics, result=OK, /, **fields):
+    """One message through the middleware; what came out of it."""
+    try:
+        return await metrics(Context(**fields), answering(result))
+    except BaseException as error:  # noqa: BLE001  # handed to the test
+        return error
+
+
+def labels_of(registry, name=COUNT):
+    return [dict(sample.labels) for sample in find(registry, name)]
+
+
+@pytest.fixture
+def registry():
+    return Registry()
+
+
+async def test_a_tool_call(registry):
+    """The whole of the attributes, and the duration by an injected clock."""
+    ticks = iter([10.0, 12.5])
+    metrics = MetricsMiddleware(registry, clock=lambda: next(ticks))
+    assert await send(metrics) is OK
+    assert labels_of(registry) == [
+        {
+            "mcp_method_name": "tools/call",
+            "gen_ai_tool_name": "add",
+            "gen_ai_operation_name": "execute_tool",
+            "mcp_protocol_version": VERSION,
+            "network_transport": "pipe",
+        }
+    ]
+    assert_metric(registry, "mcp_server_operation_duration_seconds_sum", 2.5)
+    assert_metric(registry, "mcp_server_operation_duration_seconds_bucket", 0, le="2.0")
+    assert_metric(registry, "mcp_server_operation_duration_seconds_bucket", 1, le="5.0")
+    assert_metric(registry, "mcp_server_active_requests", 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"method": "prompts/get", "params": {"name": "greet"}}, {"gen_ai_prompt_name": "greet"}),
+        ({"method": "resources/read", "params": {"uri": "file:///secret"}}, {"mcp_method_name": "resources/read"}),
+        ({"method": "notifications/initialized", "params": None}, {"mcp_method_name": "notifications/initialized"}),
+        ({"method": "made/up"}, {"mcp_method_name": "_OTHER"}),
+        ({"method": None}, {"network_transport": "pipe"}),
+        ({"request": object()}, {"network_transport": "tcp"}),
+        ({"protocol_version": "1999-01-01"}, {"mcp_protocol_version": "_OTHER"}),
+        ({"protocol_version": ["x"]}, {"mcp_protocol_version": "_OTHER"}),
+        ({"params": None}, {"mcp_method_name": "tools/call"}),
+        ({"params": {}}, {"mcp_method_name": "tools/call"}),
+        ({"params": {"name": ["list"]}}, {"gen_ai_tool_name": "_OTHER"}),
+        ({"params": {"name": "x" * 4096}}, {"gen_ai_tool_name": "_OTHER"}),
+        ({"params": {"name": "\ud800"}}, {"gen_ai_tool_name": "\ufffd"}),
+    ],
+)
+async def test_attributes(registry, fields, expected):
+    """What is not known is ``_OTHER``, what is not there is left out, and nothing raises; twice, for the fast path."""
+    metrics = MetricsMiddleware(registry)
+    for _ in range(2):
+        assert await send(metrics, **fields) is OK
+    (labels,) = labels_of(registry)
+    assert expected.items() <= labels.items()
+    assert "secret" not in "".join(openmetrics(registry))
+    assert_metric(registry, COUNT, 2)
+
+
+@pytest.mark.parametrize(
+    ("result", "error_type", "code"),
+    [
+        ({"content": []}, None, None),
+        ({"isError": None}, None, None),
+        ({"isError": []}, None, None),
+        ({"resultType": "input_required"}, None, None),
+        ("text", None, None),
+        (None, None, None),
+        ({"isError": True}, "tool_error", None),
+        (SimpleNamespace(is_error=True), "tool_error", None),
+        (SimpleNamespace(root=SimpleNamespace(isError=True)), "tool_error", None),
+        (SimpleNamespace(code=-32603, message="no"), "-32603", "-32603"),
+        (SimpleNamespace(code=-32601, message="no"), None, "-32601"),
+        (ToolError("x"), "tool_error", None),
+        (ValueError("secret text"), "ValueError", None),
+        (SdkError(-32603), "-32603", "-32603"),
+        (SdkError(-32601), None, "-32601"),
+        (SdkError(-31029), "-31029", "-31029"),
+        (SdkError(-32001), "timeout", "-32001"),
+        (ValidationError("secret text"), None, "-32602"),
+        (TimeoutError(), "timeout", None),
+        (Hostile(), "Hostile", None),
+        (KeyboardInterrupt(), "cancelled", None),
+    ],
+)
+async def test_outcomes(registry, result, error_type, code):
+    """``error.type`` and ``rpc.response.status_code`` on a server."""
+    metrics = MetricsMiddleware(registry)
+    for _ in range(2):
+        assert await send(metrics, result) is result
+    (labels,) = labels_of(registry)
+    assert (labels.get("error_type"), labels.get("rpc_response_status_code")) == (error_type, code)
+    assert "secret" not in "".join(openmetrics(registry))
+    assert_metric(registry, COUNT, 2)
+
+
+async def test_one_key_is_never_taken_for_another(registry):
+    """1 equals True in a dictionary, but only True is an error."""
+    metrics = MetricsMiddleware(registry)
+    for flag in (1, True, 0, False, 1.0, True):
+        await send(metrics, {"isError": flag})
+    assert {labels.get("error_type") for labels in labels_of(registry)} == {None, "tool_error"}
+    assert sum(sample.value for sample in find(registry, COUNT)) == 6
+
+
+async def test_client_side(registry):
+    """A client has failed whenever it was told a code."""
+    metrics = MetricsMiddleware(registry, side="client")
+    await send(metrics, SdkError(-32601))
+    assert labels_of(registry, "mcp_client_operation_duration_seconds_count")[0]["error_type"] == "-32601"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"side": "client"}, None), ({"side": "client", "transport": "tcp"}, "tcp"), ({"transport": "quic"}, "quic")],
+)
+async def test_transport(registry, options, expected):
+    """A context without an HTTP request says nothing of how a client is connected."""
+    await send(MetricsMiddleware(registry, **options))
+    side = options.get("side", "server")
+    (labels,) = labels_of(registry, f"mcp_{side}_operation_duration_seconds_count")
+    assert labels.get("network_transport") == expected
+
+
+async def test_error_table_is_pluggable(registry):
+    """The conventions are in development, and two of their commits differ."""
+    metrics = MetricsMiddleware(registry, is_error=lambda code: code == -32601)
+    await send(metrics, SdkError(-32601))
+    await send(metrics, SdkError(-32603))
+    assert [labels.get("error_type") for labels in labels_of(registry)] == ["-32601", None]
+
+
+async def test_fastmcp_contexts(registry):
+    """Models for messages, headers for the transport, typed results."""
+    metrics = MetricsMiddleware(registry)
+    call = Fast("tools/call", SimpleNamespace(name="add"))
+    call.headers = {"mcp-protocol-version": VERSION}
+    await metrics(call, answering(SimpleNamespace(is_error=False)))
+    await metrics(Fast("tools/call", {"name": "add"}), answering(SimpleNamespace(is_error=False)))
+    one, two = labels_of(registry)
+    assert (one["gen_ai_tool_name"], one["network_transport"], one["mcp_protocol_version"]) == ("add", "tcp", VERSION)
+    assert (two["gen_ai_tool_name"], two["network_transport"]) == ("add", "pipe")
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {"tools": [{"name": "add"}, {"title": "nameless"}, None]},
+        SimpleNamespace(tools=[SimpleNamespace(name="add")]),
+        SimpleNamespace(root=SimpleNamespace(tools=[SimpleNamespace(name="add")])),
+        [SimpleNamespace(name="add")],
+    ],
+)
+async def test_names_are_learned_from_lists(registry, listed):
+    """A tool that only ever fails has its own series, because it was listed."""
+    metrics = MetricsMiddleware(registry)
+    await send(metrics, listed, method="tools/list", params=None)
+    await send(metrics, listed, method="tools/list", params=None)
+    await send(metrics, ValueError())
+    assert_metric(registry, COUNT, 1, gen_ai_tool_name="add", error_type="ValueError")
+
+
+@pytest.mark.parametrize("listed", [{}, {"tools": 7}, None, "text", {"tools": [7]}, {"tools": {}}, 7])
+async def test_lists_of_no_shape(registry, listed):
+    """Whatever a handler returns, it is passed on."""
+    metrics = MetricsMiddleware(registry)
+    assert await send(metrics, listed, method="tools/list", params=None) is listed
+    assert_metric(registry, COUNT, 1)
+
+
+async def test_names_are_learned_from_success_only(registry):
+    """An unknown tool that fails is nobody; the server says isError, or raises."""
+    metrics = MetricsMiddleware(registry)
+    for result in ({"isError": True}, ValueError(), SdkError(-32602), SimpleNamespace(code=1, message="")):
+        await send(metrics, result)
+    assert {labels["gen_ai_tool_name"] for labels in labels_of(registry)} == {"_OTHER"}
+    await send(metrics)
+    await send(metrics, ValueError())
+    assert_metric(registry, COUNT, 1, gen_ai_tool_name="add", error_type="ValueError")
+
+
+async def test_prompts_have_names_of_their_own(registry):
+    """A tool is no prompt; and both may be given in advance."""
+    metrics = MetricsMiddleware(registry, tools=Names(["t"]), prompts=Names(["p"], learn=False))
+    await send(metrics, ValueError(), params={"name": "t"})
+    await send(metrics, {}, method="prompts/get", params={"name": "p"})
+    await send(metrics, {}, method="prompts/get", params={"name": "t"})
+    await send(metrics, {"prompts": [{"name": "t"}]}, method="prompts/list", params={})
+    assert_metric(registry, COUNT, 1, gen_ai_tool_name="t")
+    assert_metric(registry, COUNT, 1, gen_ai_prompt_name="p")
+    assert_metric(registry, COUNT, 1, gen_ai_prompt_name="_OTHER")
+
+
+async def test_streams_and_internal_calls_stand_apart(registry):
+    """A subscription that lasts a day is no slow request; what the SDK asks itself is no request."""
+    metrics = MetricsMiddleware(registry)
+    phantom = Context("tools/list", None)
+    phantom.headers = {"mcp-method": "tools/call"}
+    await metrics(phantom, answering({"tools": []}))
+    await send(metrics, method="subscriptions/listen")
+    await send(metrics, ValueError(), method="subscriptions/listen")
+    assert labels_of(registry) == []
+    assert_metric(registry, "mcp_server_unmeasured_total", 1, kind="internal")
+    assert_metric(registry, "mcp_server_unmeasured_total", 2, kind="stream")
+
+
+async def test_header_cannot_hide_other_methods(registry):
+    """The header is the caller's own: it must not take a tool call out of the figures."""
+    forged = Context()
+    forged.headers = {"mcp-method": "tools/list"}
+    await MetricsMiddleware(registry)(forged, answering(OK))
+    assert_metric(registry, COUNT, 1)
+
+
+async def test_in_flight(registry):
+    """Begun and not over."""
+    metrics = MetricsMiddleware(registry)
+    seen = []
+
+    async def handler(ctx):
+        seen.append(find(registry, "mcp_server_active_requests")[0].value)
+
+    async def nested(ctx):
+        return await metrics(ctx, handler)
+
+    await metrics(Context(), nested)
+    assert seen == [2]
+    assert_metric(registry, "mcp_server_active_requests", 0)
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "expected"),
+    [
+        ("00-" + "ab" * 16 + "-" + "cd" * 8 + "-01", {"trace_id": "ab" * 16, "span_id": "cd" * 8}),
+        ("00-" + "AB" * 16 + "-" + "cd" * 8 + "-01", None),
+        ('00-"\n', None),
+        (7, None),
+    ],
+)
+async def test_exemplars(registry, traceparent, expected):
+    """The trace that the caller names, if it is one."""
+    metrics = MetricsMiddleware(registry, exemplars=True, clock=lambda: 1.0)
+    for _ in range(2):
+        await send(metrics, params={"name": "add", "_meta": {"traceparent": traceparent}})
+    await send(metrics, params=None)
+    found = [s.exemplar for f in parse("".join(openmetrics(registry))) for s in f.samples if s.exemplar]
+    assert [dict(exemplar.labels) for exemplar in found] == ([expected] if expected else [])
+
+
+async def test_sizes(registry):
+    """Bytes as JSON, when asked for; what cannot be written counts as nothing."""
+    metrics = MetricsMiddleware(registry, sizes=True)
+    cyclic: dict[str, Any] = {}
+    cyclic["self"] = cyclic
+    model = SimpleNamespace(model_dump_json=lambda: "x" * 30)
+    for result in ({"a": 1}, model, cyclic, {"a": 1}):
+        await send(metrics, result)
+    assert_metric(registry, "mcp_server_response_size_bytes_sum", 44)
+    assert_metric(registry, "mcp_server_response_size_bytes_count", 4, mcp_method_name="tools/call")
+
+
+async def test_session(registry):
+    """How long, and how it ended."""
+    ticks = iter([0.0, 5.0, 0.0, 1.0])
+    metrics = MetricsMiddleware(registry, clock=lambda: next(ticks))
+    with metrics.session(protocol_version=VERSION, transport="pipe"):
+        pass
+    with pytest.raises(ValueError, match="end"), metrics.session(transport="pigeon"):
+        raise ValueError("end")
+    name = "mcp_server_session_duration_seconds_sum"
+    assert_metric(registry, name, 5, mcp_protocol_version=VERSION, network_transport="pipe")
+    assert_metric(registry, name, 1, error_type="ValueError", network_transport="_OTHER")
+
+
+async def test_native_histograms(registry):
+    """One argument away."""
+    await send(MetricsMiddleware(registry, native=3))
+    points = next(points for about, points in registry.collect() if about.name == "mcp.server.operation.duration")
+    assert next(points).native.count() == 1
+
+
+async def test_error_classes_are_bounded(registry):
+    """A handler that makes a class per request must not make a series per request."""
+    metrics = MetricsMiddleware(registry)
+    for number in range(100):
+        await send(metrics, type(f"Error{number}", (Exception,), {})())
+    for number in range(100):
+        await send(metrics, SdkError(number))
+    kinds = {labels.get("error_type") for labels in labels_of(registry)}
+    assert len(kinds) <= 64 + 64 + 1
+    assert "_OTHER" in kinds
+    await send(metrics, SdkError(-32603))
+    assert_metric(registry, COUNT, 1, error_type="-32603")
+
+
+MESSAGES = st.lists(
+    st.tuples(
+        st.sampled_from(["tools/call", "prompts/get", "tools/list", "subscriptions/listen", "made/up", "", None]),
+        st.sampled_from(["add", "gone", "", None, 7, ("x",)]) | st.text(max_size=4),
+        st.sampled_from(
+            [
+                OK,
+                {"isError": True},
+                {"tools": [{"name": "add"}]},
+                None,
+                ValueError(),
+                SdkError(-32601),
+                KeyboardInterrupt(),
+            ]
+        ),
+    ),
+    max_size=25,
+)
+
+
+@given(MESSAGES, st.integers(1, 30))
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_conservation(messages, max_series):
+    """Invariant 1, also when the family is full."""
+    registry = Registry(max_series=max_series)
+    metrics = MetricsMiddleware(registry)
+    for method, name, result in messages:
+        await send(metrics, result, method=method, params={"name": name})
+    measured = sum(sample.value for sample in find(registry, COUNT))
+    apart = sum(sample.value for sample in find(registry, "mcp_server_unmeasured_total"))
+    assert measured + apart == len(messages)
+    assert_metric(registry, "mcp_server_active_requests", 0)
+
+
+async def test_an_attack_with_random_names_leaves_two_series(registry):
+    """Invariant 2: the peers' 79 MB; here known + 2 values a label, and the real tool is exact."""
+    metrics = MetricsMiddleware(registry)
+    await send(metrics)
+    for number in range(3000):
+        await send(metrics, {"isError": True}, params={"name": f"tool-{number}"})
+        await send(metrics, SdkError(-32601), method=f"method-{number}", protocol_version=f"{number}")
+    await send(metrics)
+    values = Counter(labels.get("gen_ai_tool_name") for labels in labels_of(registry))
+    assert set(values) == {"add", "_OTHER", None}
+    assert len(labels_of(registry)) == 3
+    assert_metric(registry, COUNT, 2, gen_ai_tool_name="add")
+    assert_metric(registry, COUNT, 3000, gen_ai_tool_name="_OTHER")
+
+
+async def test_an_attack_keeps_no_memory(registry):
+    """Names are not even remembered."""
+    metrics = MetricsMiddleware(registry)
+    numbers = iter(range(10**9))
+    failed = {"isError": True}
+
+    async def attack():
+        await send(metrics, failed, params={"name": f"tool-{next(numbers)}"}, method="tools/call")
+
+    await no_growth(attack)
+
+
+async def test_nothing_is_kept_of_a_request(registry):
+    """Invariant 4: no context, no result, no exception."""
+    metrics = MetricsMiddleware(registry)
+    context, error = Context(), ValueError()
+    references = [weakref.ref(context)]
+    with pytest.raises(ValueError) as caught:
+        await metrics(context, answering(error))
+    assert caught.value is error
+    del context, error, caught
+    gc.collect()
+    assert [reference() for reference in references] == [None]
+
+
+def test_a_cancelled_call_is_counted_wherever_it_is_cancelled():
+    """The sweep: at each checkpoint, in every way; nothing is left in flight, one message is counted."""
+
+    async def scenario(victim):
+        registry = Registry()
+        metrics = MetricsMiddleware(registry)
+
+        async def handler(ctx):
+            await anyio.sleep(1)
+            await anyio.lowlevel.checkpoint()
+            return OK
+
+        await victim(metrics, Context(), handler)
+        return registry, victim.cancelled
+
+    def check(state):
+        registry, cancelled = state
+        assert_metric(registry, "mcp_server_active_requests", 0)
+        (sample,) = find(registry, COUNT)
+        return (sample.value, sample.labels.get("error_type")) == (1, "cancelled" if cancelled else None)
+
+    sweep(scenario, check)
+
+
+def test_shuffled_calls_are_conserved():
+    """Many tasks through one object, in twenty random orders."""
+
+    async def main():
+        registry = Registry()
+        metrics = MetricsMiddleware(registry)
+
+        async def handler(ctx):
+            await anyio.lowlevel.checkpoint()
+            return OK
+
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(metrics, Context(), handler)
+        assert_metric(registry, "mcp_server_active_requests", 0)
+        return find(registry, COUNT)[0].value
+
+    assert run_shuffled(main) == [20] * 20
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"side": "middle"}, ValueError, "side 'server' or 'client', got 'middle'"),
+        ({"transport": "pigeon"}, ValueError, "transport 'pipe', 'tcp', 'quic' or '', got 'pigeon'"),
+        ({"is_error": 7}, TypeError, "callable is_error, got 7"),
+        ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
+        ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),
+        ({"native": 99}, ValueError, "native must be a schema from -4 to 8, got 99"),
+    ],
+)
+def test_nonsense_is_refused(registry, options, error, message):
+    """At construction, naming argument and value."""
+    with pytest.raises(error, match=message):
+        MetricsMiddleware(registry, **options)
+
+
+def test_two_of_a_side_share_no_registry(registry):
+    """The second one would count everything twice; it is refused."""
+    MetricsMiddleware(registry)
+    MetricsMiddleware(registry, side="client")
+    with pytest.raises(ValueError, match="would expose"):
+        MetricsMiddleware(registry)
+
+
+@pytest.mark.uninstrumented
+def test_the_hot_path_is_cheap(registry):
+    """The gate: bytecodes of one known tool call, the most of any Python."""
+    metrics = MetricsMiddleware(registry)
+    context, handler = Context(), answering(OK)
+
+    async def call():
+        return await metrics(context, handler)
+
+    assert count_instructions(call) <= 160

@@ -1,0 +1,62 @@
+"""Admission of names: who comes first does not matter, who exists does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp_metrics import Names
+
+
+def test_admission():
+    """Given, listed, or succeeded; nothing else."""
+    names = Names({"given"})
+    assert names.admit("given", succeeded=False) == "given"
+    assert names.admit("unknown", succeeded=False) == "_OTHER"
+    assert names.admit("worked", succeeded=True) == "worked"
+    assert names.admit("worked", succeeded=False) == "worked"
+    names.listed(["listed", None, 7])
+    assert names.admit("listed", succeeded=False) == "listed"
+    assert len(names) == 3
+    assert "listed" in names
+    assert "unknown" not in names
+
+
+@pytest.mark.parametrize("name", ["", None, 7, ["x"], "x" * 129])
+def test_what_is_no_name(name):
+    """A name that cannot be one is not learned, whatever the call did."""
+    names = Names()
+    assert names.admit(name, succeeded=True) == "_OTHER"
+    assert len(names) == 0
+
+
+def test_learning_can_be_off():
+    """For a server where any name succeeds."""
+    names = Names(["known"], learn=False)
+    names.listed(["listed"])
+    assert names.admit("worked", succeeded=True) == "_OTHER"
+    assert len(names) == 1
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.booleans()), max_size=60), st.integers(0, 5))
+def test_invariants(calls, limit):
+    """Invariants 1 and 2."""
+    names = Names(["a", "b", "c"], limit=limit)
+    worked = {name for name, succeeded in calls if succeeded} | {"a", "b", "c"}
+    admitted = {names.admit(name, succeeded=succeeded) for name, succeeded in calls} - {"_OTHER"}
+    assert admitted <= worked
+    assert len(names) <= max(limit, 3)
+    assert all(names.admit(name, succeeded=False) == name for name in "abc")
+
+
+@pytest.mark.parametrize("limit", [-1, 2.5, True, None])
+def test_limit_is_a_number_of_names(limit):
+    """Nonsense is told at construction."""
+    with pytest.raises(ValueError, match=f"limit >= 0, got {limit!r}"):
+        Names(limit=limit)
+
+
+def test_a_text_is_no_collection_of_names():
+    """``Names("add")`` would admit a, d and d."""
+    with pytest.raises(TypeError, match="collection of names, got the text 'add'"):
+        Names("add")

@@ -1,0 +1,113 @@
+"""Registration: every mistake is told at once, and no two families clash in any format."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from mcp_metrics import DEFAULT_BUCKETS, Registry
+
+
+def names(registry):
+    return [about.name for about, _ in registry.collect()]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_series": 0}, "max_series >= 1, got 0"),
+        ({"max_series": True}, "max_series >= 1, got True"),
+        ({"max_series": 2.5}, "max_series >= 1, got 2.5"),
+        ({"idle": 0}, "0 < idle < inf seconds, or None, got 0"),
+        ({"idle": -1}, "got -1"),
+        ({"idle": math.nan}, "got nan"),
+        ({"idle": math.inf}, "got inf"),
+        ({"idle": True}, "got True"),
+    ],
+)
+def test_registry_refuses_nonsense(options, message):
+    """A limit that limits nothing is found at start."""
+    with pytest.raises(ValueError, match=message):
+        Registry(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "options", "message"),
+    [
+        ("counter", ("", "Help."), {}, "the name of a metric must be printable"),
+        ("counter", ("a b", "Help."), {}, "got 'a b'"),
+        ("counter", ("a", ""), {}, "a: help must be text that says what is counted, got ''"),
+        ("counter", ("a", None), {}, "got None"),
+        ("counter", ("a", "Help."), {"labels": ["x y"]}, "a label of a must be"),
+        ("counter", ("a", "Help."), {"labels": ["le"]}, "the label 'le' is reserved"),
+        ("counter", ("a", "Help."), {"labels": ["__name"]}, "reserved"),
+        ("counter", ("a", "Help."), {"labels": ["..name"]}, "reserved"),
+        ("counter", ("a", "Help."), {"labels": ["x:y"]}, "reserved"),
+        ("counter", ("a", "Help."), {"labels": "name"}, "labels must be a sequence of names, got the text 'name'"),
+        ("counter", ("a", "Help."), {"labels": ["a.b", "a_b"]}, "'a.b' and 'a_b' are the same to a scraper"),
+        ("gauge", ("a", "Help."), {"merge": "mean"}, "merge must be 'sum', 'max' or 'min', got 'mean'"),
+        ("histogram", ("a", "Help."), {"buckets": [2, 1]}, "buckets must be finite and ascending"),
+        ("histogram", ("a", "Help."), {"buckets": [1, 1]}, "ascending"),
+        ("histogram", ("a", "Help."), {"buckets": [1, math.nan]}, "nan"),
+        ("histogram", ("a", "Help."), {"buckets": [-math.inf, 1]}, "-inf"),
+        ("histogram", ("a", "Help."), {"buckets": range(201)}, "at most 200 buckets, got 201"),
+        ("histogram", ("a", "Help."), {"native": 9}, "native must be a schema from -4 to 8, got 9"),
+        ("histogram", ("a", "Help."), {"native": -5}, "got -5"),
+        ("histogram", ("a", "Help."), {"native": True}, "got True"),
+    ],
+)
+def test_registration_refuses_nonsense(kind, arguments, options, message):
+    """Rule 2: the culprit is named, and nothing is registered."""
+    registry = Registry()
+    with pytest.raises(ValueError, match=message):
+        getattr(registry, kind)(*arguments, **options)
+    assert names(registry) == ["mcp_metrics_overflow"]
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (("counter", "a"), ("counter", "a")),
+        (("counter", "a"), ("counter", "a_total")),
+        (("counter", "a.b"), ("gauge", "a_b")),
+        (("counter", "a"), ("gauge", "a_created")),
+        (("histogram", "a"), ("gauge", "a_count")),
+        (("gauge", "a_bucket"), ("histogram", "a")),
+        (("info", "a"), ("gauge", "a_info")),
+        (("gauge", "größe"), ("gauge", "grööe")),
+    ],
+)
+def test_names_that_clash_are_refused(one, two):
+    """Rule 1: a scraper that finds a name twice throws the whole exposition away."""
+    registry = Registry()
+
+    def register(kind, name):
+        return getattr(registry, kind)(name, "Help.", **({"labels": ["x"]} if kind == "info" else {}))
+
+    register(*one)
+    with pytest.raises(ValueError, match="would expose"):
+        register(*two)
+    assert len(names(registry)) == 2
+
+
+def test_unit_is_part_of_the_name_in_clashes():
+    """What is compared is what is exposed."""
+    registry = Registry()
+    registry.histogram("wait", "Wait.", unit="s")
+    with pytest.raises(ValueError, match="wait_seconds would expose 'wait_seconds', as 'wait' does"):
+        registry.gauge("wait_seconds", "Wait.")
+
+
+def test_infinite_bucket_is_implied():
+    """Writing it changes nothing."""
+    registry = Registry()
+    assert registry.histogram("a", "Help.", buckets=[1, math.inf]).description.bounds == (1.0,)
+    assert registry.histogram("b", "Help.").description.bounds == DEFAULT_BUCKETS
+
+
+def test_statistics():
+    """How much is held."""
+    registry = Registry()
+    registry.counter("a", "Help.", labels=["x"]).bind(1)
+    registry.gauge("b", "Help.").bind()
+    assert (registry.statistics().families, registry.statistics().series) == (3, 2)

@@ -1,0 +1,280 @@
+"""Timed: each call once, however it ends, and the decorated function as it was."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator
+from functools import partial
+
+import anyio
+import pytest
+from mcp_metrics import Registry, Timed
+from mcp_metrics.testing import assert_metric, find
+
+from tests.support.sweep import sweep
+
+TOTAL, FIRST = "work_duration_seconds", "work_time_to_first_item_seconds"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Work:
+    """A registry, a clock to move, and what measures with it."""
+
+    def __init__(self):
+        self.registry, self.clock = Registry(), Clock()
+        self.timed = Timed(self.registry, "work", "Work.", clock=self.clock)
+
+    def counts(self):
+        return {sample.labels.get("error_type", ""): sample.value for sample in find(self.registry, f"{TOTAL}_count")}
+
+    def seconds(self, name=TOTAL):
+        return sum(sample.value for sample in find(self.registry, f"{name}_sum"))
+
+
+@pytest.fixture
+def work():
+    return Work()
+
+
+async def test_coroutine_function(work):
+    """The peers time how long it takes to make the coroutine: nothing."""
+
+    @work.timed
+    async def fetch(seconds: float, *, fail: bool = False) -> str:
+        """Fetch."""
+        await anyio.lowlevel.checkpoint()
+        work.clock.now += seconds
+        if fail:
+            raise LookupError
+        return "found"
+
+    assert await fetch(2) == "found"
+    with pytest.raises(LookupError):
+        await fetch(3, fail=True)
+    assert work.counts() == {"": 1, "LookupError": 1}
+    assert work.seconds() == 5
+    assert inspect.iscoroutinefunction(fetch)
+    assert inspect.signature(fetch) == inspect.Signature(
+        [
+            inspect.Parameter("seconds", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=float),
+            inspect.Parameter("fail", inspect.Parameter.KEYWORD_ONLY, annotation=bool, default=False),
+        ],
+        return_annotation=str,
+    )
+    assert fetch.__doc__ == "Fetch."
+
+
+def test_function(work):
+    """Synchronous ones too, and methods."""
+
+    class Shop:
+        @work.timed
+        def sell(self, count):
+            work.clock.now += count
+            return count
+
+    assert Shop().sell(4) == 4
+    assert work.seconds() == 4
+
+
+async def test_callable_objects_and_partials(work):
+    """What a framework may hand over instead of a function."""
+
+    class Fetch:
+        __name__ = "fetch"
+
+        async def __call__(self, seconds):
+            work.clock.now += seconds
+
+    async def fetch(seconds):
+        work.clock.now += seconds
+
+    await work.timed(Fetch())(1)
+    await work.timed(partial(fetch, 2))()
+    assert work.counts() == {"": 2}
+    assert work.seconds() == 3
+
+
+def test_generator(work):
+    """Until the first item, and until the end; what is sent and thrown in arrives, what is returned comes out."""
+
+    @work.timed
+    def talk(greeting):
+        work.clock.now += 1
+        heard = yield greeting
+        try:
+            yield heard
+        except KeyError:
+            work.clock.now += 10
+            yield "caught"
+        return "bye"
+
+    conversation = talk("hello")
+    assert next(conversation) == "hello"
+    assert conversation.send("you") == "you"
+    assert conversation.throw(KeyError()) == "caught"
+    with pytest.raises(StopIteration) as end:
+        next(conversation)
+    assert end.value.value == "bye"
+    assert inspect.isgeneratorfunction(talk)
+    assert work.counts() == {"": 1}
+    assert (work.seconds(FIRST), work.seconds()) == (1, 11)
+
+
+def test_generator_left_or_failed(work):
+    """Enough is no error; an exception is one; an empty one has no first item."""
+    closed = []
+
+    @work.timed
+    def count(stop, error=None):
+        try:
+            yield from range(stop)
+            if error:
+                raise error
+        finally:
+            closed.append(stop)
+
+    for _ in count(5):
+        break
+    left = count(3)
+    next(left)
+    left.close()
+    assert list(count(0)) == []
+    with pytest.raises(LookupError):
+        list(count(1, LookupError()))
+    assert closed == [5, 3, 0, 1]
+    assert work.counts() == {"": 3, "LookupError": 1}
+    assert_metric(work.registry, f"{FIRST}_count", 3)
+
+
+async def test_async_generator(work):
+    """The same, awaiting."""
+
+    @work.timed
+    async def talk(greeting):
+        work.clock.now += 1
+        heard = yield greeting
+        try:
+            yield heard
+        except KeyError:
+            work.clock.now += 10
+            yield "caught"
+
+    conversation = talk("hello")
+    assert await conversation.asend(None) == "hello"
+    assert await conversation.asend("you") == "you"
+    assert await conversation.athrow(KeyError()) == "caught"
+    with pytest.raises(StopAsyncIteration):
+        await conversation.__anext__()
+    assert inspect.isasyncgenfunction(talk)
+    assert work.counts() == {"": 1}
+    assert (work.seconds(FIRST), work.seconds()) == (1, 11)
+
+
+async def test_async_generator_left_or_failed(work):
+    """Closing the outer closes the inner one at once."""
+    closed = []
+
+    @work.timed
+    async def count(stop, error=None):
+        try:
+            for number in range(stop):
+                yield number
+            if error:
+                raise error
+        finally:
+            await anyio.lowlevel.checkpoint()
+            closed.append(stop)
+
+    left = count(5)
+    await left.__anext__()
+    await left.aclose()
+    assert closed == [5]
+    assert [number async for number in count(2)] == [0, 1]
+    with pytest.raises(LookupError):
+        [number async for number in count(1, LookupError())]
+    assert work.counts() == {"": 2, "LookupError": 1}
+
+
+async def test_stream(work):
+    """Any async iterator, closed with its consumer if it can be closed."""
+
+    class Items:
+        closed = False
+
+        def __init__(self, stop):
+            self.left = stop
+
+        def __aiter__(self) -> AsyncIterator[int]:
+            return self
+
+        async def __anext__(self):
+            if not self.left:
+                raise StopAsyncIteration
+            self.left -= 1
+            work.clock.now += 1
+            return self.left
+
+    class Closing(Items):
+        async def aclose(self):
+            self.closed = True
+
+    assert [item async for item in work.timed.stream(Items(3))] == [2, 1, 0]
+    source = Closing(3)
+    stream = work.timed.stream(source)
+    await stream.__anext__()
+    await stream.aclose()
+    assert source.closed
+    assert work.counts() == {"": 2}
+    assert (work.seconds(FIRST), work.seconds()) == (2, 4)
+
+
+async def test_block(work):
+    """TimeoutError and cancellation have names of their own; a BaseException is counted too."""
+    for error in (TimeoutError(), KeyboardInterrupt(), SystemExit()):
+        with pytest.raises(type(error)), work.timed.block():
+            raise error
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        with work.timed.block():
+            await anyio.lowlevel.checkpoint()
+    assert work.counts() == {"timeout": 1, "KeyboardInterrupt": 1, "SystemExit": 1, "cancelled": 1}
+
+
+def test_each_call_is_counted_once_wherever_it_is_cancelled():
+    """The sweep, over a decorated async generator consumed to its end."""
+
+    async def scenario(victim):
+        work = Work()
+
+        @work.timed
+        async def items():
+            for number in range(2):
+                await anyio.lowlevel.checkpoint()
+                yield number
+
+        async def consume():
+            stream = items()
+            try:
+                async for _ in stream:
+                    await anyio.lowlevel.checkpoint()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await stream.aclose()
+
+        await victim(consume)
+        return work
+
+    sweep(scenario, lambda work: sum(work.counts().values()) == 1)
+
+
+def test_only_functions_are_decorated(work):
+    """A slip of the pen."""
+    with pytest.raises(TypeError, match="Timed decorates functions, got 7"):
+        work.timed(7)

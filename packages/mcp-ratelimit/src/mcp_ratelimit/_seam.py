@@ -57,15 +57,19 @@ class Principal(NamedTuple):
 
 
 def target(ctx: object) -> str | None:
-    """Return the name of the tool or prompt, or the URI of the resource; of a completion, what its ``ref`` names."""
+    """Return the name of the tool or prompt, or the URI of the resource; of a completion, what its ``ref`` names.
+
+    Only the field that the method goes by is read: a caller may send both, to be taken for somebody else's call.
+    """
     params = _params(ctx)
-    for source in (params, _get(params, "ref")):
-        for field in ("name", "uri"):
-            value = _get(source, field)
-            if isinstance(value, str):
-                return value
-            if _attr(value, "unicode_string"):  # pydantic's AnyUrl, in the 1.x models
-                return str(value)
+    ref = _get(params, "ref")
+    kind = _method(ctx).partition("/")[0] if ref is None else f"{_get(ref, 'type')}"
+    for field in _TARGET_FIELDS.get(kind, ("name", "uri")):
+        value = _get(params if ref is None else ref, field)
+        if isinstance(value, str):
+            return value
+        if _attr(value, "unicode_string"):  # pydantic's AnyUrl, in the 1.x models
+            return str(value)
     return None
 
 
@@ -251,6 +255,8 @@ def preserve_signature(wrapper: W, fn: Callable[..., Any]) -> W:
 
 # --- end preserve_signature
 
+_NAME, _URI = ("name",), ("uri",)
+_TARGET_FIELDS = {"tools": _NAME, "prompts": _NAME, "ref/prompt": _NAME, "resources": _URI, "ref/resource": _URI}
 _CONTINUATION_FIELDS = ("inputResponses", "requestState", "input_responses", "request_state")
 _RESERVED_CODES = range(-32768, -31999)
 _TIMEOUT_CODES = (-32001, 408)  # what the 2.x and the 1.x client raise when a request takes too long

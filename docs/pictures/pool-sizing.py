@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201, E501, PLR2004, ARG005  # a program, which prints a picture
+# ruff: noqa: E501, PLR2004, ARG005  # a program, which prints a picture
 """Draw how long borrowers wait, by the size of the pool; simulated with the pool's own queue. Prints SVG."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Draw what each algorithm lets through under constant pressure, by running it: twenty in ten seconds."""
 
-# ruff: noqa: INP001  # a program, no package
+# a program, no package
 
 from __future__ import annotations
 

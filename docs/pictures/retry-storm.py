@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201  # a program that prints
+# a program that prints
 """Draw what each policy does to a server that stood still for two seconds."""
 
 from __future__ import annotations

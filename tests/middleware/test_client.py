@@ -52,9 +52,14 @@ async def test_a_dispatchers_requests_run_through_the_middleware():
 async def test_a_dispatchers_notifications_run_through_it_too():
     """Without options there is neither id nor header."""
     inner = Dispatcher()
-    await Chain(spy).wrap_dispatcher(inner).notify("notifications/progress", None)
-    assert inner.sent == [("notifications/progress", None, None)]
-    assert (seen[0].request_id, seen[0].headers) == (None, {})
+    wrapped = Chain(spy).wrap_dispatcher(inner)
+    await wrapped.notify("notifications/progress", {"progress": 1}, {"headers": {"a": "b"}})
+    await wrapped.notify("notifications/initialized", None)
+    assert inner.sent == [
+        ("notifications/progress", {"progress": 1}, {"headers": {"a": "b"}}),
+        ("notifications/initialized", None, None),
+    ]
+    assert [(ctx.request_id, ctx.headers) for ctx in seen] == [(None, {"a": "b"}), (None, {})]
 
 
 def test_a_wrapped_dispatcher_is_the_inner_one_in_all_else():
@@ -66,17 +71,27 @@ def test_a_wrapped_dispatcher_is_the_inner_one_in_all_else():
     assert isinstance(wrapped, Dispatcher)
 
 
+class Params:
+    """A model of params, which is read only as it goes over the wire."""
+
+    def __init__(self, fields):
+        self.fields = fields
+
+    def model_dump(self, **how):
+        assert how == {"by_alias": True, "mode": "json", "exclude_none": True}
+        return self.fields
+
+
 class Message:
     """A request model of the 1.x SDK, as far as it is read."""
 
-    method = "tools/call"
-
-    def __init__(self, params=None):
-        self.params = None if params is None else SimpleNamespace(model_dump=lambda **how: params)
+    def __init__(self, params=None, method="tools/call"):
+        self.params = None if params is None else Params(params)
+        self.method = method
 
     @classmethod
     def model_validate(cls, message):
-        return cls(message["params"])
+        return cls(**message)
 
 
 class Session:
@@ -103,30 +118,33 @@ async def test_a_sessions_requests_run_through_the_middleware(root):
     assert await session.send_request(sent, dict, timeout=3) == "result"
     assert await session.send_request(request=sent, result_type=dict) == "result"
     assert session.sent == [(sent, dict, {"timeout": 3}), (sent, dict, {})]
-    assert [arguments(ctx) for ctx in seen] == [{"a": 1}] * 2
+    assert [(ctx.method, arguments(ctx)) for ctx in seen] == [("tools/call", {"a": 1})] * 2
 
 
 async def test_a_sessions_changed_params_make_a_new_message():
-    """Of the same model."""
+    """Of the same model and method, sent with the same options."""
     session = Chain(rewrite).wrap_session(Session())
-    await session.send_request(Message({"name": "add", "arguments": {"a": 1}}), dict)
-    assert session.sent[0][0].params.model_dump() == {"name": "add", "arguments": {"a": 2}}
+    await session.send_request(Message({"name": "add", "arguments": {"a": 1}}, "prompts/get"), dict, timeout=3)
+    ((changed, result_type, options),) = session.sent
+    assert (changed.method, changed.params.fields) == ("prompts/get", {"name": "add", "arguments": {"a": 2}})
+    assert (result_type, options) == (dict, {"timeout": 3})
 
 
 async def test_a_sessions_notifications_run_through_it_too():
-    """They may have no params."""
+    """By position or by name; they may have no params."""
     session, message = Chain(spy).wrap_session(Session()), Message()
     await session.send_notification(message)
-    assert session.sent == [(message, None)]
+    await session.send_notification(notification=message)
+    assert session.sent == [(message, None)] * 2
     assert seen[0].params is None
 
 
 @pytest.mark.parametrize(
     ("wrap", "client", "says"),
     [
-        ("wrap_dispatcher", None, r"wrap_dispatcher takes a Dispatcher of mcp 2\.x, got None"),
-        ("wrap_session", SimpleNamespace(discover=None), "a 2.x ClientSession is wrapped by its dispatcher"),
-        ("wrap_session", None, r"wrap_session takes a ClientSession of mcp 1\.x, got None"),
+        ("wrap_dispatcher", None, r"^wrap_dispatcher takes a Dispatcher of mcp 2\.x, got None"),
+        ("wrap_session", SimpleNamespace(discover=None), "^a 2.x ClientSession is wrapped by its dispatcher"),
+        ("wrap_session", None, r"^wrap_session takes a ClientSession of mcp 1\.x, got None"),
     ],
 )
 def test_other_clients_are_refused_with_what_to_do(wrap, client, says):

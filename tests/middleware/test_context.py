@@ -89,7 +89,7 @@ def test_state_is_shared_by_the_copies_of_a_call_and_by_no_other():
     assert call.state[tenant] == "acme"
     assert tenant in call.state
     assert tenant not in other.state
-    assert other.state.get(tenant, None) is None
+    assert (call.state.get(tenant, "none"), other.state.get(tenant, "none")) == ("acme", "none")
     with pytest.raises(KeyError):
         other.state[tenant]
 

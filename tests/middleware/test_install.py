@@ -7,7 +7,18 @@ from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
 import pytest
-from mcp_middleware import Call, Chain, arguments, install, with_arguments
+from mcp_middleware import Call, Chain, Principal, arguments, install, with_arguments
+
+
+class Params:
+    """A model of params, which is read only as it goes over the wire."""
+
+    def __init__(self, fields):
+        self.fields = fields
+
+    def model_dump(self, **how):
+        assert how == {"by_alias": True, "mode": "json", "exclude_none": True}
+        return self.fields
 
 
 class Message:
@@ -15,12 +26,19 @@ class Message:
 
     model_fields: ClassVar = {"method": SimpleNamespace(default="tools/call")}
 
-    def __init__(self, params=None):
-        self.params = None if params is None else SimpleNamespace(model_dump=lambda **how: params)
+    def __init__(self, params=None, method="tools/call"):
+        self.params = None if params is None else Params(params)
+        self.method = method
 
     @classmethod
     def model_validate(cls, message):
-        return cls(message["params"])
+        return cls(**message)
+
+
+class Progress(Message):
+    """A notification model."""
+
+    model_fields: ClassVar = {"method": SimpleNamespace(default="notifications/progress")}
 
 
 class Result:
@@ -63,7 +81,7 @@ class Server:
         self.handled = []
         self.result = Result()
         self.request_handlers = {Message: self.handle}
-        self.notification_handlers = {Message: self.handle}
+        self.notification_handlers = {Progress: self.handle}
 
     async def handle(self, message):
         self.handled.append(message)
@@ -79,7 +97,8 @@ def server():
 
 async def test_a_request_runs_through_the_middleware(server, sdk):
     """With the facts of the request being served."""
-    request = SimpleNamespace(headers={"mcp-session-id": "s1"}, scope={})
+    user = SimpleNamespace(access_token=SimpleNamespace(client_id="app", scopes=[]))
+    request = SimpleNamespace(headers={"mcp-session-id": "s1"}, scope={"user": user})
     sdk.current = SimpleNamespace(request_id=7, request=request, session="session")
     install(server, spy)
     message = Message({"name": "add", "arguments": {"a": 1}})
@@ -87,7 +106,7 @@ async def test_a_request_runs_through_the_middleware(server, sdk):
     assert server.handled == [message]
     (ctx,) = seen
     assert (ctx.method, ctx.request_id, arguments(ctx), ctx.session) == ("tools/call", 7, {"a": 1}, "session")
-    assert ctx.headers == {"mcp-session-id": "s1"}
+    assert (ctx.headers, ctx.principal, ctx.request) == ({"mcp-session-id": "s1"}, Principal("app"), request)
     assert not ctx.internal
 
 
@@ -96,8 +115,9 @@ async def test_changed_params_make_a_new_request(server):
     install(server, rewrite)
     message = Message({"name": "add", "arguments": {"a": 1}})
     await server.request_handlers[Message](message)
-    assert server.handled[0].params.model_dump() == {"name": "add", "arguments": {"a": 2}}
-    assert message.params.model_dump() == {"name": "add", "arguments": {"a": 1}}
+    (changed,) = server.handled
+    assert (changed.method, changed.params.fields) == ("tools/call", {"name": "add", "arguments": {"a": 2}})
+    assert message.params.fields == {"name": "add", "arguments": {"a": 1}}
 
 
 async def test_the_sdks_own_question_is_internal(server):
@@ -111,8 +131,19 @@ async def test_the_sdks_own_question_is_internal(server):
 async def test_notifications_run_through_it_too(server):
     """They have no result."""
     install(server, spy)
-    assert await server.notification_handlers[Message](Message()) is None
-    assert (len(server.handled), seen[0].params) == (1, None)
+    message = Progress({"progress": 1})
+    assert await server.notification_handlers[Progress](message) is None
+    assert server.handled == [message]
+    assert (seen[0].method, seen[0].params) == ("notifications/progress", {"progress": 1})
+
+
+async def test_changed_params_make_a_new_notification(server):
+    """Of the kind for which the handler is registered."""
+    install(server, rewrite)
+    await server.notification_handlers[Progress](Progress({"progress": 1}))
+    (changed,) = server.handled
+    assert isinstance(changed, Progress)
+    assert changed.params.fields == {"progress": 1, "arguments": {"a": 2}}
 
 
 async def test_handlers_registered_later_are_caught(server):
@@ -140,24 +171,7 @@ async def test_installing_twice_composes(server):
 
 
 @pytest.mark.parametrize(
-    ("answer", "sent"), [({"x": 1}, ("ServerResult", {"x": 1})), (None, TypeError), ("text", TypeError)]
-)
-async def test_a_middleware_that_answers_itself_must_return_a_result(server, answer, sent):
-    """Anything else would end the session."""
-
-    async def short(ctx, call_next):
-        return answer
-
-    install(server, short)
-    call = server.request_handlers[Message](Message())
-    if sent is TypeError:
-        with pytest.raises(
-            TypeError, match=r"the middleware of tools/call returned \w+, not a result; forgot to return"
-        ):
-            await call
-    else:
-        assert await call == sent
-
+XX
 
 async def test_a_fastmcp_server_is_installed_through_its_lowlevel_server(server):
     """FastMCP 2, 3 and the 1.x SDK's own."""

@@ -23,7 +23,7 @@ _UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
 
 
 def around(
-    middleware: Callable[[Any, Any], Awaitable[Any]], fn: Any, *, method: str = "tools/call", name: str | None = None
+    middleware: Callable[[Any, Any], Awaitable[Any]], fn: Any, *, method: str, name: str | None
 ) -> Any:
     """Return an async function that calls *fn* through *middleware*, with *fn*'s name, signature and docstring.
 
@@ -90,14 +90,13 @@ async def _in_thread(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004  # the method itself is wanted
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
 
 
 def _is_context(hint: object) -> bool:
     """Say whether an SDK injects this parameter: its Context class, alone, subscripted or as a string."""
     cls = getattr(hint, "__origin__", hint)
-    module = getattr(cls, "__module__", "")
-    return getattr(cls, "__name__", "") == "Context" and module.split(".")[0] in ("mcp", "fastmcp")
+    return getattr(cls, "__name__", None) == "Context" and cls.__module__.split(".")[0] in ("mcp", "fastmcp")
 
 
 def _name_of(fn: Any) -> str:

@@ -158,7 +158,7 @@ async def _read(receive: Receive, limit: int) -> list[Any] | None:
     while more:
         events.append(event := await receive())
         size += len(event.get("body", b""))
-        more = event.get("more_body", False)
+        more = event.get("more_body")
         if size > limit:
             return None
     return events

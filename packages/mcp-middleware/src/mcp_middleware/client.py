@@ -104,5 +104,5 @@ def _wrapped(send: Callable[..., Awaitable[Any]], keyword: str, middleware: AnyM
 
 
 def _params(message: Any) -> Mapping[str, Any] | None:
-    params = getattr(message, "params", None)
+    params = message.params
     return None if params is None else params.model_dump(by_alias=True, mode="json", exclude_none=True)

@@ -90,6 +90,12 @@ async def test_method_and_name_can_be_chosen(add):
     await fetch(1)
     assert (seen[0].method, target(seen[0])) == ("http/get", "fetch")
 
+    class Site:
+        fetch = chain.around(staticmethod(plain), method="http/get", name="fetch_of_site")
+
+    await Site.fetch(1)
+    assert (seen[-1].method, target(seen[-1])) == ("http/get", "fetch_of_site")
+
 
 def test_the_looks_are_kept(add, calculator):
     """What the SDKs read: resolved annotations, no way through to the original."""
@@ -117,6 +123,12 @@ def test_annotations_for_type_checkers_only_stay_as_they_are():
         return amount
 
     assert inspect.signature(price).parameters["amount"].annotation == "Decimal"
+    assert price.__annotations__ == {"amount": "Decimal", "return": "Decimal"}
+
+
+def test_what_has_no_annotation_gets_none():
+    """To an SDK, ``None`` is a type, and none at all is any."""
+    assert inspect.signature(chain.around(sum_all)) == inspect.signature(sum_all)
 
 
 async def test_methods_hide_their_receiver(calculator):
@@ -167,7 +179,15 @@ Session = sdk_class("Session", "mcp.server.session")
 
 @pytest.mark.parametrize(
     ("hint", "injected"),
-    [(Context, True), (FastContext, True), (Context[int], True), (OwnContext, False), (Session, False), (None, False)],
+    [
+        (Context, True),
+        (FastContext, True),
+        (Context[int], True),
+        (Annotated[Context, "injected"], True),
+        (OwnContext, False),
+        (Session, False),
+        (None, False),
+    ],
 )
 async def test_an_injected_context_is_no_argument_and_survives_a_rewrite(hint, injected):
     """A cache must not key by it, a log must not print it; what has its name or its module alone is an argument."""
@@ -183,36 +203,38 @@ async def test_an_injected_context_is_no_argument_and_survives_a_rewrite(hint, i
 async def test_a_function_without_parameters():
     """There is no first one that could be a receiver."""
 
-    async def nothing():
+    async def one():
         return 1
 
-    assert await doubled.around(nothing)() == 1
+    assert await doubled.around(one)() == 1
 
 
-async def test_an_async_function_stays_on_the_event_loop():
-    """A worker thread has none."""
+class Nothing:
+    async def __call__(self):
+        pass
 
-    @chain.around
-    async def where():
-        return threading.get_ident()
 
-    class Where:
-        async def __call__(self):
-            return threading.get_ident()
+async def nothing():
+    pass
 
-    assert await where() == await chain.around(Where())() == threading.get_ident()
+
+@pytest.mark.parametrize("fn", [nothing, Nothing()])
+def test_an_async_function_is_called_where_it_is_awaited(fn):
+    """It needs no worker thread, and nobody else runs before it: this test has no event loop at all."""
+    with pytest.raises(StopIteration):
+        chain.around(fn)().send(None)
 
 
 async def test_sync_functions_leave_the_event_loop():
     """A blocking body must not stop everybody else."""
 
     @chain.around
-    def where(a: int = 0) -> int:
-        return threading.get_ident()
+    def where(a: int) -> tuple[int, int]:
+        return threading.get_ident(), a
 
     assert inspect.iscoroutinefunction(where)
-    assert await where(a=1) != threading.get_ident()
-    assert await where(1) != threading.get_ident()
+    for thread, a in (await where(a=1), await where(1)):
+        assert (thread != threading.get_ident(), a) == (True, 1)
 
 
 async def test_callables_of_every_kind(add):

@@ -143,7 +143,7 @@ async def test_a_sessions_notifications_run_through_it_too():
     ("wrap", "client", "says"),
     [
         ("wrap_dispatcher", None, r"^wrap_dispatcher takes a Dispatcher of mcp 2\.x, got None"),
-        ("wrap_session", SimpleNamespace(discover=None), "^a 2.x ClientSession is wrapped by its dispatcher"),
+        ("wrap_session", SimpleNamespace(discover=None), r"^a 2\.x ClientSession is wrapped by its dispatcher"),
         ("wrap_session", None, r"^wrap_session takes a ClientSession of mcp 1\.x, got None"),
     ],
 )

@@ -170,8 +170,28 @@ async def test_installing_twice_composes(server):
     assert [arguments(ctx)["a"] for ctx in seen] == [1, 2]
 
 
-@pytest.mark.parametrize(
-XX
+async def test_a_middleware_may_answer_itself_as_on_the_wire(server):
+    """The session gets the result model that it needs."""
+
+    async def short(ctx, call_next):
+        return {"x": 1}
+
+    install(server, short)
+    assert await server.request_handlers[Message](Message()) == ("ServerResult", {"x": 1})
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(None, "NoneType"), ("text", "str")])
+async def test_a_middleware_must_return_a_result(server, answer, kind):
+    """Anything else would end the session."""
+
+    async def short(ctx, call_next):
+        return answer
+
+    install(server, short)
+    says = f"^the middleware of tools/call returned {kind}, not a result; forgot to return"
+    with pytest.raises(TypeError, match=says):
+        await server.request_handlers[Message](Message())
+
 
 async def test_a_fastmcp_server_is_installed_through_its_lowlevel_server(server):
     """FastMCP 2, 3 and the 1.x SDK's own."""
@@ -183,9 +203,9 @@ async def test_a_fastmcp_server_is_installed_through_its_lowlevel_server(server)
 @pytest.mark.parametrize(
     ("server", "says"),
     [
-        (SimpleNamespace(add_middleware=None), r"FastMCP 4 has its own chain: server\.add_middleware"),
-        (SimpleNamespace(middleware=[]), r"an mcp 2\.x server has its own chain: server\.middleware\.append"),
-        (None, r"install takes an mcp 1\.x Server or FastMCP, or a FastMCP 2 or 3 server, got None"),
+        (SimpleNamespace(add_middleware=None), r"^FastMCP 4 has its own chain: server\.add_middleware"),
+        (SimpleNamespace(middleware=[]), r"^an mcp 2\.x server has its own chain: server\.middleware\.append"),
+        (None, r"^install takes an mcp 1\.x Server or FastMCP, or a FastMCP 2 or 3 server, got None"),
     ],
 )
 def test_other_servers_are_refused_with_what_to_do(server, says):

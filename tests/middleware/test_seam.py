@@ -207,6 +207,8 @@ def test_with_arguments_needs_no_params_and_a_dataclass():
     assert arguments(with_arguments(Call("x"), {"a": 1})) == {"a": 1}
     with pytest.raises(TypeError):
         with_arguments(SimpleNamespace(method="x", params=None), {})
+    with pytest.raises(TypeError):
+        with_arguments(SimpleNamespace(method="x"), {})
 
 
 def served(**request):
@@ -381,6 +383,10 @@ def caused(cause, error):
     return error
 
 
+def tool_errors(count, error):
+    return error if count == 0 else caused(tool_errors(count - 1, error), ToolError())
+
+
 ring = ToolError()
 ring.__cause__ = ring
 
@@ -406,6 +412,8 @@ ring.__cause__ = ring
         (ring, "tool_error"),
         (caused(TimeoutError(), ToolError()), "timeout"),
         (caused(ValueError(), ToolError()), "tool_error"),
+        (tool_errors(8, TimeoutError()), "timeout"),
+        (tool_errors(9, TimeoutError()), "tool_error"),
         (caused(TimeoutError(), ValueError()), "tool_error"),
         (McpError(-32601), "protocol_error"),
         (McpError(-32001), "timeout"),
@@ -503,5 +511,5 @@ async def test_as_fastmcp_delegates_by_both_spellings(monkeypatch):
     assert await Chain(tag).as_fastmcp()("ctx", end) == ("tagged", "ctx")
     adapter = as_fastmcp(tag)
     assert isinstance(adapter, package.Middleware)
-    assert adapter.__doc__ == "Tag it."
+    assert (type(adapter).__name__, adapter.__doc__) == ("FastMCPAdapter", "Tag it.")
     assert await adapter("ctx", end) == await adapter("ctx", call_next=end) == ("tagged", "ctx")

@@ -22,9 +22,7 @@ __all__ = ["around"]
 _UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
 
 
-def around(
-    middleware: Callable[[Any, Any], Awaitable[Any]], fn: Any, *, method: str, name: str | None
-) -> Any:
+def around(middleware: Callable[[Any, Any], Awaitable[Any]], fn: Any, *, method: str, name: str | None) -> Any:
     """Return an async function that calls *fn* through *middleware*, with *fn*'s name, signature and docstring.
 
     Raises TypeError for a class, an async generator function or anything else that cannot be awaited as a whole.

@@ -47,7 +47,10 @@ async def exported() -> dict[str, set[str]]:
     family = registry.counter("full", "Full.", labels=["a"])
     for value in ("first", "without room"):
         family.bind(value)
-    labels = {about.exposed: {name.replace(".", "_") for name in about.labels} for about, _ in registry.collect()}
+    labels = {
+        about.exposed.replace(".", "_"): {name.replace(".", "_") for name in about.labels}
+        for about, _ in registry.collect()
+    }
     names = {sample.name for each in parse("".join(openmetrics(registry))) for sample in each.samples}
     return {
         name: next(labels[base] for base in sorted(labels, reverse=True) if name.startswith(base)) for name in names

@@ -167,6 +167,7 @@ def test_target(params, expected):
         ("tools/call", {}, "public"),
         ("prompts/get", {}, "public"),
         ("resources/read", {}, "file:///secret"),
+        ("resources/directory/read", {}, "file:///secret"),
         ("resources/read", {"uri": None}, None),
         ("tools/call", {"name": None}, None),
         (
@@ -232,6 +233,11 @@ def test_http_facts_are_found_at_every_seam(shape):
     assert headers(ctx) == {"mcp-session-id": "s1"}
     assert session_id(ctx) == "s1"
     assert principal(ctx) == Principal("app", "https://id", "ann", ("read",))
+
+
+def test_a_call_without_headers_has_those_of_its_request():
+    """An empty mapping of its own hides nothing."""
+    assert session_id(Call("x", request=SimpleNamespace(headers={"mcp-session-id": "s1"}))) == "s1"
 
 
 class MappingRequest(UserDict):

@@ -74,8 +74,9 @@ def test_an_example_prints_what_it_promises(example: Example) -> None:
 
 
 def test_no_example_is_forgotten() -> None:
-    """A new example joins the list above."""
-    assert {path.name for path in EXAMPLES.glob("*.py")} - SHARED == {example.script for example in RUN}
+    """A new example joins the list above, or has a test of its own beside this one."""
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert [path.name for path in EXAMPLES.glob("*.py") if path.name not in SHARED and path.name not in tests] == []
 
 
 def test_the_demo_holds_every_claim() -> None:

@@ -53,13 +53,15 @@ def test_two_processes_see_one_state(store_of):
     assert one.statistics().keys == 1
 
 
-def test_the_short_way_decides_as_the_long_one(store_of):
-    """try_acquire takes it, check does not; on one file they must agree."""
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_short_way_decides_as_the_long_one(store_of, algorithm):
+    """try_acquire takes it, or leaves all but GCRA to the long one; check never does, and they must agree."""
     rng = random.Random(4)
-    stores = store_of(), HostStore(store_of().folder / "other", keys=64, clock=store_of.time)
-    quick, long = (RateLimiter("5/s burst 3", store=store) for store in stores)
-    for _ in range(2000):
-        store_of.time.now += rng.choice((0.0, 0.05, 0.2, 2.5))
+    time = store_of.time
+    stores = store_of(), HostStore(store_of().folder / "other", keys=64, clock=time, wall_clock=time)
+    quick, long = (RateLimiter(limit_of(algorithm, 5, 1.0, 3), store=store) for store in stores)
+    for _ in range(1000):
+        time.now += rng.choice((0.0, 0.05, 0.2, 2.5))
         key = rng.choice("ab")
         assert quick.try_acquire(key) is long.check(key).allowed
         assert quick.peek(key) == long.peek(key)
@@ -88,7 +90,7 @@ def test_a_changed_limit_keeps_what_was_used(store_of, algorithm):
     limiter.set_limit(limit_of(algorithm, 8, 6000.0, 8))
     assert limiter.peek("key").remaining == 2
     assert late.peek("key").remaining == 14
-    assert limiter.try_acquire("key", 2)
+    assert [limiter.try_acquire("key"), limiter.try_acquire("key")] == [True, True]
     assert late.peek("key").remaining == 12
 
 
@@ -189,6 +191,26 @@ def test_a_killed_holder_blocks_nobody(tmp_path, monkeypatch):
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_a_lock_that_is_let_go_in_time_is_taken(store_of, monkeypatch):
+    """Who has waited holds the lock while it decides, as one who found it free."""
+    monkeypatch.setattr(_hosttable, "PATIENCE", 60.0)
+    store = store_of()
+    limiter = RateLimiter("3/h", store=store)
+    limiter.try_acquire("key")
+    fcntl, lockf, asked = store._fcntl, store._fcntl.lockf, []
+
+    def busy(file, command, *where):
+        asked.append(command)
+        if len(asked) <= 2:
+            raise BlockingIOError
+        lockf(file, command, *where)
+
+    monkeypatch.setattr(fcntl, "lockf", busy)
+    assert limiter.try_acquire("key")
+    assert asked == 3 * [fcntl.LOCK_EX | fcntl.LOCK_NB] + [fcntl.LOCK_UN]
+    assert limiter.peek("key").remaining == 1
 
 
 @pytest.mark.parametrize(("algorithm", "most"), [("gcra", 200), ("sliding_log", 100)])

@@ -168,6 +168,27 @@ async def test_cancelled_caller_takes_nobody_with_it(clock, who):
     assert is_idle(cache)
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_heir_cancelled_before_it_leads(clock, others):
+    """Invariant 2: the lead goes to the next in line; without one, the key is free for whoever comes."""
+    cache, source, scopes = Cache(clock=clock), Source(), []
+
+    async def call():
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await cache.get_or_compute("key", source)
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(2 + others):
+            tg.start_soon(call)
+            await anyio.sleep(0.1)
+        for scope in scopes[:2]:  # on asyncio in this order, so that the second has been told to lead
+            scope.cancel()
+    assert source.calls == 1 + others
+    assert is_idle(cache)
+    assert await cache.get_or_compute("key", source) == "value"
+
+
 async def test_last_one_to_leave_cancels_the_computation(clock):
     """Invariant 2: nobody waits, so nothing runs and nothing is left."""
     cache, source = Cache(clock=clock), Source()
@@ -519,7 +540,7 @@ async def test_prefix_glob_and_predicate():
 
 
 async def test_invalidating_much_lets_others_run(clock):
-    """Ten thousand keys are no reason to stall the loop, and what is computed meanwhile stays."""
+    """Ten thousand keys are no reason to stall the loop, and what is set meanwhile stays, anew or again."""
     cache = Cache(maxsize=20_000, clock=clock)
     await cache.set_many({f"user:{number}": number for number in range(10_000)})
     ticks = 0
@@ -528,7 +549,7 @@ async def test_invalidating_much_lets_others_run(clock):
         nonlocal ticks
         while True:
             ticks += 1
-            await cache.set("user:new", ticks)
+            await cache.set_many({"user:new": ticks, "user:9999": ticks})
             await anyio.lowlevel.checkpoint()
 
     async with anyio.create_task_group() as tg:
@@ -536,8 +557,8 @@ async def test_invalidating_much_lets_others_run(clock):
         await cache.invalidate(prefix="user:")
         tg.cancel_scope.cancel()
     assert ticks > 10
-    assert cache.statistics().entries <= 1
-    assert await cache.get("user:new") == ticks
+    assert cache.statistics().entries == 2
+    assert await cache.get_many(["user:new", "user:9999"]) == {"user:new": ticks, "user:9999": ticks}
 
 
 @pytest.mark.parametrize("policy", ["adaptive", "lru", "s3fifo", "tinylfu"])

@@ -37,6 +37,15 @@ def server(tmp_path_factory):
     server.kill()
 
 
+@pytest.fixture
+async def client(server, anyio_backend):
+    """A client of the empty server."""
+    server.start()
+    server.flush()
+    async with redis.Redis.from_url(server.url) as client:
+        yield client
+
+
 def with_caches(test):
     """Hand *test* a function ``connect`` that makes a cache with a client of its own, as another process would have."""
 
@@ -406,3 +415,104 @@ async def test_set_of_what_cannot_be_serialized(connect):
     assert await two.get_many(["key", "other"]) == {"other": 2}
     await two.invalidate(prefix="k")
     assert await one.get("other") == 2
+
+
+async def made():
+    """Compute for a store."""
+    return Made(b"made", 5.0)
+
+
+async def test_lease_that_ends_before_the_subscription_begins(client, monkeypatch):
+    """Nobody will send the message any more, so it is not waited for."""
+    lease, subscriber = "{mcp-cache}:l:key", client.pubsub()
+    subscribe = subscriber.subscribe
+
+    async def late(channel):
+        await client.delete(lease)
+        await subscribe(channel)
+
+    monkeypatch.setattr(subscriber, "subscribe", late)
+    monkeypatch.setattr(client, "pubsub", lambda: subscriber)
+    await client.set(lease, 1, px=60_000)
+    with anyio.fail_after(5):
+        assert await RedisStore(client).load("key", made) is None
+
+
+@pytest.mark.parametrize("trouble", ["lost", "error"])
+async def test_lease_that_cannot_be_renewed(client, monkeypatch, trouble):
+    """It is not tried again, and the computation goes on; its value is returned, and not stored."""
+    lease = 0.15
+    store = RedisStore(client, lease=lease)
+    execute, asked, renewed = client.execute_command, [], anyio.Event()
+
+    async def meddled(*args):
+        asked.append(args[0])
+        if len(asked) != 2:
+            return await execute(*args)
+        renewed.set()
+        if trouble == "error":
+            raise OSError("gone")
+        await execute("DEL", "{mcp-cache}:l:key")
+        return await execute(*args)
+
+    async def compute():
+        await renewed.wait()
+        await anyio.sleep(lease)
+        return await made()
+
+    monkeypatch.setattr(client, "execute_command", meddled)
+    assert (await store.load("key", compute)).payload == b"made"
+    assert asked == ["EVAL"] * 3, "acquire, renew, commit"
+    assert await store.read(["key"]) == [None]
+
+
+async def test_two_caches_on_one_store(client):
+    """They wait for each other as processes do."""
+    store, found = RedisStore(client), []
+
+    async def compute():
+        with anyio.fail_after(5):
+            while len(store._waiting['="key"']) < 2:
+                await anyio.sleep(0.01)
+        return len(found)
+
+    async def call():
+        found.append(await Cache(store=store).get_or_compute("key", compute))
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(call)
+        tg.start_soon(call)
+    assert found == [0, 0]
+    assert not store._waiting
+
+
+async def test_messages_that_are_no_news(client, monkeypatch):
+    """A client may answer with nothing, or with what its checks of the connection got."""
+    subscriber, noise, heard = client.pubsub(), [None, {"type": "pong"}], []
+    get_message = subscriber.get_message
+
+    async def noisy(timeout):  # noqa: ASYNC109  # the client's signature
+        return noise.pop() if noise else await get_message(timeout=timeout)
+
+    async def has_heard(news):
+        return news in heard
+
+    monkeypatch.setattr(subscriber, "get_message", noisy)
+    monkeypatch.setattr(client, "pubsub", lambda: subscriber)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(RedisStore(client).listen, lambda *news: heard.append(news))
+        await eventually(partial(has_heard, ("ready", "")))
+        await RedisStore(client).invalidate("tag", "tag")
+        await eventually(partial(has_heard, ("tag", "tag")))
+        tg.cancel_scope.cancel()
+    assert heard == [("ready", ""), ("tag", "tag")]
+
+
+async def test_looking_through_all_keys_takes_several_steps(client, monkeypatch):
+    """None is passed over, and none that does not match is taken."""
+    monkeypatch.setattr("mcp_cache.redis.BATCH", 2)
+    store, keys = RedisStore(client), [f"{word}{number}" for word in ("old", "new") for number in range(20)]
+    for key in keys:
+        await store.write(key, await made())
+    await store.invalidate("match", lambda key: key.startswith("old"))
+    assert [stored is not None for stored in await store.read(keys)] == [False] * 20 + [True] * 20

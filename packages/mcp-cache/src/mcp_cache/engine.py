@@ -232,8 +232,7 @@ class Engine:
         try:
             await follower.wait()
         except BaseException:
-            if not flight.leave(follower):
-                flight.end("again")
+            flight.leave(follower)
             raise
         self.joins += isinstance(follower.outcome, tuple)
         return follower.outcome

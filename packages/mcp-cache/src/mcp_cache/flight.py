@@ -113,13 +113,12 @@ class Flight:
         self.followers.append(follower)
         return follower
 
-    def leave(self, follower: Follower) -> bool:
-        """Give up waiting; False if that leaves the flight without a leader and nobody to take its place."""
+    def leave(self, follower: Follower) -> None:
+        """Give up waiting; if it was just told to lead, the others start again."""
         if follower.outcome == "lead":
-            return self.hand_over()
-        if follower.outcome is None:
+            self.end("again")
+        elif follower.outcome is None:
             self.followers.remove(follower)
-        return True
 
     def hand_over(self) -> bool:
         """Let the one who has waited longest lead; False if nobody waits."""

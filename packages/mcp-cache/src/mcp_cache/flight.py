@@ -4,7 +4,7 @@
                  │
                  ├──(leader cancelled)──▶ the follower that has waited longest leads, with its own function
                  ├──(leader cancelled, nobody waits)──▶ over
-                 └──(key invalidated, or set; or the heir cancelled before it leads)──▶ over: every follower starts again
+                 └──(key invalidated or set; that follower cancelled, too)──▶ over: every follower starts again
 
 A flight is state and nothing else; the one who leads it computes in its own task, with its own deadline. A follower
 waits for an event of its own, never for the leader's task: neither can cancel the other.

@@ -145,7 +145,9 @@ def test_a_child_that_comes_back_to_a_full_family():
         scrape(family)
     family.bind("new").inc()
     old.inc(5)
-    assert {labels[0]: point.value for labels, point in scrape(family).items()} == {"new": 1, "_OTHER": 5}
+    old.inc(2)
+    assert {labels[0]: point.value for labels, point in scrape(family).items()} == {"new": 1, "_OTHER": 7}
+    assert family.activity() == 9
 
 
 def test_gauges_do_not_leave():

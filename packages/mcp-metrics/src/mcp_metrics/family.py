@@ -117,7 +117,10 @@ class Family(Generic[S]):
         current = self._series.get(series.labels)
         if current is None:
             series.restart()
-            return self._admit(series)
+            current = self._admit(series)
+            if current is not series:
+                series.freeze()  # dropped, and without room to return: its next write must ask again
+            return current
         if current.frozen:
             current.thaw()
         return current

@@ -10,15 +10,14 @@ something:
     step_a(terminal, ctx)  =  a(ctx, MethodType(step_b, terminal))
     step_b(terminal, ctx)  =  b(ctx, terminal)
 
-So 20 layers cost about as much as a row of ``partial``s that was composed beforehand for one fixed handler, and half
-of what composing at each message costs (``nox -s bench -- middleware``).
+So a call through 20 layers costs a fifth less than composing them for each message, and half as much where ``bind``
+knows the handler beforehand (``nox -s bench -- middleware``).
 
 Invariants, each a property in ``tests/middleware``:
 
 1. A chain runs its middleware in the order given, each around all that follow.
 2. It keeps nothing between calls: ``call_next`` may be awaited never, once or many times, in turn or at once, and each
-time runs
-   exactly the layers further in.  (The usual shared index skips layers the second time.)
+   time runs exactly the layers further in.  (The usual shared index skips layers the second time.)
 3. A chain is a middleware, and a chain in a chain runs as if its layers stood there.
 4. What the terminal returns or raises arrives unchanged, the same object.
 

@@ -182,14 +182,14 @@ async def test_postgres_restarts(driver: Driver, postgres: PostgresServer) -> No
         assert any(isinstance(error, PoolError) for error in errors)
         assert not pool.statistics().available
         await anyio.to_thread.run_sync(postgres.start)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):  # crash recovery takes its time on a busy machine
             while not (await storm(pool, driver, 0.1))[0]:
                 await anyio.sleep(0.02)
         assert pool.statistics().available
         good, _, errors = await storm(pool, driver, 0.2)
         assert good > 10
         assert errors == []
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 40
     await none_left(driver)
 
 

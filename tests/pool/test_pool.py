@@ -760,6 +760,22 @@ class TestConnecting:
             "Recovered", "Closed",
         ]  # fmt: skip
 
+    @pytest.mark.parametrize("read", range(8))
+    async def test_backoff_that_ends_between_two_looks_at_the_clock_is_noticed(self, read: int) -> None:
+        """A thread may lose its processor anywhere; a pool that then slept for ever would never heal."""
+        backend, reads = Backend(), iter(range(10**6))
+        backend.default = OSError("refused")
+
+        def clock() -> float:
+            late = backend.default is None and next(reads) >= read
+            return anyio.current_time() + 60.0 * late
+
+        async with backend.pool(backoff=0.05, connect_attempts=1, clock=clock) as pool:
+            with pytest.raises(PoolUnavailable):
+                await pool.take()
+            backend.default = None
+            await until(lambda: pool.statistics().available)
+
     async def test_failing_connects_do_not_refuse_those_who_may_get_a_returned_one(self, clock: VirtualClock) -> None:
         """A server that allows fewer connections than the pool would like still serves all."""
         backend = Backend()

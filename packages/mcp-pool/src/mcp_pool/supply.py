@@ -286,7 +286,7 @@ class Supply(Generic[T]):
                 yield checked_at + settings.check_interval, partial(self._check_idle, entry)
             if entry.state is IN_USE and entry.borrower is not None and not entry.borrower.reported:
                 yield entry.taken_at + settings.leak_after, partial(self._leaked, entry, reclaimed=False)
-        if self.gate.failures and self.gate.retry_at > self.clock():
+        if self.gate.failures:  # also when it is over: it may be so only since ``grow`` was called, a moment ago
             yield self.gate.retry_at, self.grow
 
     def _expire(self, entry: Entry[T]) -> None:

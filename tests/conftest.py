@@ -72,10 +72,17 @@ def _virtual_clock(request: pytest.FixtureRequest) -> VirtualClock:
     return VirtualClock(request.node.callspec.params["anyio_backend"])
 
 
+@pytest.fixture
+def redis_server(_redis_process: RedisServer) -> RedisServer:
+    """A private Redis or Valkey, running and empty; the test may freeze or kill it."""
+    _redis_process.start()
+    _redis_process.thaw()
+    _redis_process.flush()
+    return _redis_process
+
+
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A private Redis or Valkey for the session. A test that stops or freezes it sets it going again."""
+def _redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
     yield server
     server.kill()

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import servers
 from tests.support.servers import RedisServer
-
-
-@pytest.fixture
-def server(redis_server: RedisServer) -> Iterator[RedisServer]:
-    yield redis_server
-    redis_server.restart()
 
 
 def test_it_keeps_and_flushes(redis_server: RedisServer) -> None:
@@ -25,41 +18,41 @@ def test_it_keeps_and_flushes(redis_server: RedisServer) -> None:
     assert redis_server.command("EXISTS key") == ":0"
 
 
-def test_a_restart_is_an_empty_server_on_the_same_port(server: RedisServer) -> None:
+def test_a_restart_is_an_empty_server_on_the_same_port(redis_server: RedisServer) -> None:
     """Nothing is kept on disk."""
-    server.command("SET key value")
-    server.restart()
-    assert server.command("EXISTS key") == ":0"
-    assert server.url == f"redis://127.0.0.1:{server.port}/0"
-    assert [path.name for path in server.folder.iterdir()] == ["log"]
+    redis_server.command("SET key value")
+    redis_server.restart()
+    assert redis_server.command("EXISTS key") == ":0"
+    assert redis_server.url == f"redis://127.0.0.1:{redis_server.port}/0"
+    assert [path.name for path in redis_server.folder.iterdir()] == ["log"]
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_an_ended_server_refuses(server: RedisServer, end: str) -> None:
+def test_an_ended_server_refuses(redis_server: RedisServer, end: str) -> None:
     """stop() and kill() end the process before they return, and may be repeated."""
     for _ in range(2):
-        getattr(server, end)()
+        getattr(redis_server, end)()
     with pytest.raises(ConnectionRefusedError):
-        server.command("PING")
+        redis_server.command("PING")
     with pytest.raises(RuntimeError, match="not running"):
-        server.freeze()
+        redis_server.freeze()
 
 
-def test_a_frozen_server_accepts_and_says_nothing(server: RedisServer) -> None:
+def test_a_frozen_server_accepts_and_says_nothing(redis_server: RedisServer) -> None:
     """The failure that only a timeout notices; thaw() ends it."""
-    server.freeze()
+    redis_server.freeze()
     with pytest.raises(TimeoutError):
-        server.command("PING", timeout=0.1)
-    server.thaw()
-    assert server.command("PING") == "+PONG"
+        redis_server.command("PING", timeout=0.1)
+    redis_server.thaw()
+    assert redis_server.command("PING") == "+PONG"
 
 
-def test_a_frozen_server_can_be_ended(server: RedisServer) -> None:
+def test_a_frozen_server_can_be_ended(redis_server: RedisServer) -> None:
     """A test that fails while the server is frozen leaves no process behind."""
-    server.freeze()
-    server.stop()
+    redis_server.freeze()
+    redis_server.stop()
     with pytest.raises(ConnectionRefusedError):
-        server.command("PING")
+        redis_server.command("PING")
 
 
 def test_a_program_that_ends_at_once_shows_its_log(tmp_path: Path) -> None:

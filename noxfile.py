@@ -208,11 +208,15 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(requires=["wheels"])
 def bench(session: nox.Session) -> None:
-    """Ours beside its peers: nox -s bench, or only some, as in nox -s bench -- middleware."""
+    """Ours beside its peers, or only some, as in nox -s bench -- middleware; all together make docs/numbers.md."""
+    records = Path(".nox/bench-records").resolve()
+    records.mkdir(exist_ok=True)
     for name in session.posargs or sorted(path.stem[6:] for path in Path("benchmarks").glob("bench_*.py")):
         program = f"benchmarks/bench_{name}.py"
         install(session, *nox.project.load_toml(program)["dependencies"])
-        session.run("python", program)
+        session.run("python", program, env={"BENCH_RECORD": str(records / f"{name}.json")})
+    if not session.posargs:
+        session.run("python", "benchmarks/write_numbers.py", str(records))
 
 
 @nox.session(python=COVERED)

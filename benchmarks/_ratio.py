@@ -22,12 +22,15 @@ import platform
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any, TypeAlias
 
 __all__ = ["Figure", "Record", "Row", "Table", "compare", "figure"]
+
+Candidates: TypeAlias = Mapping[str, Callable[[], object]]
 
 BASE = "await noop()"
 
@@ -88,7 +91,7 @@ _record = Record()
 
 
 def compare(
-    candidates: Mapping[str, Callable[[], object]],
+    candidates: Candidates | Callable[[AsyncExitStack], Awaitable[Candidates]],
     *,
     title: str = "",
     rounds: int = 25,
@@ -97,12 +100,13 @@ def compare(
 ) -> list[Row]:
     """Measure *candidates*, print a table under *title*, and return its rows, the bare await first.
 
-    A candidate is an async or sync function without arguments; an async one is awaited on a running asyncio loop.
+    A candidate is an async or sync function without arguments; an async one is awaited on a running asyncio loop. Those
+    that need something open on that loop are made by an async function of the stack that will close it.
     *calls* calls are timed in each of *rounds* rounds. *peers* are distributions whose versions belong beside the
     figures; a row is a peer's if its name begins with that of the distribution.
     """
     with _frozen_collector():
-        seconds = asyncio.run(_measure({BASE: _noop, **candidates}, rounds, calls))
+        seconds = asyncio.run(_measure(candidates, rounds, calls))
     rows = [_row(name, times, seconds[BASE], calls) for name, times in seconds.items()]
     table = Table(title, {"Python": platform.python_version(), **{name: _version(name) for name in peers}}, rows)
     print(_text(table))
@@ -124,15 +128,17 @@ def figure(
 async def _noop() -> None: ...
 
 
-async def _measure(candidates: Mapping[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(rounds + 1):
-        gc.collect()  # what the candidates leave in cycles must not pile up
-        for name, fn in candidates.items():
-            taken = await _time_async(fn, calls) if inspect.iscoroutinefunction(fn) else _time_sync(fn, calls)
-            if number:  # the first round warms up
-                seconds[name].append(taken)
-    return seconds
+async def _measure(candidates: Any, rounds: int, calls: int) -> dict[str, list[float]]:
+    async with AsyncExitStack() as stack:
+        found: Candidates = {BASE: _noop, **(await candidates(stack) if callable(candidates) else candidates)}
+        seconds: dict[str, list[float]] = {name: [] for name in found}
+        for number in range(rounds + 1):
+            gc.collect()  # what the candidates leave in cycles must not pile up
+            for name, fn in found.items():
+                taken = await _time_async(fn, calls) if inspect.iscoroutinefunction(fn) else _time_sync(fn, calls)
+                if number:  # the first round warms up
+                    seconds[name].append(taken)
+        return seconds
 
 
 async def _time_async(fn: Callable[[], Awaitable[object]], calls: int) -> float:

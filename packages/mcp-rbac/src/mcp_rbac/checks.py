@@ -75,7 +75,7 @@ def _bad_rules(parts: Parts) -> Iterator[Problem]:
     for place, effect, _, grant in rules(parts):
         if grant.permission not in parts.aliases and (fault := fault_in(grant.permission)):
             yield Problem(place, fault + meant(grant.permission, parts.aliases))
-        if is_mapping(grant.when):
+        if grant.when is not None and is_mapping(grant.when):
             for where, fault in condition_from(grant.when)[1]:
                 yield Problem(".".join(filter(None, (place, "when", where))), fault)
         if grant.name is not None and names.setdefault(grant.name, place) is not place:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard, cast
 
-__all__ = ["Condition", "Key", "Request", "Subject", "condition_from", "is_condition", "is_mapping", "mapping_of"]
+__all__ = ["Condition", "Key", "Request", "Subject", "condition_from", "is_mapping", "is_sync", "mapping_of"]
 
 
 Key: TypeAlias = tuple[frozenset[str], frozenset[str] | None]
@@ -73,7 +73,7 @@ def mapping_of(value: object) -> Mapping[str, Any]:
     return value if is_mapping(value) else {}
 
 
-def is_condition(value: object) -> bool:
+def is_sync(value: object) -> bool:
     """Say whether *value* is a sync function, or an object that is called like one."""
     called = getattr(value, "__call__", None)  # noqa: B004  # the method itself is wanted
     asks = callable(value) and not inspect.isclass(value)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .policy import Policy
 from .rules import PolicyError, Problem, meant
+from .uris import uri_spellings
 
 __all__ = ["HANDSHAKE", "LISTS", "METHODS", "OBJECTS", "Listed", "check_methods"]
 
@@ -81,7 +82,7 @@ def check_methods(policy: Policy, methods: Collection[str] = ()) -> None:
 
 
 def _fault_in(pattern: str, known: Collection[str], custom: Collection[str]) -> str | None:
-    action, colon, _ = pattern.partition(":")
+    action = pattern.partition(":")[0]
     if action == "completion/complete":
         return "completions belong to what they complete: grant 'prompts/get:…' or 'resources/read:…'"
     matching = known if pattern == "**" else [method for method in known if _matches(action, method)]
@@ -89,11 +90,26 @@ def _fault_in(pattern: str, known: Collection[str], custom: Collection[str]) -> 
         return f"unknown method {action!r}{meant(action, known)}"
     if pattern == "**" or not set(matching).isdisjoint(custom):
         return None
+    return _fault_in_object(pattern, matching)
+
+
+def _fault_in_object(pattern: str, matching: Collection[str]) -> str | None:
+    action, colon, object_ = pattern.partition(":")
     if not colon and all(method in OBJECTS for method in matching):
         return f"{pattern!r} names no object, and every {action} has one: '{action}:**' stands for all"
     if colon and not any(method in OBJECTS for method in matching):
         return f"{pattern!r} names an object, and {action} has none: leave it out"
+    if colon and all(OBJECTS.get(method, "uri") == "uri" for method in matching):
+        return _fault_in_uri(pattern, object_.replace("**", "x").replace("*", "x"))
     return None
+
+
+def _fault_in_uri(pattern: str, uri: str) -> str | None:
+    spellings = uri_spellings(uri)
+    if spellings[:1] == (uri,):
+        return None
+    meaning = f": it is compared as {spellings[0]!r}" if spellings else ", since it has more than one reading"
+    return f"{pattern!r} matches no URI{meaning}"
 
 
 def _matches(action: str, method: str) -> bool:

@@ -203,7 +203,9 @@ async def test_malformed_request(method, params):
     assert [(event.allowed, event.reason) for event in events] == [(False, "invalid")]
 
 
-@pytest.mark.parametrize("method", ["logging/setLevel", "acme/anything", "", None, 5, "tools", "tools/call/x"])
+@pytest.mark.parametrize(
+    "method", ["logging/setLevel", "acme/anything", "", None, 5, [], "tools", "tools/call/x", "Tools/Call", "x:y"]
+)
 async def test_unknown_method(method):
     """A method without a grant is one that the server does not have."""
     server = Server()
@@ -532,6 +534,22 @@ def test_callers_do_not_mix_in_any_order_of_tasks():
     run_shuffled(run)
 
 
+async def test_failing_audit_does_not_stand_in_for_a_cancellation():
+    """What cancels the call must see it cancelled."""
+
+    async def ask(ctx, decision):
+        scope.cancel()
+        await anyio.lowlevel.checkpoint()
+
+    def broken(event):
+        raise OSError("disk full")
+
+    one = guarded(CONDITIONAL, obligations={"approve": ask, "log": ask}, on_event=broken)
+    with anyio.CancelScope() as scope:
+        await one(tool("ship"), Server(ship={}))
+    assert scope.cancelled_caught
+
+
 def test_cancelled_call_is_audited():
     """3. At every point where it may be cancelled, an obligation included."""
     events = []
@@ -642,6 +660,10 @@ async def test_odd_subject_denies(subject):
     assert (await one(tool("open_x"), Server(open_x={})))["isError"]
 
 
+async def approve(ctx, decision):
+    return True
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
@@ -651,6 +673,17 @@ async def test_odd_subject_denies(subject):
         ({"policy": Policy(roles={"r": Role(["tools/call"])})}, PolicyError, "names no object"),
         ({"on_deny": "ignore"}, ValueError, "on_deny to be one of hide, explain, challenge, got 'ignore'"),
         ({"local": "me"}, TypeError, "local to be a Subject or None, got 'me'"),
+        ({"subject": approve}, TypeError, "subject to be a sync function, got <function approve"),
+        ({"subject": ME}, TypeError, "subject to be a sync function, got Subject"),
+        ({"on_event": approve}, TypeError, "on_event to be a sync function, got <function approve"),
+        ({"obligations": {"o": print}}, TypeError, "obligations['o'] to be an async function, got <built-in"),
+        ({"obligations": {"o": Server}}, TypeError, "obligations['o'] to be an async function, got <class"),
+        ({"obligations": {"o": None}}, TypeError, "obligations['o'] to be an async function, got None"),
+        ({"public": "ping"}, TypeError, "public to be a collection of strings, got 'ping'"),
+        ({"methods": b"x"}, TypeError, "methods to be a collection of strings, got b'x'"),
+        ({"methods": [1]}, TypeError, "methods to be a collection of strings, got [1]"),
+        ({"audit_arguments": "path"}, TypeError, "audit_arguments to be a collection of strings, got 'path'"),
+        ({"audit_arguments": None}, TypeError, "audit_arguments to be a collection of strings, got None"),
         ({"anonymous": Subject}, TypeError, "anonymous to be a Subject or None, got <class"),
     ],
 )

@@ -337,6 +337,62 @@ def test_memory_is_bounded(monkeypatch):
         assert all(len(memory) <= 4 for memory in memories.values())
 
 
+def test_memory_is_bounded_in_all(monkeypatch):
+    """5. Not for each set of roles by itself; and no name is stored that is longer than names are."""
+    monkeypatch.setattr("mcp_rbac.engine.REMEMBERED", 10)
+    one = policy(roles={"r": Role(allow=["x:*", Grant("y:*", obligations=["o"])])})
+    for number in range(25):
+        subject = Subject("ann", {"r", str(number % 5)})
+        assert one.allowed(subject, f"x:{number}")
+        assert one.visible(subject, f"y:{number}")
+        assert one.statistics().remembered <= 10
+        assert one.statistics().sets <= 5
+    one = policy(roles={"r": Role(allow=["x:*"])})
+    before = one.statistics().remembered
+    assert one.allowed(subject, "x:" + "a" * 254)
+    assert one.statistics().remembered == before + 1
+    assert one.allowed(subject, "x:" + "a" * 255)
+    assert one.statistics().remembered == before + 1
+    assert max(len(name) for memory in one._memories.values() for name in memory) == 256
+
+
+@pytest.mark.parametrize("permission", [None, 5, ["x"], {}, b"x", ("x",)])
+def test_what_is_no_permission_is_denied(permission):
+    """Whatever it is, nobody was granted it, and asking raises nothing."""
+    one = policy(roles={"r": Role(allow=["**"])})
+    subject = Subject("ann", {"r"})
+    assert not one.allowed(subject, permission)
+    assert not one.visible(subject, permission)
+    assert one.decide(subject, permission).reason == "invalid"
+
+
+def test_advice_is_given_on_demand():
+    """How many roles would do takes time to find out, and that time would tell it."""
+    one = policy(roles={"a": Role(allow=["x"]), "b": Role(allow=["*"])})
+    assert one.decide(Subject("ann"), "x").roles == ("a", "b")
+    assert one.decide(Subject("ann"), "x", advise=False).roles == ()
+
+
+def test_condition_that_counts_as_nothing_is_still_one():
+    """An object with a length of zero is false, and a condition."""
+
+    class Never(list):
+        def __call__(self, request):
+            return False
+
+    assert not can({"r": Role(allow=[Grant("x", when=Never())])}, "x")
+
+
+def test_one_decision_has_one_time():
+    """A denial that has just ended must not meet a grant that has not yet: the clock may go back between two looks."""
+    times = [NOON.timestamp(), NOON.timestamp() - 1]
+    roles = {"r": Role(allow=[Grant("x", until=NOON)], deny=[Grant("x", until=NOON)])}
+    for ask in (Policy.allowed, lambda *asked: Policy.decide(*asked).allowed):
+        clock = iter(times)
+        assert not ask(policy(roles=roles, clock=clock.__next__), Subject("ann", {"r"}), "x")
+        assert len(list(clock)) == 1
+
+
 def test_statistics():
     """What an operator watches: the memory is the one thing that grows."""
     one = policy(roles={"r": Role(allow=["x", "y"])}, deny=["z"])

@@ -82,7 +82,48 @@ def test_diff():
         Change("user", "ann", "x:a/**", "denied", "allowed"),
         Change("user", "ann", "y", "allowed", "conditional"),
     )
+    assert old.diff(old) == ()
     assert Policy().diff(Policy(roles={"r": Role(["**"])})) == (Change("role", "r", "**", "denied", "allowed"),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ((["x:*y"], ["x:b"]), (["x:*y"], ["x:a*"]), ("x:a*y", "allowed", "denied")),
+        ((["x:**"], []), (["x:*/**"], []), ("x:*", "allowed", "denied")),
+        ((["x:a/**"], []), (["x:a/*/**"], []), ("x:a/*", "allowed", "denied")),
+        ((["**"], []), (["*/*:**"], []), ("**", "allowed", "denied")),
+    ],
+)
+def test_diff_sees_parts_of_patterns(old, new, change):
+    """What is lost where two patterns meet, or at one depth of ``**``, is lost all the same."""
+    before, after = (Policy(roles={"r": Role(*rules)}) for rules in (old, new))
+    assert Change("role", "r", *change) in before.diff(after)
+
+
+def test_diff_tells_the_whole_once():
+    """Not each of its parts, which change with it."""
+    rules = ["x:a*", "x:*b", "x:c/**", "x:*/d/*"]
+    found = Policy(roles={"r": Role(rules)}).diff(Policy(roles={"r": Role()}))
+    assert [change.permission for change in found] == sorted(rules)
+
+
+def test_diff_sees_a_new_constraint():
+    """The rules are the same, and nobody who has both roles may use them any more."""
+    roles = {"a": Role(["x"]), "b": Role(["y"])}
+    old = Policy(roles=roles, users={"ann": ["a", "b"]})
+    new = Policy(roles=roles, users={"ann": ["a", "b"]}, dsd=[{"roles": ["a", "b"]}])
+    assert old.diff(new) == tuple(Change("user", "ann", name, "allowed", "denied") for name in "xy")
+
+
+def test_denied_in_part_is_not_denied():
+    """One depth of ``**`` that is left counts for the holder, and against the report that nothing is."""
+    one = Policy(roles={"r": Role(["x:**"], deny=["x:*/**"])})
+    assert one.permissions_of(Subject(roles=["r"])) == ("x:**",)
+    assert one.lint() == ()
+    none = Policy(roles={"r": Role(["x:**"], inherits=["s"]), "s": Role(deny=["x:*", "x:*/**"])})
+    assert none.permissions_of(Subject(roles=["r"])) == ()
+    assert [problem.place for problem in none.lint()] == ["roles.r.allow[0]"]
 
 
 def test_lint():
@@ -118,6 +159,10 @@ def test_lint():
         ("tasks/*:x", "unknown method 'tasks/*'"),
         ("completion/complete", "completions belong to what they complete"),
         ("ping/*", "unknown method 'ping/*'"),
+        ("resources/read:DOCS://Host/x", "matches no URI: it is compared as 'docs://host/x'"),
+        ("resources/*:http://host:80/**", "matches no URI: it is compared as 'http://host/x'"),
+        ("resources/read:docs://a%20b", "matches no URI: it is compared as 'docs://a b'"),
+        ("resources/read:docs://a/../b", "matches no URI, since it has more than one reading"),
     ],
 )
 def test_methods_of_mcp(pattern, said):
@@ -133,7 +178,20 @@ def test_methods_of_mcp(pattern, said):
 
 
 @pytest.mark.parametrize(
-    "pattern", ["**", "tools/*:x", "*/list", "tools/*", "resources/templates/list", "ping", "acme/x:y", "acme/x"]
+    "pattern",
+    [
+        "**",
+        "tools/*:X",
+        "*/*:X",
+        "resources/read:http://host/a*",
+        "resources/read:docs://*/b",
+        "*/list",
+        "tools/*",
+        "resources/templates/list",
+        "ping",
+        "acme/x:y",
+        "acme/x",
+    ],
 )
 def test_methods_that_may_be_named(pattern):
     """Those of the protocol and those that were announced."""

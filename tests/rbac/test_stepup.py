@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from mcp_rbac import Policy, RBACMiddleware, Role, Scope, StepUp, from_token
@@ -104,6 +106,47 @@ async def test_what_the_sdk_asks_itself_decides_nothing():
     """Its list comes before the call that the client made."""
     start, *_ = await ask("x", "files:read", method="tools/list", internal=True)
     assert start == START
+
+
+async def test_a_list_that_the_sdk_may_have_does_not_open_the_way_for_the_call():
+    """It is granted, the call after it is not, and the answer is the call's."""
+    sent = []
+
+    async def app(scope, receive, send):
+        for ctx in (Ctx("tools/list", internal=True), Ctx("tools/call", {"name": "read"})):
+            with contextlib.suppress(Exception):
+                await RBAC(replace(ctx, request=HttpRequest(scope)), server)
+        await send(START)
+        await send(body(b""))
+
+    async def server(ctx):
+        return {"tools": []}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "user": User(Token("files:write"))}
+    await StepUp(app, resource_metadata=URL)(scope, None, send)
+    assert sent[0]["status"] == 403
+
+
+async def test_public_method_is_not_held_back():
+    """No decision will come, and its answer may be a long stream."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await RBAC(Ctx("initialize", request=HttpRequest(scope)), server)
+        await send(START)
+        assert sent == [START]
+
+    async def server(ctx):
+        return {}
+
+    async def send(message):
+        sent.append(message)
+
+    await StepUp(app, resource_metadata=URL)({"type": "http", "method": "POST"}, None, send)
+    assert sent == [START]
 
 
 @pytest.mark.parametrize("http", ["GET", "DELETE"])

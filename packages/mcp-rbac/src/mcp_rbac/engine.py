@@ -169,17 +169,14 @@ class Engine:
 
     def _remember(self, view: View, permission: str, verdict: bool | Open) -> None:
         if self._remembered >= REMEMBERED:
-            self._forget()
+            for one in list(self._views.values()):
+                one.forget()
+            self._remembered = 0
         self._remembered += 1
         if isinstance(verdict, Open):
             view.unsettled[permission] = verdict
         else:
             view.settled[permission] = verdict
-
-    def _forget(self) -> None:
-        self._views.clear()
-        self.memories.clear()
-        self._remembered = 0
 
     def _shortfall(
         self, view: View, rule: Rule, request: Request, now: float, fulfilled: Collection[str]
@@ -215,7 +212,9 @@ class Engine:
             excluded=excluded,
         )
         if len(self._views) >= VIEWS:
-            self._forget()
+            self._views.clear()
+            self.memories.clear()
+            self._remembered = 0
         self._views[key] = view
         self.memories[key] = view.settled
         return view

@@ -55,6 +55,11 @@ class View:
             name = self.path[name]
         return tuple(reversed(way))
 
+    def forget(self) -> None:
+        """Remember nothing."""
+        self.settled.clear()
+        self.unsettled.clear()
+
     def settle(self, permission: str) -> bool | Open:
         """Return the answer, or what it depends on."""
         verdict = is_open = False

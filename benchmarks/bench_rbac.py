@@ -162,9 +162,8 @@ def decisions() -> None:
 
 def the_rest() -> None:
     big, starred = document(100_000), document(100_000, wild=True)
-    print(
-        f"\ncompiling 10,000 roles with 100,000 rules   {best(partial(Policy.from_dict, big), 5) * 1e3:8.0f} ms  (target: under 1000)"
-    )
+    taken = best(partial(Policy.from_dict, big), 5)
+    print(f"\ncompiling 10,000 roles with 100,000 rules   {taken * 1e3:8.0f} ms  (target: under 1000)")
     print(f"the same with a star in every rule          {best(partial(Policy.from_dict, starred), 3) * 1e3:8.0f} ms")
     one = RBACMiddleware(
         Policy.from_dict({"roles": {"r": {"allow": ["tools/list", "tools/call:a*"]}}}), local=Subject(roles=["r"])

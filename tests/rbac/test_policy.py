@@ -12,12 +12,14 @@ from mcp_rbac import (
     Grant,
     Policy,
     PolicyError,
+    Request,
     Role,
     Scope,
     SeparationOfDuty,
     Statistics,
     Subject,
 )
+from mcp_rbac.conditions import condition_from
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -103,6 +105,7 @@ def test_aliases_stand_for_permissions():
         ({"args.n": {"gt": 5}, "user": {"eq": "bob"}}, {"n": 6}, False),
         ({"args.a.b": {"eq": True}}, {"a": {"b": True}}, True),
         ({"args.t": {"ne": "x"}}, {"t": "y"}, True),
+        ({"args.t": {"ne": True}}, {"t": False}, True),
         ({"args.t": {"in": ["x", 1]}}, {"t": 1}, True),
         ({"args.t": {"in": ["x", 1]}}, {"t": True}, False),
         ({"args.t": {"same_as": "tenant"}}, {"t": "acme"}, True),
@@ -143,6 +146,35 @@ def test_condition_that_cannot_be_evaluated_denies(when):
     arguments = {"n": "5", "text": "t", "nan": float("nan"), "null": None, "list": [1], "true": True}
     assert not can({"r": Role(allow=[Grant("x", when=when)])}, "x", arguments=arguments)
     assert not can({"r": Role(allow=["**"], deny=[Grant("x", when=when)])}, "x", arguments=arguments)
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ({"args.n": {"le": 5}}, "le compares str with int"),
+        ({"args.list": {"in": [1]}}, "in compares list with list"),
+        ({"args.n.deeper": {"eq": 1}}, "args.n.deeper goes through str"),
+    ],
+)
+def test_condition_says_why_it_cannot_be_evaluated(when, said):
+    """To whoever tries it out; in a policy it denies."""
+    condition, faults = condition_from(when)
+    with pytest.raises(TypeError, match=said):
+        condition(Request(Subject(), "x", {"n": "5", "list": []}))
+    assert not faults
+
+
+def test_faulty_condition_is_none():
+    """Every fault is told, and nothing half-made is returned."""
+    condition, faults = condition_from({"args.n": {"eqq": 1, "lee": 2}, "n": {}, "args.m": {"eq": 1}})
+    assert condition is None
+    assert [place for place, _ in faults] == ["args.n.eqq", "args.n.lee", "n"]
+
+
+def test_subject_has_sets():
+    """Whatever collections it was given."""
+    subject = Subject("ann", ["r", "r"], ("s",))
+    assert (subject.roles, subject.scopes) == (frozenset({"r"}), frozenset({"s"}))
 
 
 def test_condition_may_stop_the_program():

@@ -157,7 +157,8 @@ def test_lint():
         ("tools/call", "'tools/call' names no object, and every tools/call has one: 'tools/call:**' stands for all"),
         ("tools/list:x", "'tools/list:x' names an object, and tools/list has none: leave it out"),
         ("tasks/*:x", "unknown method 'tasks/*'"),
-        ("completion/complete", "completions belong to what they complete"),
+        ("completion/complete", ": completions belong to what they complete"),
+        ("completion/*", "unknown method 'completion/*'"),
         ("ping/*", "unknown method 'ping/*'"),
         ("resources/read:DOCS://Host/x", "matches no URI: it is compared as 'docs://host/x'"),
         ("resources/*:http://host:80/**", "matches no URI: it is compared as 'http://host/x'"),
@@ -175,6 +176,7 @@ def test_methods_of_mcp(pattern, said):
         with pytest.raises(PolicyError) as caught:
             check_methods(Policy(**parts))
         assert said in str(caught.value)
+        assert caught.value.problems[0].place in ("roles.r.allow[0]", "aliases.a", "scopes.s.allow")
 
 
 @pytest.mark.parametrize(
@@ -312,6 +314,26 @@ async def test_watch(tmp_path, anyio_backend):
     assert [type(event).__name__ for event in events] == ["PolicyReplaced", "PolicyRejected", "PolicyReplaced"]
 
 
+async def test_watch_looks_every_second_and_reads_what_has_changed(tmp_path):
+    """What is as it was costs a look and no more."""
+    path = tmp_path / "policy.json"
+    path.write_text("{}")
+    looked, loaded = [], []
+
+    async def sleep(seconds):
+        looked.append(seconds)
+        if len(looked) > 2:
+            raise EOFError
+
+    live = LivePolicy(lambda: loaded.append(1) or one_role("x"), sleep=sleep)
+    for options in ({}, {"every": 0.5}):
+        looked.clear()
+        with pytest.raises(EOFError):
+            await live.watch(path, **options)
+        assert looked == [options.get("every", 1.0)] * 3
+    assert loaded == [1]
+
+
 @pytest.mark.parametrize("every", [0, -1, float("nan")])
 async def test_watch_needs_an_interval(every):
     """Zero would never let anyone else run."""
@@ -328,5 +350,5 @@ def test_load_file(tmp_path):
         assert load_file(str(tmp_path / "p.toml")).dump() == {}
     except ModuleNotFoundError:
         pytest.skip("Python 3.10 has no tomllib")
-    with pytest.raises(ValueError, match=r"reads \.json and \.toml"):
+    with pytest.raises(ValueError, match=r"reads \.json and \.toml, got 'policy.yaml'"):
         load_file("policy.yaml")

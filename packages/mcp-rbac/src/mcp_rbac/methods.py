@@ -85,10 +85,12 @@ def _fault_in(pattern: str, known: Collection[str], custom: Collection[str]) -> 
     action = pattern.partition(":")[0]
     if action == "completion/complete":
         return "completions belong to what they complete: grant 'prompts/get:…' or 'resources/read:…'"
-    matching = known if pattern == "**" else [method for method in known if _matches(action, method)]
+    if pattern == "**":
+        return None
+    matching = [method for method in known if _matches(action, method)]
     if not matching:
         return f"unknown method {action!r}{meant(action, known)}"
-    if pattern == "**" or not set(matching).isdisjoint(custom):
+    if not set(matching).isdisjoint(custom):
         return None
     return _fault_in_object(pattern, matching)
 

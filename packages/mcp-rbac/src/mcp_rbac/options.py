@@ -65,7 +65,7 @@ def check_callables(subject: object, on_event: object, obligations: Mapping[str,
         if value is not None and not is_sync(value):
             raise TypeError(f"RBACMiddleware needs {name} to be a sync function, got {value!r}")
     for name, value in obligations.items():
-        if not callable(value) or inspect.isclass(value) or is_sync(value):
+        if is_sync(value) or inspect.isclass(value) or not callable(value):
             raise TypeError(f"RBACMiddleware needs obligations[{name!r}] to be an async function, got {value!r}")
 
 

@@ -122,10 +122,13 @@ def _changed(
     depth = depth_of(patterns)
     found: dict[str, tuple[Verdict, Verdict]] = {}
     for pattern, wholes in {**dict.fromkeys(patterns, ()), **overlaps(patterns)}.items():
-        verdicts = {one: (before(one), after(one)) for one in instances(pattern, depth)}
+        verdicts: dict[str, tuple[Verdict, Verdict]] = {
+            one: (before(one), after(one)) for one in instances(pattern, depth)
+        }
         *_, own = verdicts.values()
         known = [found.get(whole) for whole in wholes]
-        found.update({} if own in known else {pattern: own})
+        if own not in known:
+            found[pattern] = own
         found.update({one: pair for one, pair in verdicts.items() if pair not in (own, *known)})
     return {one: pair for one, pair in found.items() if pair[0] != pair[1]}
 

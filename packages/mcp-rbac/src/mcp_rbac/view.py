@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from .checks import rules
 from .conditions import Condition, condition_from, is_mapping
@@ -83,9 +84,8 @@ class View:
 def compiled(parts: Parts) -> Iterator[Rule]:
     """Yield the rules of *parts*."""
     for place, effect, role, grant in rules(parts):
-        test = grant.when
-        if test is not None and is_mapping(test):
-            test = condition_from(test)[0]
+        when = grant.when  # most rules have none, and for None an abstract class is slow to say no
+        test = condition_from(when)[0] if when is not None and is_mapping(when) else cast("Condition | None", when)
         is_open = test is not None or grant.until is not None or bool(grant.scopes or grant.obligations)
         until = None if grant.until is None else grant.until.timestamp()
         yield Rule(grant.name or place, effect == "deny", role, grant, test, until, is_open)

@@ -284,6 +284,16 @@ def test_visible_gives_a_condition_the_benefit_of_the_doubt():
     assert one.visible(subject, "plain"), "remembered as well"
 
 
+def test_what_is_denied_for_a_time_is_not_seen():
+    """There are no arguments that would help; afterwards it is there again."""
+    now = [NOON.timestamp() - 1]
+    roles = {"r": Role(allow=["x"], deny=[Grant("x", until=NOON)])}
+    one = policy(roles=roles, clock=lambda: now[0])
+    assert not one.visible(Subject("ann", {"r"}), "x")
+    now[0] += 1
+    assert one.visible(Subject("ann", {"r"}), "x")
+
+
 def test_assignments():
     """Roles of users: of any tenant or of one, up to a time, from the policy and from elsewhere."""
     users = {"ann": ["base", Assignment("there", tenant="acme"), {"role": "brief", "until": NOON}]}

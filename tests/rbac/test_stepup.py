@@ -103,6 +103,13 @@ async def test_denied_for_another_reason_passes():
     assert sent[0] == START
 
 
+async def test_list_is_challenged_too():
+    """An empty one would not say that there is more for a better token."""
+    start, _ = await ask("x", "files:read", method="tools/list")
+    assert start["status"] == 403
+    assert b'scope="files:write"' in dict(start["headers"])[b"www-authenticate"]
+
+
 async def test_what_the_sdk_asks_itself_decides_nothing():
     """Its list comes before the call that the client made."""
     start, *_ = await ask("x", "files:read", method="tools/list", internal=True)

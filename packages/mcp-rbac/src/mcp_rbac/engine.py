@@ -108,6 +108,8 @@ class Engine:
         if not isinstance(verdict, Open):
             return verdict
         now = self._clock()
+        if any(rule.test is None and not _is_over(rule, now) for rule in verdict.denies):
+            return False
         return any(
             not _is_over(rule, now) and (view.held is None or view.held.issuperset(rule.grant.scopes))
             for rule in verdict.allows

@@ -9,7 +9,7 @@ need, callers without a token.  A denied notification is dropped, since nobody w
 
 Invariants, each tested in ``tests/rbac`` and on every SDK in ``tests/seams``:
 
-1. Nothing of the server runs for a denied message, but what answers an unknown name.
+1. Nothing of the server runs for a denied message, but what answers an unknown name, and a list to be emptied.
 2. What the caller may not see is answered byte for byte like what does not exist.
 3. ``on_event`` is told of every decision before anything else happens, so also if the call is then cancelled.
 4. No answer that was made for one caller is marked as cacheable for others.
@@ -209,13 +209,13 @@ class RBACMiddleware:
     ) -> Any:
         if is_notification(ctx):
             return None
-        if asked.is_list and (self._on_deny != "explain" or is_internal(ctx)):
-            return hiding.made_private(hiding.filtered(ctx.method, await call_next(ctx), _nothing))
-        if self._on_deny == "challenge" and decision.reason == "scope":
+        if self._on_deny == "challenge" and decision.reason == "scope" and not is_internal(ctx):
             settle(ctx, Challenge(decision.scopes, request_id(ctx)))
             raise refuse(
                 CODE, "insufficient scope", {"error": "insufficient_scope", "scope": " ".join(decision.scopes)}
             )
+        if asked.is_list and (self._on_deny != "explain" or is_internal(ctx)):
+            return hiding.made_private(hiding.filtered(ctx.method, await call_next(ctx), _nothing))
         if self._on_deny == "explain":
             raise refuse(CODE, "access denied", _details(decision))
         if subject is not None and asked.target and self._sees(policy, subject, asked.permissions):

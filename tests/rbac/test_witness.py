@@ -69,5 +69,7 @@ def test_depth():
 
 def test_overlaps():
     """What is a pattern already is asked for anyway."""
-    assert overlaps({"x:a*", "x:*b", "x:ab", "y"}) == {"x:a*b": ("x:*b", "x:a*")}
-    assert overlaps({"x:a*", "x:*"}) == {}
+    patterns = {"x:a*", "x:*b", "x:c*", "x:ab", "y"}
+    assert overlaps({"x:*b"}, patterns) == {"x:a*b": ("x:*b", "x:a*"), "x:c*b": ("x:*b", "x:c*")}
+    assert overlaps({"x:c*", "y"}, patterns) == {"x:c*b": ("x:c*", "x:*b")}
+    assert overlaps({"x:a*", "x:*"}, {"x:a*", "x:*"}) == {}

@@ -42,11 +42,10 @@ def ancestors(roles: Mapping[str, Role], names: Collection[str]) -> dict[str, st
 def _unknown_names(parts: Parts) -> Iterator[Problem]:
     hints: dict[str, str] = {}
     for place, names, known, kind in _references(parts):
-        for number, name in enumerate(names):
-            if name not in known:
-                if len(hints) < HINTS:
-                    hints.setdefault(name, meant(name, known))
-                yield Problem(f"{place}[{number}]", f"unknown {kind} {name!r}{hints.get(name, '')}")
+        for number, name in [(number, name) for number, name in enumerate(names) if name not in known]:
+            if len(hints) < HINTS:
+                hints.setdefault(name, meant(name, known))
+            yield Problem(f"{place}[{number}]", f"unknown {kind} {name!r}{hints.get(name, '')}")
 
 
 def _references(parts: Parts) -> Iterator[tuple[str, Sequence[str], Collection[str], str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -81,13 +82,13 @@ def check_methods(policy: Policy, methods: Collection[str] = ()) -> None:
         raise PolicyError(problems)
 
 
-def _fault_in(pattern: str, known: Collection[str], custom: Collection[str]) -> str | None:
+def _fault_in(pattern: str, known: frozenset[str], custom: Collection[str]) -> str | None:
     action = pattern.partition(":")[0]
     if action == "completion/complete":
         return "completions belong to what they complete: grant 'prompts/get:…' or 'resources/read:…'"
     if pattern == "**":
         return None
-    matching = [method for method in known if _matches(action, method)]
+    matching = _matching(action, known)
     if not matching:
         return f"unknown method {action!r}{meant(action, known)}"
     if not set(matching).isdisjoint(custom):
@@ -114,5 +115,6 @@ def _fault_in_uri(pattern: str, uri: str) -> str | None:
     return f"{pattern!r} matches no URI{meaning}"
 
 
-def _matches(action: str, method: str) -> bool:
-    return action.count("/") == method.count("/") and fnmatchcase(method, action)
+@lru_cache(64)  # a large policy has few actions
+def _matching(action: str, known: frozenset[str]) -> list[str]:
+    return [method for method in known if action.count("/") == method.count("/") and fnmatchcase(method, action)]

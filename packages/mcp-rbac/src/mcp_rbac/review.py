@@ -104,9 +104,10 @@ def diff(old: Engine, new: Engine) -> tuple[Change, ...]:
     changes: list[Change] = []
     for kind, holder in sorted({*before, *after}):
         was, will = before.get((kind, holder), Subject()), after.get((kind, holder), Subject())
-        if not duties or _effects(old, was) != _effects(new, will):
+        touched = {pattern for _, _, pattern in _effects(old, was) ^ _effects(new, will)}
+        if touched or not duties:
             patterns = _patterns(old, was) | _patterns(new, will)
-            found = _changed(partial(_verdict, old, was), partial(_verdict, new, will), patterns)
+            found = _changed(partial(_verdict, old, was), partial(_verdict, new, will), patterns, touched)
             changes += [Change(kind, holder, pattern, *verdicts) for pattern, verdicts in sorted(found.items())]
     return tuple(changes)
 
@@ -116,12 +117,12 @@ def _effects(engine: Engine, subject: Subject) -> set[tuple[bool, bool, str]]:
 
 
 def _changed(
-    before: Callable[[str], Verdict], after: Callable[[str], Verdict], patterns: set[str]
+    before: Callable[[str], Verdict], after: Callable[[str], Verdict], patterns: set[str], touched: set[str]
 ) -> dict[str, tuple[Verdict, Verdict]]:
     """Return what is decided otherwise, each once: not the part where the whole has changed alike."""
     depth = depth_of(patterns)
     found: dict[str, tuple[Verdict, Verdict]] = {}
-    for pattern, wholes in {**dict.fromkeys(patterns, ()), **overlaps(patterns)}.items():
+    for pattern, wholes in {**dict.fromkeys(patterns, ()), **overlaps(touched, patterns)}.items():
         verdicts: dict[str, tuple[Verdict, Verdict]] = {
             one: (before(one), after(one)) for one in instances(pattern, depth)
         }

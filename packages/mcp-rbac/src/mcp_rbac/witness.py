@@ -7,8 +7,6 @@ could tell apart.  What two patterns have in common may be decided otherwise tha
 
 from __future__ import annotations
 
-from itertools import combinations
-
 from .permission import Patterns
 
 __all__ = ["common", "depth_of", "instances", "overlaps"]
@@ -30,10 +28,11 @@ def instances(pattern: str, depth: int) -> list[str]:
     return [stem + "/".join("*" * count) for count in range(1, max(2, depth - taken + 1))]
 
 
-def overlaps(patterns: set[str]) -> dict[str, tuple[str, str]]:
-    """Return what pairs of *patterns* have in common and is neither of the two, each with its pair."""
+def overlaps(some: set[str], patterns: set[str]) -> dict[str, tuple[str, str]]:
+    """Return what *some* of the *patterns* have in common with others and is no pattern itself, each with its pair."""
     starred = sorted(pattern for pattern in patterns if "*" in pattern)
-    found = {both: pair for pair in combinations(starred, 2) if (both := common(*pair)) is not None}
+    pairs = [(one, other) for one in starred if one in some for other in starred]
+    found = {both: pair for pair in pairs if (both := common(*pair)) is not None}
     return {both: pair for both, pair in found.items() if both not in patterns}
 
 

@@ -830,3 +830,4 @@ async def test_token_in_a_context_variable(monkeypatch):
 def test_handshake_and_rest_are_all_methods():
     """What is public has no object."""
     assert {"initialize", "ping"} < METHODS
+    assert isinstance(METHODS, frozenset), "nobody may add to it"

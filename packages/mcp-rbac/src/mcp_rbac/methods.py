@@ -58,11 +58,11 @@ LISTS: Mapping[str, Listed] = MappingProxyType(
 )
 """The methods that list; a result keeps the items that the caller may use."""
 
-METHODS: frozenset[str] = (
-    HANDSHAKE
-    | OBJECTS.keys()
-    | LISTS.keys()
-    | {
+METHODS: frozenset[str] = frozenset(
+    {
+        *HANDSHAKE,
+        *OBJECTS,
+        *LISTS,
         "completion/complete",
         "logging/setLevel",
         "notifications/roots/list_changed",

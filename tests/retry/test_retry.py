@@ -841,21 +841,15 @@ def test_on_has_no_default():
         Retry()
 
 
-async def test_call_on_python_3_10(monkeypatch):
-    """Which has no operator.call."""
-    monkeypatch.delattr(operator, "call", raising=False)
-    assert await make().call(Flaky(1)) == 2
-
-
 async def test_adapters_judge_by_the_arguments():
-    """What bind() is for: who is calling what decides, and not the error alone."""
+    """What loop() is for: who is calling what decides, and not the error alone."""
     judged = []
 
     def is_retryable(error, args):
         judged.append((type(error), args))
         return len(judged) < 3
 
-    call = make(attempts=9).bind(Flaky(9), is_retryable=is_retryable)
+    call = make(attempts=9).loop(is_retryable=is_retryable).around(Flaky(9))
     with pytest.raises(ConnectionError):
         await call("a", "b")
     assert judged == [(ConnectionError, ("a", "b"))] * 3

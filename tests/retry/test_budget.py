@@ -85,7 +85,7 @@ def test_statistics(clock):
 @pytest.mark.parametrize(("name", "values"), [("ratio", [-0.1, 1.1]), ("floor", [-1]), ("burst", [0, 0.9])])
 def test_nonsense_is_refused(name, values):
     """With argument, value and what would be valid."""
-    for value in [*values, math.nan, math.inf, -math.inf]:
+    for value in [*values, math.nan, math.inf, -math.inf, 10**400]:
         with pytest.raises(ValueError, match=f"Budget needs .* <= {name} <=? .*, got {value!r}"):
             Budget(**{name: value})
     for value in (True, "1", None):

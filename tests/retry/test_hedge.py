@@ -322,3 +322,14 @@ def test_any_order_of_tasks():
         return [each.started for each in servers]
 
     assert all(1 <= number <= 3 for started in run_shuffled(scenario) for number in started)
+
+
+def test_quantile_remembers_two_hundred():
+    """By default; the one before has no say any more."""
+    quantile = Quantile(0.999)
+    quantile.add(5)
+    for _ in range(199):
+        quantile.add(1)
+    assert quantile.seconds == 5
+    quantile.add(1)
+    assert quantile.seconds == 1

@@ -34,7 +34,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .budget import Budget, BudgetStatistics
-from .checks import checked_count, checked_function, checked_instance, checked_seconds
+from .checks import checked_budget, checked_count, checked_function, checked_seconds
 from .decoration import checked_async, preserve_signature
 from .events import BudgetRefused, Event, Hedged, HedgeWon, report
 
@@ -110,8 +110,7 @@ class Hedge:
         self._after = after if isinstance(after, Quantile) else checked_seconds("after", after)
         self._attempts = checked_count("attempts", attempts, 2)
         self._pays_in = budget is True
-        shared = Budget() if budget is True else budget or None
-        self._budget = None if shared is None else checked_instance("budget", shared, Budget)
+        self._budget = checked_budget(budget)
         self._on_event = None if on_event is None else checked_function("on_event", on_event)
         self._clock = checked_function("clock", clock)
         self._sleep = checked_async("sleep", sleep)

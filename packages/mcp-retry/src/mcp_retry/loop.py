@@ -45,11 +45,11 @@ class Call(Protocol):
 class Loop:
     """How calls under one policy go on: *is_retryable* judges an error, *is_refused* a result.
 
-    Both see the positional arguments of the call, and neither may raise.  *counter* counts first attempts, *begin* makes
-    the ``Run`` of a call.
+    Both see the positional arguments of the call, and neither may raise.  *counter* counts first attempts, *begin*
+    makes the ``Run`` of a call.
     """
 
-    __slots__ = ("_is_retryable", "_sleep", "begin", "counter", "is_plain", "is_refused")
+    __slots__ = ("begin", "counter", "is_plain", "is_refused", "is_retryable", "sleep")
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class Loop:
         self.counter: Budget = counter
         self.begin: Callable[[], Run] = begin
         self.is_plain: bool = settings.is_plain
-        self._sleep = settings.sleep
-        self._is_retryable = is_retryable
+        self.sleep: Fn = settings.sleep
+        self.is_retryable: IsRetryable = is_retryable
         self.is_refused: IsRefused | None = is_refused
 
     def around(self, fn: Fn) -> Looped:
@@ -81,7 +81,7 @@ class Loop:
     def after_error(self, error: Exception, args: tuple[Any, ...]) -> Run | None:
         """Begin a run whose first attempt raised *error*; None if there is to be no other."""
         run = self.begin()
-        return run if run.goes_on_after(error, retryable=self._is_retryable(error, args)) else None
+        return run if run.goes_on_after(error, retryable=self.is_retryable(error, args)) else None
 
     def after_refused(self, result: object) -> Run | None:
         """Begin a run whose first attempt returned *result*, which is refused; None if there is to be no other."""
@@ -92,13 +92,13 @@ class Loop:
         """Make the attempts that *run* has left."""
         while True:
             if run.failed:
-                await self._sleep(run.delay)
+                await self.sleep(run.delay)
             try:
                 with run:
                     result = await fn(*args, **kwargs)
                 run.check()
             except Exception as error:
-                if not run.goes_on_after(error, retryable=self._is_retryable(error, args)):
+                if not run.goes_on_after(error, retryable=self.is_retryable(error, args)):
                     error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                     raise
             else:

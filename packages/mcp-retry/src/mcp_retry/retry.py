@@ -39,7 +39,7 @@ import anyio
 from .attempts import Attempts
 from .backoff import Backoff, BackoffLike, constant, exponential
 from .budget import Budget, BudgetStatistics
-from .checks import checked_count, checked_function, checked_instance, checked_seconds
+from .checks import checked_budget, checked_count, checked_function, checked_instance, checked_seconds
 from .decoration import checked_async, is_async_generator, preserve_signature
 from .events import Event
 from .failures import Failures, On
@@ -119,7 +119,7 @@ class Retry:
         random: Callable[[], float] = stdlib_random.random,
     ) -> None:
         delays = exponential() if backoff is None else backoff
-        shared = Budget() if budget is True else budget or None
+        shared = checked_budget(budget)
         self._failures = Failures(on)
         if attempt_timeout is not None or max_elapsed is not None:
             self._failures.types += (AttemptTimeout,)
@@ -131,7 +131,7 @@ class Retry:
             attempt_timeout=None if attempt_timeout is None else checked_seconds("attempt_timeout", attempt_timeout),
             retry_after=checked_function("retry_after", retry_after),
             retry_after_cap=checked_seconds("retry_after_cap", retry_after_cap),
-            budget=None if shared is None else checked_instance("budget", shared, Budget),
+            budget=shared,
             throttle=None if throttle is None else checked_instance("throttle", throttle, Throttle),
             on_event=None if on_event is None else checked_function("on_event", on_event),
             clock=checked_function("clock", clock),
@@ -157,8 +157,7 @@ class Retry:
             return type(cast("Any", fn))(self(cast("Any", fn).__func__))
         checked_async("Retry()", fn, generators=True)
         if is_async_generator(fn):
-            stream = until_first_item(self._counter, self._begin, self._settings.sleep, fn, self.is_retryable)
-            return preserve_signature(stream, fn)
+            return preserve_signature(until_first_item(self.loop(), fn), fn)
         return preserve_signature(self.loop().around(fn), fn)
 
     def __aiter__(self) -> Attempts:

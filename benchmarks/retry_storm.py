@@ -1,12 +1,12 @@
 """A retry storm in virtual time: what each policy does to a server that stood still for two seconds.
 
 The server answers 1000 requests a second, first come, first served, and cannot see that a client has given up: it works
-through its queue, dead requests included.  Calls come at a given rate and wait 250 ms for an answer.  From second 10
-to second 12 the server stands still.
+through its queue, dead requests included.  Calls come at a given rate and wait 250 ms for an answer.  From second 10 to
+second 12 the server stands still.
 
-Two kinds of arrivals: all as far apart, as in the picture, where nothing but the policies makes a difference; and at
-random (a Poisson process), from several seeds, as independent callers come.  Random ones queue even at a healthy server,
-and a few more of them than usual after the outage lengthen it, so that results differ from seed to seed.
+Arrivals are of two kinds: all as far apart, as in the picture, where only the policies make a difference; and at random
+(a Poisson process), from several seeds, as independent callers come.  Those queue even at a healthy server, and a few
+more of them than usual after the outage lengthen it, so that results differ from seed to seed.
 
     calls ──▶ retry policy ──(sends)──▶ queue ──(1000/s)──▶ answer, good if within 250 ms
 

@@ -10,20 +10,21 @@ one increment, and no clock, lock, context manager or object.  On Python 3.11 a 
 ``**kwargs`` on makes 2.3 bare awaits of one, the increment 2.4, all of it 2.5; with the loop in the same frame it was
 2.6, for the variables that are then made and cleared.
 
-``go_on`` takes its own frame out of a traceback, so that one is added, however many attempts there were.  It leaves the
-handler before it sleeps: inside, a cancellation would carry the failed attempt as its context, and keep it alive.
+``unseen`` takes the frame of ``go_on`` out of a traceback, so that one is added, however many attempts there were.  A
+handler is left before a sleep: inside, a cancellation would carry the failed attempt as its context, and keep it alive.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from .budget import Budget
 from .run import Run, Settings
 
-__all__ = ["Call", "Loop"]
+__all__ = ["Call", "Loop", "unseen"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +89,9 @@ class Loop:
         run = self.begin()
         return run if run.goes_on_with(result, is_good=False) else None
 
-    async def go_on(self, run: Run, fn: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def go_on(
+        self, run: Run, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> R:
         """Make the attempts that *run* has left."""
         while True:
             if run.failed:
@@ -99,12 +102,27 @@ class Loop:
                 run.check()
             except Exception as error:
                 if not run.goes_on_after(error, retryable=self.is_retryable(error, args)):
-                    error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                     raise
             else:
                 is_good = self.is_refused is None or not self.is_refused(result, args)
                 if not run.goes_on_with(result, is_good=is_good):
                     return result
+
+
+class _Unseen:
+    """Takes the frame of what is awaited inside out of the traceback of what it raises."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # In place: when an exception is raised again, Python 3.10 does not look at its ``__traceback__``.
+        if traceback is not None and traceback.tb_next is not None:
+            traceback.tb_next = traceback.tb_next.tb_next
+
+
+unseen = _Unseen()
 
 
 def _plain(loop: Loop, fn: Fn) -> Looped:
@@ -119,7 +137,8 @@ def _plain(loop: Loop, fn: Fn) -> Looped:
             run = loop.after_error(error, args)
             if run is None:
                 raise
-        return await loop.go_on(run, fn, args, kwargs)
+        with unseen:
+            return await loop.go_on(run, fn, args, kwargs)
 
     return attempts
 
@@ -135,7 +154,8 @@ def _called(loop: Loop) -> Call:
             run = loop.after_error(error, args)
             if run is None:
                 raise
-        return await loop.go_on(run, fn, args, kwargs)
+        with unseen:
+            return await loop.go_on(run, fn, args, kwargs)
 
     return attempts
 
@@ -157,7 +177,8 @@ def _judged(loop: Loop, fn: Fn, is_refused: IsRefused) -> Looped:
             run = loop.after_refused(result)
             if run is None:
                 return result
-        return await loop.go_on(run, fn, args, kwargs)
+        with unseen:
+            return await loop.go_on(run, fn, args, kwargs)
 
     return attempts
 
@@ -165,7 +186,9 @@ def _judged(loop: Loop, fn: Fn, is_refused: IsRefused) -> Looped:
 def _bounded(loop: Loop, fn: Fn) -> Looped:
     async def attempts(*args: Any, **kwargs: Any) -> Any:
         loop.counter.calls += 1
-        return await loop.go_on(loop.begin(), fn, args, kwargs)
+        run = loop.begin()
+        with unseen:
+            return await loop.go_on(run, fn, args, kwargs)
 
     return attempts
 

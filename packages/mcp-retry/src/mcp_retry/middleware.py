@@ -23,6 +23,7 @@ from typing import Any, ClassVar, TypeVar
 from ._seam import CallContext, is_continuation, is_internal, outcome, refuse, target
 from .checks import checked_instance
 from .hedge import Hedge
+from .loop import unseen
 from .retry import Retry
 from .run import AttemptTimeout
 from .safety import READS, Safety
@@ -84,23 +85,26 @@ class RetryMiddleware:
                 raise
         else:
             # What a tool usually answers, as on the wire; the general test would cost as much as all the rest.
-            if type(result) is dict and method == "tools/call" and not (self._on_result or result.get("isError")):
+            wire: Any = result
+            if type(wire) is dict and method == "tools/call" and not (self._on_result or wire.get("isError")):  # pyright: ignore[reportUnknownMemberType]  # a dict of anything
                 return result
             if not self._is_refused(result, (ctx,)):
                 return result
             run = self._loop.after_refused(result)
             if run is None:
                 return result
-        return await self._loop.go_on(run, call_next, (ctx,), {})
+        with unseen:
+            return await self._loop.go_on(run, call_next, (ctx,), {})
 
     async def _bounded(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         try:
-            return await self._attempts(ctx, call_next)
+            result: R = await self._attempts(ctx, call_next)
         except Throttled as error:
             facts = {"probability": error.probability}
             raise refuse(UNAVAILABLE, "not sent: the server accepts too little", facts) from None
         except AttemptTimeout as error:
             raise refuse(TIMED_OUT, "no answer in time", {"seconds": error.seconds}) from None
+        return result
 
     def _send(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
         if self._hedge is not None and _is_first(ctx) and self._may_repeat(ctx):

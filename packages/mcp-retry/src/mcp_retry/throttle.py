@@ -60,9 +60,8 @@ class Throttle:
         self._window = _number("window", window)
         if k < 1:
             raise ValueError(f"Throttle needs k >= 1, got {k!r}: it would drop calls that the server accepts")
-        if not callable(clock) or not callable(random):
-            raise TypeError(f"Throttle needs clock and random as functions, got {clock!r} and {random!r}")
-        self._clock, self._random = clock, random
+        self._clock = _function("clock", clock)
+        self._random = _function("random", random)
         self._requests = self._accepts = 0.0
         self._updated = clock()
 
@@ -102,3 +101,10 @@ def _number(name: str, value: object) -> float:
     if not 0 < value <= sys.float_info.max:
         raise ValueError(f"Throttle needs 0 < {name} < inf, got {value!r}")
     return float(value)
+
+
+def _function(name: str, value: Callable[[], float]) -> Callable[[], float]:
+    given: object = value
+    if not callable(given):
+        raise TypeError(f"Throttle needs {name} as a function, got {value!r}")
+    return value

@@ -93,6 +93,12 @@ def test_nonsense_is_refused(name, values):
             Budget(**{name: value})
 
 
+def test_clock_is_a_function():
+    """Not what it says."""
+    with pytest.raises(TypeError, match=r"Budget needs clock as a function, got 1\.5"):
+        Budget(clock=1.5)
+
+
 def test_bounds_are_valid(clock):
     """The ends of the ranges."""
     assert Budget(ratio=1, floor=0, burst=1, clock=clock).spend()

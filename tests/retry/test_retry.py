@@ -912,6 +912,12 @@ def test_on_has_no_default():
         Retry()
 
 
+async def test_call_on_python_3_10(monkeypatch):
+    """Which has no operator.call."""
+    monkeypatch.delattr(operator, "call", raising=False)
+    assert await make(on_result=lambda result: result < 3).call(Flaky(1)) == 3
+
+
 async def test_adapters_judge_by_the_arguments():
     """What loop() is for: who is calling what decides, and not the error alone."""
     judged = []

@@ -117,6 +117,13 @@ def test_nonsense_is_refused(name):
             Throttle(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["clock", "random"])
+def test_functions_are_functions(name):
+    """Not what they return."""
+    with pytest.raises(TypeError, match=rf"Throttle needs {name} as a function, got 0\.5"):
+        Throttle(**{name: 0.5})
+
+
 def test_k_below_one_is_refused():
     """It would hold back what the server accepts."""
     with pytest.raises(ValueError, match=r"k >= 1, got 0\.5"):

@@ -122,7 +122,7 @@ class _Unseen:
             traceback.tb_next = traceback.tb_next.tb_next
 
 
-unseen = _Unseen()
+unseen: _Unseen = _Unseen()
 
 
 def _plain(loop: Loop, fn: Fn) -> Looped:

@@ -15,7 +15,7 @@ Each candidate wraps an async function that returns at once:
   the handler called as the middlewares are, and a middleware that does nothing.
 
 The factors compare what is added to the bare function or handler.  Against hyx, a factor of 8 leaves 1.4 bare awaits,
-and 1.3 of them is what the bare wrapper takes; the rest is to count the call for the budget.  Tried: the loop in the
+and 1.2 of them is what the bare wrapper takes; the rest is to count the call for the budget.  Tried: the loop in the
 wrapper itself (0.1 more), the count as a float, in a list or in a closure (no less), a wrapper without ``**kwargs``
 (0.2 less, but then nothing can be passed by name).
 
@@ -142,7 +142,7 @@ def candidates() -> dict[str, Any]:
 
 
 def main() -> None:
-    ratios = {row.name: row.ratio for row in compare(candidates(), peers=PEERS, calls=300)}
+    ratios = {row.name: row.ratio for row in compare(candidates(), peers=PEERS, calls=2000)}
 
     def added(name: str, bare: str = "await noop()") -> float:
         return ratios[name] - ratios[bare]

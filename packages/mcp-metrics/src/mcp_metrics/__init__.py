@@ -11,6 +11,7 @@ from .histogram import Histogram
 from .middleware import MetricsMiddleware
 from .names import Names
 from .native import NativeBuckets
+from .network import Network
 from .protobuf import protobuf
 from .registry import DEFAULT_BUCKETS, Overflow, Registry, RegistryStatistics
 from .series import Counter, Exemplar, Gauge, Info, Point
@@ -35,6 +36,7 @@ __all__ = [
     "MetricsMiddleware",
     "Names",
     "NativeBuckets",
+    "Network",
     "Overflow",
     "Point",
     "Registry",

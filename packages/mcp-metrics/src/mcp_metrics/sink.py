@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from .registry import DEFAULT_BUCKETS
+from .semconv import attributes
 from .text import label_value
 
 __all__ = ["Instruments", "MeterSink"]
@@ -26,11 +27,21 @@ class Incremented(Protocol):
         """Add *amount*."""
 
 
+class Running(Protocol):
+    """What is going on, as far as it is counted."""
+
+    def append(self, begun: None, /) -> object:
+        """Count one more."""
+
+    def pop(self) -> object:
+        """Count one less."""
+
+
 class Moved(Protocol):
     """A bound gauge."""
 
-    def steps(self) -> tuple[Callable[[None], object], Callable[[], object]]:
-        """Return two functions that add 1 and take it away."""
+    def running(self) -> Running:
+        """Return what begins and ends."""
         ...
 
 
@@ -132,8 +143,7 @@ class _Forwarding:
         self._labels = tuple(labels)
 
     def bind(self, *values: object) -> _Bound:
-        pairs = zip(self._labels, map(label_value, values), strict=True)
-        return _Bound(partial(self._write, attributes={label: value for label, value in pairs if value}))
+        return _Bound(partial(self._write, attributes=attributes(self._labels, map(label_value, values))))
 
 
 class _Bound:
@@ -143,8 +153,14 @@ class _Bound:
     def inc(self, amount: float = 1) -> None:
         self._write(amount)
 
-    def steps(self) -> tuple[Callable[[None], object], Callable[[], object]]:
-        return lambda _: self._write(1), lambda: self._write(-1)
+    def running(self) -> _Bound:
+        return self
+
+    def append(self, _begun: None, /) -> None:
+        self._write(1)
+
+    def pop(self) -> None:
+        self._write(-1)
 
     def observe(self, value: float, exemplar: Mapping[str, object] | None = None) -> None:  # noqa: ARG002  # the SDK samples its own
         self._write(value)

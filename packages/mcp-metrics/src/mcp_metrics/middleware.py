@@ -67,6 +67,14 @@ Observe = Callable[..., None]
 _Key = tuple[object, object, bool, object, object]  # method, name, isError, version of MCP, version of HTTP
 
 
+class _Message(NamedTuple):
+    """One message, and the tool or prompt it names."""
+
+    ctx: object
+    method: str | None
+    name: object
+
+
 class _Failure(NamedTuple):
     """The attributes ``error.type`` and ``rpc.response.status_code``; both empty for success."""
 
@@ -149,7 +157,7 @@ class MetricsMiddleware:
         try:
             result = await call_next(ctx)
         except BaseException as error:
-            self._observe(ctx, method, name, self._failure(error), clock() - began)
+            self._observe(_Message(ctx, method, name), self._failure(error), clock() - began)
             raise
         finally:
             running.pop()
@@ -162,7 +170,7 @@ class MetricsMiddleware:
             key = method, name, wire.get("isError") is True, official.protocol_version, http
             observe = self._hot[key]
         except Exception:  # noqa: BLE001  # not seen before, another SDK, not hashable, a foreign `get`
-            self._returned(ctx, method, name, key, result, seconds)
+            self._returned(_Message(ctx, method, name), key, result, seconds)
         else:
             observe(seconds)
         return result
@@ -228,10 +236,8 @@ class MetricsMiddleware:
         finally:
             self._unmeasured.bind("stream" if is_stream(ctx) else "internal").inc()
 
-    def _returned(
-        self, ctx: object, method: str | None, name: object, key: _Key | None, result: object, seconds: float
-    ) -> None:
-        kind = outcome(result)
+    def _returned(self, message: _Message, key: _Key | None, result: object, seconds: float) -> None:
+        method, kind = message.method, outcome(result)
         failure = TOOL_ERROR if kind == "tool_error" else SUCCESS
         if kind == "protocol_error":  # the SDK lets a handler return its error
             failure = self._coded(_code(result), OTHER)
@@ -239,16 +245,15 @@ class MetricsMiddleware:
             self._names[method == "prompts/list"].listed(_listed(result, LISTS[method]))
         if self._sizes is not None:
             self._sizes.bind(_one_of(self._methods, method)).observe(_size(result))
-        observe = self._observe(ctx, method, name, failure, seconds)
+        observe = self._observe(message, failure, seconds)
         if observe is None or method in LISTS or self._exemplars or self._sizes is not None:
             return
         if key is not None and failure is (TOOL_ERROR if key[2] else SUCCESS):
             self._hot[key] = observe
 
-    def _observe(
-        self, ctx: object, method: str | None, name: object, failure: _Failure, seconds: float
-    ) -> Observe | None:
+    def _observe(self, message: _Message, failure: _Failure, seconds: float) -> Observe | None:
         """Count one message; return the way to its series if all its attributes were admitted as they are."""
+        ctx, method, name = message
         version, known = _one_of(PROTOCOL_VERSIONS, _version(ctx)), _one_of(self._methods, method)
         admitted = ["", ""]
         if method in NAMED and name is not None:

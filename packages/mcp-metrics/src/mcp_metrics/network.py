@@ -4,8 +4,8 @@
                               └── with one ──▶ tcp, http, 1.0 · 1.1 · 2;  quic, http, 3
     client: nothing is seen, so ``MetricsMiddleware.over(Network(...))`` says it
 
-``server.address`` and ``server.port`` are on a client's metrics alone; ``client.address`` is on spans alone, since it has
-as many values as there are clients.
+``server.address`` and ``server.port`` are on a client's metrics alone; ``client.address``, which has as many values as
+there are clients, is on spans alone.
 """
 
 from __future__ import annotations

@@ -365,6 +365,7 @@ while True:
 """
 
 
+@pytest.mark.uninstrumented
 def test_workers_killed_at_any_time(tmp_path):
     """Invariants 2 and 3 with kill -9: workers that count, and all of which compact, die and are followed by others."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -212,6 +212,7 @@ def test_a_cancelled_scrape_leaves_nothing_behind():
     sweep(scenario, lambda registry: len(parse("".join(openmetrics(registry)))) == 2)
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
 @pytest.mark.parametrize("accept", [OM, "text/plain", "application/vnd.google.protobuf;encoding=delimited"])
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])

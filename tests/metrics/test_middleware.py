@@ -627,6 +627,7 @@ def test_shuffled_calls_are_conserved():
         ({"network": "tcp"}, TypeError, "a Network, or None, got 'tcp'"),
         ({"network": Network(address="a")}, ValueError, "address with side='client' alone, got Network"),
         ({"is_error": 7}, TypeError, "callable is_error, got 7"),
+        ({"methods": "tools/call"}, TypeError, "a set of methods, got 'tools/call'"),
         ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
         ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),
         ({"native": 99}, ValueError, "native must be a schema from -4 to 8, got 99"),
@@ -636,6 +637,13 @@ def test_nonsense_is_refused(registry, options, error, message):
     """At construction, naming argument and value."""
     with pytest.raises(error, match=message):
         MetricsMiddleware(registry, **options)
+
+
+@pytest.mark.parametrize("registry", [None, Registry, 7])
+def test_a_registry_is_wanted(registry):
+    """An instance, not the class."""
+    with pytest.raises(TypeError, match="a Registry or a MeterSink, got"):
+        MetricsMiddleware(registry)
 
 
 def test_two_of_a_side_share_no_registry(registry):

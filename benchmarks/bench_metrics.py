@@ -205,7 +205,7 @@ def memory(series: int = 1000) -> None:
 
 
 async def stall(lines: int = 100_000) -> None:
-    """Render while another task keeps asking for its turn; the most CPU time between two turns, in the best of a few."""
+    """Render while another task keeps asking for its turn; the most CPU time between two turns, of the best run."""
     registry = Registry(max_series=lines)
     family = registry.histogram("h", "Help.", labels=["method", "tool"])
     for number in range(lines // (len(DEFAULT_BUCKETS) + 4)):

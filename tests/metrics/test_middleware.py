@@ -627,7 +627,7 @@ def test_shuffled_calls_are_conserved():
         ({"network": "tcp"}, TypeError, "a Network, or None, got 'tcp'"),
         ({"network": Network(address="a")}, ValueError, "address with side='client' alone, got Network"),
         ({"is_error": 7}, TypeError, "callable is_error, got 7"),
-        ({"methods": "tools/call"}, TypeError, "a set of methods, got 'tools/call'"),
+        ({"methods": "tools/call"}, TypeError, "a set of methods, got the text 'tools/call'"),
         ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
         ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),
         ({"native": 99}, ValueError, "native must be a schema from -4 to 8, got 99"),

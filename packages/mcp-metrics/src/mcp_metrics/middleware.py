@@ -36,9 +36,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from ._seam import C, R, headers, is_internal, is_stream, outcome, target
 from .names import Names
 from .network import UNKNOWN, Network, seen
-from .registry import Registry
 from .semconv import CODES, METHODS, PROTOCOL_VERSIONS, is_client_error, is_server_error
-from .sink import Instruments, MeterSink
+from .sink import Instruments
 from .text import OTHER
 
 __all__ = ["MetricsMiddleware"]
@@ -125,10 +124,10 @@ class MetricsMiddleware:
     ) -> None:
         if side not in ("server", "client"):
             raise ValueError(f"MetricsMiddleware needs side 'server' or 'client', got {side!r}")
-        if not isinstance(registry, (Registry, MeterSink)):
+        if isinstance(registry, type) or not hasattr(registry, "histogram"):
             raise TypeError(f"MetricsMiddleware needs a Registry or a MeterSink, got {registry!r}")
-        if not isinstance(methods, (set, frozenset)):
-            raise TypeError(f"MetricsMiddleware needs a set of methods, got {methods!r}")
+        if isinstance(methods, str):
+            raise TypeError(f"MetricsMiddleware needs a set of methods, got the text {methods!r}")
         if is_error is not None and not callable(is_error):
             raise TypeError(f"MetricsMiddleware needs a callable is_error, got {is_error!r}")
         self._names: tuple[Names, ...] = (Names() if tools is None else tools, Names() if prompts is None else prompts)
@@ -318,7 +317,7 @@ def _listed(result: object, field: str) -> list[object]:
     items = _field(root, field)
     if items is None:
         items = root  # FastMCP's middleware sees plain lists
-    return [_field(item, "name") for item in items] if isinstance(items, (list, tuple)) else []
+    return [_field(item, "name") for item in items] if type(items) in (list, tuple) else []
 
 
 def _field(source: Any, name: str) -> Any:

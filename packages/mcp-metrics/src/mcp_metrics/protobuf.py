@@ -36,7 +36,8 @@ def protobuf(source: Source, scheme: Scheme = "underscores") -> Iterator[bytes]:
     """
     for description, points in source.collect():
         labels = [_text(1, escape(label, scheme)) for label in description.labels]
-        parts, last = [], _family(description, scheme)
+        parts: list[bytes] = []
+        last = _family(description, scheme)
         for point in points:
             last += _message(4, _metric(description, labels, point))
             if len(last) >= BREATH:

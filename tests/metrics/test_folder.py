@@ -319,6 +319,15 @@ def test_a_reader_begins_again(tmp_path, monkeypatch):
     assert total(tmp_path) == 6
 
 
+def test_a_reader_does_not_try_for_ever(tmp_path, monkeypatch):
+    """A scrape that is a little off is better than one that hangs."""
+    write(worker(3), tmp_path, "a")
+    numbers = itertools.count()
+    monkeypatch.setattr(folder, "_newest", lambda path: next(numbers))
+    assert total(tmp_path) == 3
+    assert next(numbers) == 2 * folder.PATIENCE
+
+
 @pytest.mark.parametrize("name", ["worker", "-1", "", "one-1", "9" * 30, "½"])
 def test_names_that_are_no_process_are_not_gone(name):
     """Their death must be told."""

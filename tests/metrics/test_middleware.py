@@ -52,6 +52,13 @@ class ToolError(Exception):
     pass
 
 
+class Unruly:
+    """A result that is no dictionary but has a ``get`` of its own."""
+
+    def get(self, name):
+        raise RuntimeError(name)
+
+
 class Hostile(Exception):
     @property
     def error(self):
@@ -220,13 +227,6 @@ async def test_one_key_is_never_taken_for_another(registry):
     assert sum(sample.value for sample in find(registry, COUNT)) == 9
 
 
-class Unruly:
-    """A result that is no dictionary but has a ``get`` of its own."""
-
-    def get(self, name):
-        raise RuntimeError(name)
-
-
 async def test_a_foreign_result_passes(registry):
     """Whatever it does when it is looked at, it is passed on and counted."""
     result = Unruly()
@@ -363,7 +363,7 @@ async def test_names_are_learned_from_lists(registry, listed):
     assert_metric(registry, COUNT, 1, gen_ai_tool_name="add", error_type="ValueError")
 
 
-@pytest.mark.parametrize("listed", [{}, {"tools": 7}, None, "text", {"tools": [7]}, {"tools": {}}, 7])
+@pytest.mark.parametrize("listed", [{}, {"tools": 7}, None, "text", {"tools": [7, Unruly()]}, {"tools": {}}, 7])
 async def test_lists_of_no_shape(registry, listed):
     """Whatever a handler returns, it is passed on."""
     metrics = MetricsMiddleware(registry)
@@ -627,7 +627,7 @@ def test_shuffled_calls_are_conserved():
         ({"network": "tcp"}, TypeError, "a Network, or None, got 'tcp'"),
         ({"network": Network(address="a")}, ValueError, "address with side='client' alone, got Network"),
         ({"is_error": 7}, TypeError, "callable is_error, got 7"),
-        ({"methods": "tools/call"}, TypeError, "a set of methods, got the text 'tools/call'"),
+        ({"methods": "tools/call"}, TypeError, "a collection of methods, got the text 'tools/call'"),
         ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
         ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),
         ({"native": 99}, ValueError, "native must be a schema from -4 to 8, got 99"),

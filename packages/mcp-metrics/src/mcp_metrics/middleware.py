@@ -29,7 +29,7 @@ import copy
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -114,7 +114,7 @@ class MetricsMiddleware:
         side: Literal["server", "client"] = "server",
         tools: Names | None = None,
         prompts: Names | None = None,
-        methods: frozenset[str] = METHODS,
+        methods: Collection[str] = METHODS,
         is_error: Callable[[int], bool] | None = None,
         network: Network | None = None,
         native: int | None = None,
@@ -127,13 +127,13 @@ class MetricsMiddleware:
         if isinstance(registry, type) or not hasattr(registry, "histogram"):
             raise TypeError(f"MetricsMiddleware needs a Registry or a MeterSink, got {registry!r}")
         if isinstance(methods, str):
-            raise TypeError(f"MetricsMiddleware needs a set of methods, got the text {methods!r}")
+            raise TypeError(f"MetricsMiddleware needs a collection of methods, got the text {methods!r}")
         if is_error is not None and not callable(is_error):
             raise TypeError(f"MetricsMiddleware needs a callable is_error, got {is_error!r}")
         self._names: tuple[Names, ...] = (Names() if tools is None else tools, Names() if prompts is None else prompts)
         if strangers := [names for names in self._names if type(names) is not Names]:
             raise TypeError(f"MetricsMiddleware needs Names for tools and prompts, got {strangers[0]!r}")
-        self._methods = methods
+        self._methods = frozenset(methods)
         self._is_error = is_error or (is_server_error if side == "server" else is_client_error)
         self._side = side
         self._clock = clock

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counter", "Exemplar", "Gauge", "Info", "Point", "Series"]
 
-NOBODY = 0  # no thread has this identity
+NOBODY, ANYBODY = 0, -1  # no thread has these identities
 EXEMPLAR_LIMIT = 128  # characters of all names and values together; OpenMetrics 1.0
 
 
@@ -58,7 +58,7 @@ class Point(NamedTuple):
 class Series:
     """What all kinds have in common; made by ``Family.bind``."""
 
-    __slots__ = ("_exemplars", "_family", "_owner", "created", "labels", "marked")
+    __slots__ = ("_exemplars", "_family", "_home", "_owner", "created", "labels", "marked")
 
     def __init__(self, family: Family[Any], labels: tuple[str, ...]) -> None:
         self._family = family
@@ -69,7 +69,7 @@ class Series:
 
     def restart(self) -> None:
         """Begin at zero, now, owned by the calling thread."""
-        self._owner = get_ident()
+        self._owner = self._home = get_ident()
         self.created: float = self._family.now()
         self._exemplars = self.marked = None
 
@@ -78,8 +78,14 @@ class Series:
         self._owner = NOBODY
 
     def thaw(self) -> None:
-        """Belong to the calling thread."""
-        self._owner = get_ident()
+        """Belong to its own thread again when that one calls, to nobody in particular when another one does.
+
+        The other must not become the owner: the first may be stopped within a write that it began as one.
+        """
+        if get_ident() == self._home:
+            self._owner = self._home
+        elif self.frozen:
+            self._owner = ANYBODY
 
     @property
     def frozen(self) -> bool:

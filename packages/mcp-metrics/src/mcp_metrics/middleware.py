@@ -264,7 +264,7 @@ class MetricsMiddleware:
             kind = NAMED.index(method)
             admitted[kind] = self._names[kind].admit(name, succeeded=failure is SUCCESS)
         operation = "execute_tool" if method == "tools/call" else ""
-        network = seen(ctx) if self._network is None else self._network
+        network = seen(ctx, headers(ctx)) if self._network is None else self._network
         labels = (known, *admitted, operation, *failure, version, *self._connection(network))
         observe = self._durations.bind(*labels).observe
         observe(seconds, _trace(ctx) if self._exemplars else None)

@@ -10,10 +10,10 @@ there are clients, is on spans alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._seam import headers
 from .text import OTHER
 
 __all__ = ["Network", "seen"]
@@ -53,19 +53,20 @@ class Network:
 
 UNKNOWN = Network()
 PIPE = Network("pipe")
-HTTP = {version: Network("quic" if version == "3" else "tcp", "http", version) for version in ("", *HTTP_VERSIONS)}
+HTTP = Network("tcp", "http")
+VERSIONS = {version: Network("quic" if version == "3" else "tcp", "http", version) for version in HTTP_VERSIONS}
 OTHER_HTTP = Network("tcp", "http", OTHER)
 
 
-def seen(ctx: object) -> Network:
-    """Return what a server's context tells of its connection; never raises."""
+def seen(ctx: object, headers: Mapping[str, str]) -> Network:
+    """Return what a server's context, and its HTTP headers, tell of its connection; never raises."""
     request = _request(ctx)
     if request is None:
-        return HTTP[""] if headers(ctx) else PIPE
+        return HTTP if headers else PIPE
     try:
-        return HTTP.get(request.scope["http_version"], OTHER_HTTP)
+        return VERSIONS.get(request.scope["http_version"], OTHER_HTTP)
     except (AttributeError, KeyError, TypeError):  # not ASGI, or no text
-        return HTTP[""]
+        return HTTP
 
 
 def _request(ctx: Any) -> Any:

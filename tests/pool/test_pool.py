@@ -277,7 +277,7 @@ class TestMisuse:
                     pass
         with pytest.raises(PoolClosed):
             await pool.warm()
-        with pytest.raises(PoolMisuse, match="opened before"):
+        with pytest.raises(PoolMisuse, match="opened or closed before"):
             await pool.__aenter__()
 
     async def test_closing_what_was_never_opened(self) -> None:
@@ -1086,7 +1086,7 @@ class TestClosing:
         """An owner that was just spawned has nothing to connect any more."""
         backend = Backend()
         async with backend.pool(min_size=3) as pool:
-            pool._desk.supply.grow()
+            pool._desk.supply.grow(anyio.current_time())
         assert backend.attempts == []
 
     async def test_close_under_cancellation_completes(self, clock: VirtualClock) -> None:

@@ -19,7 +19,11 @@ from mcp_pool import Pool, PoolError
 
 from tests.support.servers import PostgresServer, RedisServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True),
+    pytest.mark.uninstrumented,  # with hundreds of mutants that hang, real time would take hours
+]
 
 MARK = "pool under test"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 from mcp_pool import Pool
-from mcp_pool.shelf import Entry
+from mcp_pool.entry import Entry
 
 
 class Connection:

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from ._seam import CallContext, is_internal, principal, refuse
 from .errors import PoolError, PoolFull, PoolTimeout, PoolUnavailable
 from .keyed import KeyedPool
-from .pool import Lease, Pool
+from .lease import Lease
+from .pool import Pool
 from .settings import check_timeout
 
 __all__ = ["PoolMiddleware"]
@@ -69,7 +70,7 @@ class PoolMiddleware(Generic[T]):
         self._pool = pool
         self._key = key or _principal_of
         self._methods = frozenset(methods)
-        self._timeout = timeout if timeout is None else check_timeout(timeout)
+        self._timeout = check_timeout(timeout)
         self._bind = bind
         self._loan: ContextVar[_Loan[T] | None] = ContextVar("loan", default=None)
 

@@ -116,10 +116,10 @@ def check_count(name: str, value: object, minimum: int) -> None:
         raise _refused(name, value, f"an int of at least {minimum}")
 
 
-def check_timeout(value: float) -> float:
-    """Return *value* if it is a time from 0 to inf seconds; otherwise raise ValueError, or TypeError for no number."""
-    if not _is_number(value, 0):
-        raise _refused("timeout", value, "0 to inf seconds")
+def check_timeout(value: float | None, name: str = "timeout") -> float | None:
+    """Return *value* if it is None, or 0 to inf seconds; otherwise raise ValueError, or TypeError for no number."""
+    if value is not None and not _is_number(value, 0):
+        raise _refused(name, value, "0 to inf seconds")
     return value
 
 

@@ -8,8 +8,8 @@ import random
 from collections.abc import Generator
 from typing import Any
 
-from mcp_pool.settings import Settings
 from mcp_pool.entry import Entry
+from mcp_pool.settings import Settings
 from mcp_pool.shelf import Shelf
 
 SIZES = range(6, 21)

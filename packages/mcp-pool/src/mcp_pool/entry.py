@@ -1,8 +1,8 @@
 """One resource of a pool: its states, and what is known of it.
 
-    connecting ──▶ idle ◀──▶ in use ──▶ serviced ──▶ idle, in use
-         │           └─────────┴────────────┴──────▶ closing ──▶ gone
-         └─────────▶ in use (somebody waits), closing, gone (it failed)
+connecting ──▶ idle ◀──▶ in use ──▶ serviced ──▶ idle, in use
+     │           └─────────┴────────────┴──────▶ closing ──▶ gone
+     └─────────▶ in use (somebody waits), closing, gone (it failed)
 """
 
 from __future__ import annotations

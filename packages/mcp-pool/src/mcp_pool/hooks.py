@@ -33,9 +33,7 @@ _DONE: Any = object()
 class Hook(Generic[T]):
     """The check or the reset of one pool, at most *limit* seconds each time."""
 
-    def __init__(
-        self, name: Literal["check", "reset"], fn: Any, limit: float, shelf: Shelf[T], report: Report
-    ) -> None:
+    def __init__(self, name: Literal["check", "reset"], fn: Any, limit: float, shelf: Shelf[T], report: Report) -> None:
         self.name: Literal["check", "reset"] = name
         self.start: Callable[[Entry[T]], bool] = _not_at_all
         """Run it as far as it goes without waiting; True if that was all, and it passed; else ``passes`` goes on."""

@@ -21,7 +21,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .entry import CLOSING, Entry
 from .errors import PoolClosed, PoolFull
@@ -94,7 +93,7 @@ class KeyedPool(Life, Generic[K, T]):
         self._shares = _Shares(max_total, self._least_recent_first)
         self._is_open = False
 
-    def _start(self, tasks: TaskGroup) -> None:
+    def _start(self) -> None:
         self._is_open = True
 
     def acquire(self, key: K, timeout: float | None = None) -> Lease[T]:

@@ -29,7 +29,7 @@ class Life(ABC):
             raise PoolMisuse(f"this {type(self).__name__} was opened or closed before; it lives once, make another")
         self._is_spent = True
         self._task_group = await anyio.create_task_group().__aenter__()
-        self._start(self._task_group)
+        self._start()
         return self
 
     async def __aexit__(
@@ -44,7 +44,7 @@ class Life(ABC):
             await self._task_group.__aexit__(None, None, None)
 
     @abstractmethod
-    def _start(self, tasks: TaskGroup) -> None: ...
+    def _start(self) -> None: ...
 
     @abstractmethod
     async def close(self, *, drain_timeout: float | None = None) -> None:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ._seam import CallContext, is_internal, principal, refuse
-from .errors import PoolError, PoolFull, PoolTimeout, PoolUnavailable
+from .errors import PoolError, PoolFull, PoolMisuse, PoolTimeout, PoolUnavailable
 from .keyed import KeyedPool
 from .lease import Lease
 from .pool import Pool
@@ -90,6 +90,8 @@ class PoolMiddleware(Generic[T]):
         async with AsyncExitStack() as stack:
             try:
                 resource = await stack.enter_async_context(self._lease(ctx))
+            except PoolMisuse:  # a slip of the program, of which the client is told nothing
+                raise
             except PoolError as error:
                 raise _refusal(error) from error
             return await self._lent(resource, ctx, call_next)

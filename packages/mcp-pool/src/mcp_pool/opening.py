@@ -17,9 +17,7 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def from_context(
-    factory: Callable[[], AbstractAsyncContextManager[T]], supply: Supply[T]
-) -> AsyncGenerator[T]:
+async def from_context(factory: Callable[[], AbstractAsyncContextManager[T]], supply: Supply[T]) -> AsyncGenerator[T]:
     """Open and close as a context manager of the user does."""
     del supply
     manager = factory()

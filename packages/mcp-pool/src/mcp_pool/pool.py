@@ -3,10 +3,8 @@
     async with Pool(connect) as pool:            the pool lives: it connects, checks, replaces, closes
         async with pool.acquire() as resource:   one resource is yours until the block ends
 
-This module is what one calls. Behind it, ``shelf`` knows where each resource is and who is next, ``supply`` has the tasks
-that connect and close, and ``desk`` is where borrowers wait; their docstrings number the invariants. On the way:
-``lease`` (borrowing for a block), ``keeper`` (what is due when), ``hooks`` (check and reset), ``gate`` (back-off),
-``waiting`` (the queue's places), ``refusals`` (who need not wait), ``leaks``, ``opening``, ``life``.
+This module is what one calls. Behind it, ``shelf`` knows where each resource is and who is next, ``supply`` has the
+tasks that connect and close, and ``desk`` is where borrowers wait; the invariants are numbered there.
 """
 
 from __future__ import annotations
@@ -17,8 +15,6 @@ import typing
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
-
-from anyio.abc import TaskGroup
 
 from . import opening
 from .desk import Desk
@@ -80,16 +76,14 @@ class Pool(Life, Generic[T]):
         if not callable(factory):
             raise TypeError(f"Pool.from_context needs a function that returns a context manager, got {factory!r}")
         pool = cast("Pool[R]", cls.__new__(cls))
-        pool._set_up(functools.partial(opening.from_context, factory), options)
+        pool._set_up(functools.partial(opening.from_context, factory), options)  # noqa: SLF001  # its own
         return pool
 
-    def _set_up(
-        self, opens: Callable[[Supply[T]], AbstractAsyncContextManager[T]], options: Options[T]
-    ) -> None:
+    def _set_up(self, opens: Callable[[Supply[T]], AbstractAsyncContextManager[T]], options: Options[T]) -> None:
         self._desk: Desk[T] = Desk(Supply(opens, Settings(**options)))
 
-    def _start(self, tasks: TaskGroup) -> None:
-        self._desk.open(tasks)
+    def _start(self) -> None:
+        self._desk.open(self._task_group)
 
     @property
     def name(self) -> str:

@@ -29,6 +29,7 @@ __all__ = ["Shelf", "Waiter"]
 
 T = TypeVar("T")
 
+
 class Waiter(Protocol):
     """Somebody who waits: awaited, it returns when ``outcome`` is set, or stays None because the time is over."""
 

@@ -60,9 +60,7 @@ class Budget(Protocol):
 class Supply(Generic[T]):
     """Connects, serves and closes the entries of a shelf; ``opening(supply)`` is the life of one resource."""
 
-    def __init__(
-        self, opening: Callable[[Supply[T]], AbstractAsyncContextManager[T]], settings: Settings[T]
-    ) -> None:
+    def __init__(self, opening: Callable[[Supply[T]], AbstractAsyncContextManager[T]], settings: Settings[T]) -> None:
         self.settings: Settings[T] = settings
         self.shelf: Shelf[T] = Shelf(settings, _wake)
         self.report: Report = Report(settings)

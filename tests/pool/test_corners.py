@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import math
 import sys
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
-from mcp_pool import Pool, PoolTimeout
+from mcp_pool import Pool, PoolMisuse, PoolTimeout
 
 from tests.pool.world import STEADY, Backend, Connection, Never, check_invariants
 from tests.support.clock import VirtualClock, run, settle
@@ -122,6 +124,17 @@ async def test_a_cancelled_caller_is_cancelled_even_when_the_hook_s_time_is_over
         assert scope.cancelled_caught
         await settle()
         check_invariants(pool)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
+async def test_a_caller_in_another_event_loop_is_told(anyio_backend: Any, clock: VirtualClock) -> None:
+    """It would wait for a wake-up that another thread's loop cannot give it."""
+    async with Backend().pool() as pool:
+        with pytest.raises(PoolMisuse, match="opened in another event loop"):
+            await anyio.to_thread.run_sync(functools.partial(anyio.run, pool.take, backend=anyio_backend[0]))
+        assert (pool.statistics().waiting, pool.statistics().connecting) == (0, 0)
+        async with pool.acquire():
+            pass
 
 
 async def test_waiters_that_gave_up_cost_nothing() -> None:

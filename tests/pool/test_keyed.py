@@ -139,6 +139,22 @@ async def test_refresh_and_close_reach_every_key(clock: VirtualClock) -> None:
         await pools.__aenter__()
 
 
+async def test_nonsense_for_a_drain_timeout() -> None:
+    """The pools go on."""
+    async with Backends().pools() as pools:
+        with pytest.raises(ValueError, match="0 to inf seconds as drain_timeout, got -1"):
+            await pools.close(drain_timeout=-1)
+        await hold(pools, "a", 0)
+
+
+async def test_pools_that_were_never_opened_can_be_closed() -> None:
+    """And not be opened afterwards, like a single pool."""
+    pools = Backends().pools()
+    await pools.close()
+    with pytest.raises(PoolMisuse, match="opened or closed before"):
+        await pools.__aenter__()
+
+
 async def test_contexts(clock: VirtualClock) -> None:
     """``from_context`` with a key."""
     backends = Backends()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import math
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +18,7 @@ from mcp_pool import (
     Event,
     HookFailed,
     Leaked,
+    Lease,
     Pool,
     PoolClosed,
     PoolError,
@@ -214,6 +216,11 @@ class TestLending:
         assert pool.statistics().closed == {"closing": 1}
 
 
+async def expect_timeout(lease: Lease[Connection]) -> None:
+    with pytest.raises(PoolTimeout):
+        await lease.__aenter__()
+
+
 async def _resource() -> Connection:
     return Connection(0)
 
@@ -252,6 +259,21 @@ class TestMisuse:
                     await lease.__aenter__()
             async with lease:
                 pass
+
+    async def test_a_lease_that_is_waited_for_is_not_entered_by_another_task(self, clock: VirtualClock) -> None:
+        """Whoever came first would lose what it gets; and a lease whose wait ended badly can be entered again."""
+        async with Backend().pool(max_size=1) as pool:
+            lease = pool.acquire(timeout=2)
+            connection = await pool.take()
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(expect_timeout, lease)
+                await settle()
+                with pytest.raises(PoolMisuse):
+                    await lease.__aenter__()
+            await pool.give_back(connection)
+            async with lease:
+                pass
+            assert pool.statistics().idle == 1
 
     async def test_a_second_acquire_that_must_deadlock_is_refused(self) -> None:
         """The task that has all there is would wait for itself."""
@@ -760,22 +782,6 @@ class TestConnecting:
             "Recovered", "Closed",
         ]  # fmt: skip
 
-    @pytest.mark.parametrize("read", range(8))
-    async def test_backoff_that_ends_between_two_looks_at_the_clock_is_noticed(self, read: int) -> None:
-        """A thread may lose its processor anywhere; a pool that then slept for ever would never heal."""
-        backend, reads = Backend(), iter(range(10**6))
-        backend.default = OSError("refused")
-
-        def clock() -> float:
-            late = backend.default is None and next(reads) >= read
-            return anyio.current_time() + 60.0 * late
-
-        async with backend.pool(backoff=0.05, connect_attempts=1, clock=clock) as pool:
-            with pytest.raises(PoolUnavailable):
-                await pool.take()
-            backend.default = None
-            await until(lambda: pool.statistics().available)
-
     async def test_failing_connects_do_not_refuse_those_who_may_get_a_returned_one(self, clock: VirtualClock) -> None:
         """A server that allows fewer connections than the pool would like still serves all."""
         backend = Backend()
@@ -835,6 +841,30 @@ class TestConnecting:
         async with backend.pool(min_size=1, backoff=0.1) as pool:
             with pytest.raises(PoolUnavailable):
                 await pool.warm()
+
+    async def test_warm_ends_when_the_pool_is_closed(self, clock: VirtualClock) -> None:
+        """Also between two attempts, when nothing else happens."""
+        backend = Backend()
+        backend.default = OSError("refused")
+        async with backend.pool(min_size=1, backoff=20.0) as pool, anyio.create_task_group() as tg:
+            tg.start_soon(expect_closed, pool.warm)
+            await clock.advance(1)
+            await pool.close()
+        assert clock() == 1
+
+    async def test_a_connect_that_is_late_in_spite_of_its_cancellation_is_not_lent(self, clock: VirtualClock) -> None:
+        """Its task is being cancelled, so it would be closed in its borrower's hands."""
+        backend = Backend()
+
+        async def stubborn() -> None:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+
+        backend.plan = [stubborn]
+        async with backend.pool(connect_timeout=1, max_size=1, backoff=1.0) as pool:
+            async with pool.acquire() as connection:
+                assert (connection.number, connection.is_open, clock()) == (1, True, 4.0)
+            assert (pool.statistics().connect_failures, pool.statistics().connects) == (1, 1)
 
     async def test_refresh_replaces_all(self, clock: VirtualClock) -> None:
         """New credentials: idle ones now, those in use when they come back, those connecting when they arrive."""
@@ -933,6 +963,46 @@ class TestOwners:
                 assert connection.number == 3
             assert pool.statistics().closed == {"died": 2}
 
+    async def test_a_resource_that_is_dying_is_not_lent_and_dies_in_time(self, clock: VirtualClock) -> None:
+        """Its context manager may take long to unwind; the limit of a close holds for that too."""
+        backend = Backend(closing_takes=1)
+        events: list[Event] = []
+
+        @asynccontextmanager
+        async def mortal() -> Any:
+            async with backend.mortal() as connection:
+                yield connection
+            await anyio.sleep(math.inf if connection.number == 1 else 0)
+
+        pool = Pool.from_context(mortal, max_size=2, close_timeout=3, on_event=events.append, **STEADY)
+        async with pool:
+            async with pool.acquire() as connection:
+                pass
+            connection.scope.cancel()
+            await settle()
+            assert (pool.statistics().closing, pool.statistics().idle) == (1, 0)
+            async with pool.acquire() as other:
+                assert other.number == 2
+            await clock.advance(3)
+            assert pool.statistics().closed == {"died": 1}
+        assert [type(event.error) for event in events if isinstance(event, HookFailed)] == [TimeoutError]
+
+    async def test_an_event_that_closes_what_was_just_connected(self, clock: VirtualClock) -> None:
+        """A callback runs in the middle of the work: what it asks for is done, and in peace."""
+        backend, errors = Backend(closing_takes=1), []
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Connected) and backend.made == 1:
+                pool.refresh()
+            if isinstance(event, HookFailed):
+                errors.append(event)
+
+        pool = Pool.from_context(backend.patient, min_size=1, max_size=1, on_event=on_event, **STEADY)
+        async with pool:
+            await clock.advance(2)
+            assert (backend.made, errors, pool.statistics().idle) == (2, [], 1)
+            assert pool.statistics().closed == {"refresh": 1}
+
     async def test_errors_of_a_close_are_reported(self, clock: VirtualClock) -> None:
         """Nobody is there to catch them."""
         events: list[Event] = []
@@ -1011,6 +1081,47 @@ class TestLeaks:
             connection = await pool.take()
             pool.discard(connection)
 
+    async def test_one_that_came_back_by_itself_is_like_any_other(self, clock: VirtualClock) -> None:
+        """It had been taken by hand, and is lent to a block now; and nobody has it any more, in a pool of one."""
+
+        async def clean(connection: Connection) -> None:
+            await anyio.sleep(1)
+
+        async with Backend().pool(debug=True, max_size=1, reset=clean) as pool:
+            await pool.take()
+            gc.collect()
+            async with pool.acquire() as connection:
+                assert clock() == 1
+                with pytest.raises(PoolMisuse, match="lent to a block"):
+                    await pool.give_back(connection)
+
+    async def test_a_slow_check_is_not_blamed_on_who_had_it_before(self, clock: VirtualClock) -> None:
+        """From its return on, the former borrower has nothing to do with it."""
+        events: list[Event] = []
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(2 if pool.statistics().uses else 0)
+
+        async with Backend().pool(leak_after=1, check=check, check_after=0, on_event=events.append) as pool:
+            await hold(pool, 0)
+            await hold(pool, 0)
+            assert clock() == 2
+        assert not any(isinstance(event, Leaked) for event in events)
+
+    async def test_a_report_may_discard_what_is_about_to_be_reported(self, clock: VirtualClock) -> None:
+        """Two leaks are due at once; the first report ends the other's loan."""
+        taken: list[Connection] = []
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Leaked) and taken:
+                for connection in (taken.pop(), taken.pop()):
+                    pool.discard(connection)
+
+        async with Backend().pool(leak_after=1, on_event=on_event) as pool:
+            taken += [await pool.take(), await pool.take()]
+            await clock.advance(2)
+            assert pool.statistics().closed == {"discarded": 2}
+
     async def test_a_stand_in_behaves_like_the_resource_until_it_is_returned(self) -> None:
         """And then it says so, instead of talking to somebody else's connection."""
 
@@ -1053,11 +1164,11 @@ class TestClosing:
         async with anyio.create_task_group() as tg, pool:
             tg.start_soon(hold, pool, 5.0)
             await settle()
-            tg.start_soon(expect_closed, pool)
+            tg.start_soon(expect_closed, pool.take)
             await settle()
             tg.start_soon(pool.close)
             await settle()
-            await expect_closed(pool)
+            await expect_closed(pool.take)
             await pool.close()
             assert clock() == 5.0
         assert backend.open == set()
@@ -1098,6 +1209,23 @@ class TestClosing:
         assert scope.cancelled_caught
         assert (clock(), backend.open) == (3.0, set())
 
+    async def test_a_reset_in_the_owner_s_hands_is_cut_off_by_a_forced_close(self, clock: VirtualClock) -> None:
+        """Otherwise a close under a shield would take as long as the reset is allowed to, perhaps for ever."""
+        backend = Backend()
+        async with backend.pool(reset=Never(), reset_timeout=math.inf) as pool:
+            with anyio.move_on_after(1):
+                await hold(pool, 10)
+            await pool.close(drain_timeout=2)
+            assert (clock(), backend.open) == (3.0, set())
+        assert pool.statistics().closed == {"closing": 1}
+
+    async def test_nonsense_for_a_drain_timeout(self) -> None:
+        """The pool goes on."""
+        async with Backend().pool() as pool:
+            with pytest.raises(ValueError, match="0 to inf seconds as drain_timeout, got -1"):
+                await pool.close(drain_timeout=-1)
+            await hold(pool, 0)
+
     async def test_an_error_in_the_block_comes_out_alone(self) -> None:
         """Not in a group: the pool's tasks are its own affair."""
 
@@ -1110,9 +1238,9 @@ class TestClosing:
             await fail()
 
 
-async def expect_closed(pool: Pool[Connection]) -> None:
+async def expect_closed(use: Callable[[], Awaitable[object]]) -> None:
     with pytest.raises(PoolClosed):
-        await pool.take()
+        await use()
 
 
 async def test_every_error_has_one_root() -> None:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from mcp_pool import Pool, PoolClosed, PoolError
 
-from tests.pool.world import STEADY, Backend, Connection, check_invariants
+from tests.pool.world import STEADY, Backend, Connection, all_closed, check_invariants
 from tests.support.clock import settle
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import Victim, sweep
@@ -37,12 +37,6 @@ async def still_works(pool: Pool[Connection], backend: Backend) -> None:
             tg.start_soon(use, pool)
     check_invariants(pool, backend)
     assert pool.statistics().waiting == pool.statistics().in_use == 0
-
-
-def all_closed(backend: Backend) -> None:
-    assert backend.open == set()
-    assert all(len(closers) == 1 for closers in backend.closers.values())
-    assert len(backend.closers) == backend.made
 
 
 async def pause(connection: Connection) -> None:

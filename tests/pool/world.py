@@ -83,6 +83,13 @@ class Backend:
             with anyio.CancelScope(shield=True):
                 await self.close(connection)
 
+    @asynccontextmanager
+    async def patient(self) -> AsyncIterator[Connection]:
+        """A context that cannot close when it is cancelled."""
+        connection = await self.connect()
+        yield connection
+        await self.close(connection)
+
     def pool(self, **options: Any) -> Pool[Connection]:
         return Pool(self.connect, **{"close": self.close, **STEADY, **options})
 
@@ -117,6 +124,13 @@ def check_invariants(pool: Pool[Any], backend: Backend | None = None) -> None:
     assert not (shelf.idle and shelf.waiters)
     if backend is not None:
         assert backend.most_open <= shelf.max_size
+
+
+def all_closed(backend: Backend) -> None:
+    """Every connection that was made is closed, once."""
+    assert backend.open == set()
+    assert all(len(closers) == 1 for closers in backend.closers.values())
+    assert len(backend.closers) == backend.made
 
 
 async def until(condition: Callable[[], bool], *, limit: float = 10.0, step: float = 0.001) -> None:

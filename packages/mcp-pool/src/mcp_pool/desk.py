@@ -165,7 +165,7 @@ class Desk(Generic[T]):
         if self.shelf.max_size == 1:
             entry.holder = self._identity()
         if self.settings.debug or self.settings.leak_after < math.inf:
-            entry.borrower = Borrower()
+            entry.borrower = Borrower(self.clock())
         return entry
 
     def show(self, entry: Entry[T]) -> T:

@@ -78,7 +78,7 @@ class Keeper(Generic[T]):
             entry, uses = self.dropped.popleft()
             if entry.state is not IN_USE or entry.uses != uses:
                 continue
-            self._report_leak(entry, entry.borrower, now, reclaimed=True)
+            self._report_leak(entry.borrower, now, reclaimed=True)
             end_loan(entry)
             if self._settings.reset:
                 self._shelf.service(entry)
@@ -110,7 +110,7 @@ class Keeper(Generic[T]):
                 yield checked_at + settings.check_interval, partial(self._check_idle, entry)
             borrower = entry.borrower
             if entry.state is IN_USE and borrower is not None and not borrower.reported:
-                yield entry.taken_at + settings.leak_after, partial(self._report_leak, entry, borrower, now)
+                yield borrower.since + settings.leak_after, partial(self._report_leak, borrower, now)
         if self._gate.failures and self._gate.retry_at > now:  # if it is over, ``grow`` has just acted on it
             yield self._gate.retry_at, bool
 
@@ -123,8 +123,8 @@ class Keeper(Generic[T]):
         if entry.state is IDLE and not self._shelf.serviced:
             self._shelf.service(entry)
 
-    def _report_leak(self, entry: Entry[T], borrower: Borrower, now: float, *, reclaimed: bool = False) -> None:
+    def _report_leak(self, borrower: Borrower, now: float, *, reclaimed: bool = False) -> None:
         borrower.reported = True
         self._report.leaks += 1
-        seconds = now - entry.taken_at
+        seconds = now - borrower.since
         self._report.tell(Leaked(self._report.name, seconds, borrower.task, borrower.stack, reclaimed))

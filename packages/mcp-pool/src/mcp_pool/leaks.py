@@ -29,9 +29,10 @@ _OWN = frozenset(dir(object)) - {"__str__", "__repr__", "__eq__", "__hash__", "_
 
 
 class Borrower:
-    """The task and the stack at one moment; the stack is put into words only when somebody asks."""
+    """The task and the stack that got a resource at the time *now*; put into words only when somebody asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self.since: float = now
         self.task: str = anyio.get_current_task().name or "?"
         self.reported = False
         self._spots: list[tuple[CodeType, int]] = []

@@ -107,7 +107,7 @@ class Pool(Life, Generic[T]):
         """
         return lend_idle(self._desk)
 
-    async def take(self, timeout: float | None = None) -> T:  # noqa: ASYNC109  # anyio's scopes are no limit in a queue
+    async def take(self, timeout: float | None = None) -> T:
         """Borrow a resource without a block: ``give_back`` or ``discard`` it, whatever happens.
 
         Waits, and raises, as ``acquire``.
@@ -155,7 +155,7 @@ class Pool(Life, Generic[T]):
 
         return _without_first(preserve_signature(with_resource, fn))
 
-    async def warm(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as above
+    async def warm(self, timeout: float | None = None) -> None:
         """Wait until *min_size* resources are connected, up to *timeout* seconds (by default the pool's).
 
         Raises PoolTimeout, PoolUnavailable with the cause when connecting fails, or PoolClosed.

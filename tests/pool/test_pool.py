@@ -1045,6 +1045,7 @@ class TestOwners:
 
 
 class TestLeaks:
+    @pytest.mark.uninstrumented
     async def test_one_that_is_out_too_long_is_reported_once(self, clock: VirtualClock) -> None:
         """With the place and the task that have it; the short use before is not mentioned."""
         events: list[Event] = []

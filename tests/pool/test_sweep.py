@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
-import random
 from typing import Any
 
 import anyio
 import pytest
-from mcp_pool import Pool, PoolClosed, PoolError
+from mcp_pool import Pool, PoolClosed
 
+from tests.pool.storm import storm_of
 from tests.pool.world import STEADY, Backend, Connection, all_closed, check_invariants
 from tests.support.clock import settle
-from tests.support.schedule import run_shuffled
 from tests.support.sweep import Victim, sweep
 
 
@@ -120,60 +117,6 @@ def test_a_life_cancelled_anywhere_leaves_nothing_open(how: str) -> None:
     sweep(scenario)
 
 
-SEEDS = int(os.environ.get("POOL_SEEDS", "200"))
-"""``POOL_SEEDS=100000 pytest tests/pool/test_sweep.py -k shuffled`` is the long run, of some ten minutes."""
-
-
 def test_shuffled_schedules() -> None:
-    """Borrowers, cancellations, failures and a resize, in orders that asyncio by itself never takes."""
-    uses = {tuple(run_shuffled(functools.partial(storm, seed), seeds=[seed])) for seed in range(SEEDS)}
-    assert len(uses) > 1
-
-
-async def storm(seed: int) -> int:  # noqa: C901  # a storm has many winds
-    """Run 25 borrowers on a backend that fails now and then; return how many uses there were."""
-    dice = random.Random(seed)
-    backend = Backend()
-
-    async def connect() -> Connection:
-        await anyio.sleep(dice.choice([0, 0.01]))
-        if dice.random() < 0.2:
-            raise OSError("refused")
-        return await backend.connect()
-
-    async def hook(connection: Connection) -> bool:
-        await anyio.sleep(dice.choice([0, 0.01]))
-        if dice.random() < 0.1:
-            raise OSError("stale")
-        return dice.random() > 0.1
-
-    async def borrow(pool: Pool[Connection]) -> None:
-        with contextlib.suppress(PoolError), anyio.move_on_after(dice.choice([0.02, 0.1, 10.0])):
-            async with pool.acquire(timeout=dice.choice([0.05, 10.0])) as connection:
-                assert connection.is_open
-                await anyio.sleep(dice.choice([0, 0.01, 0.03]))
-                if dice.random() < 0.1:
-                    pool.discard(connection)
-
-    def disturb(pool: Pool[Connection], number: int) -> None:
-        if number == 10:
-            pool.resize(max_size=2)
-        if number == 15:
-            pool.refresh()
-        if number == 20:
-            pool.resize(min_size=1, max_size=3)
-
-    options: dict[str, Any] = {"max_size": 3, "check": hook, "check_after": 0.005, "check_interval": 0.03}
-    hooks = {"reset": hook if seed % 2 else None, "backoff": 0.01, "max_lifetime": 0.2, "idle_timeout": 0.1}
-    async with Pool(connect, close=backend.close, **{**STEADY, **options, **hooks}) as pool:
-        async with anyio.create_task_group() as tg:
-            for number in range(25):
-                tg.start_soon(borrow, pool)
-                disturb(pool, number)
-                await anyio.sleep(dice.choice([0, 0, 0.01]))
-                check_invariants(pool)
-        check_invariants(pool)
-        assert backend.most_open <= 3
-        assert pool.statistics().in_use == pool.statistics().waiting == 0
-    all_closed(backend)
-    return pool.statistics().uses
+    """Borrowers, cancellations, failures and resizes, in orders that asyncio by itself never takes."""
+    assert len({storm_of(seed) for seed in range(200)}) > 1

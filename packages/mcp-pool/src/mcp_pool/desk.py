@@ -106,27 +106,28 @@ class Desk(Generic[T]):
     async def obtain(self, seconds: float | None, entry: Entry[T] | None = None) -> Entry[T]:
         """Lend a resource that works, *entry* if it is one; raises a PoolError instead."""
         limit = self.settings.timeout if seconds is None else seconds
-        deadline = self.clock() + limit
+        now = self.clock()
+        deadline = now + limit
         # Whoever got one that does not work had its turn already, and goes before those who wait.
         first = False
         while True:
-            entry = entry or self.shelf.take(self.clock()) or await self._wait(deadline, limit, first=first)
-            if await self._is_well(entry, deadline):
+            entry = entry or self.shelf.take(now) or await self._wait(now, deadline, limit, first=first)
+            now = self.clock()
+            if self._needs_no_check(entry, now) or await self._passes_check(entry, deadline - now):
                 return self._note_borrower(entry)
-            entry, first = None, True
+            entry, first, now = None, True, self.clock()
 
     async def obtain_idle(self) -> Entry[T] | None:
         """Lend an idle resource that works, or return None; raises PoolClosed."""
         if not self.supply.is_open:
             raise self._refusals.closed()
         self.supply.keeper.reclaim(self.clock())
-        while (entry := self.shelf.take(self.clock())) is not None:
-            if await self._is_well(entry, math.inf):
+        while (entry := self.shelf.take(now := self.clock())) is not None:
+            if self._needs_no_check(entry, now) or await self._passes_check(entry):
                 return self._note_borrower(entry)
         return None
 
-    async def _wait(self, deadline: float, limit: float, *, first: bool) -> Entry[T]:
-        began = self.clock()
+    async def _wait(self, began: float, deadline: float, limit: float, *, first: bool) -> Entry[T]:
         self.supply.keeper.reclaim(began)
         left = deadline - began
         if error := self._refusals.before_waiting(self._identity, left, limit, began, first=first):
@@ -148,13 +149,13 @@ class Desk(Generic[T]):
             return outcome
         raise outcome or self._refusals.timeout(limit, early=False)
 
-    async def _is_well(self, entry: Entry[T], deadline: float) -> bool:
-        now = self.clock()
+    def _needs_no_check(self, entry: Entry[T], now: float) -> bool:
+        return entry.state is IN_USE and entry.pending is None and now - entry.used_at < self.check_after
+
+    async def _passes_check(self, entry: Entry[T], left: float = math.inf) -> bool:
         if entry.state is not IN_USE:  # it died, or was closed by force, before its new borrower woke up
             return False
-        if entry.pending is None and now - entry.used_at < self.check_after:
-            return True
-        passed = await self.supply.check.passes(entry, deadline - now)
+        passed = await self.supply.check.passes(entry, left)
         if not passed and not entry.uses:  # what connects, but never works, is no reason to connect again at once
             self.supply.failed(ValueError("a new resource did not pass its check"), self.clock())
         return passed

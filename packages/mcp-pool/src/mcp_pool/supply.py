@@ -142,9 +142,9 @@ class Supply(Generic[T]):
 
     def grow(self, now: float) -> None:
         """Start the connects that are wanted and allowed."""
-        if not self.is_open:
-            return
         shelf = self.shelf
+        if not self.is_open or len(shelf.entries) >= shelf.max_size:
+            return
         probes = int(self.gate.is_shut and not shelf.alive)
         for _ in range(self.gate.allowed(shelf.wanted(probes), shelf.connecting, now)):
             if self.budget is not None and not self.budget.claim(self):

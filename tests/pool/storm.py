@@ -76,4 +76,4 @@ if __name__ == "__main__":
     for seed in range(int(sys.argv[1])):
         storm_of(seed)
         if seed % 1000 == 999:
-            print(f"{seed + 1} schedules, nothing lost", flush=True)
+            print(f"{seed + 1} schedules, nothing lost", flush=True)  # noqa: T201  # it is a program

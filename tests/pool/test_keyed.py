@@ -84,6 +84,8 @@ async def test_a_busy_key_does_not_keep_a_quiet_one_out(clock: VirtualClock) -> 
             tg.start_soon(hold, pools, "busy")
         await settle()
         tg.start_soon(hold, pools, "quiet", 1.0, log)
+        await clock.advance(1.5)
+        assert pools.pool("busy").statistics().closed == {"evicted": 1}
     assert log == [("quiet", 1.0)]
     assert backends.most_open == 2
 

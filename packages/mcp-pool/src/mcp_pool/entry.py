@@ -39,7 +39,7 @@ class Entry(Generic[T]):
     """One resource and what is known of it, from the start of its connect until it is closed."""
 
     __slots__ = (
-        "born_at", "borrower", "checked_at", "chore", "connected", "holder", "interrupt", "leaving", "max_uses",
+        "born_at", "borrower", "checked_at", "connected", "holder", "interrupt", "is_dirty", "leaving", "max_uses",
         "pending", "ready", "reason", "resource", "retire_at", "stand_in", "state", "taken", "taken_at", "used_at",
         "uses", "verdict", "wake",
     )  # fmt: skip
@@ -68,7 +68,8 @@ class Entry(Generic[T]):
         """In a pool of one, the task that has it."""
         self.borrower: Any = None
         """Where leaks are looked for, the task and the stack that have it."""
-        self.chore: Literal["check", "reset"] = "reset"
+        self.is_dirty: bool = False
+        """Whether its owner is to reset it, and not only to check it."""
         self.verdict: object = None
         """What the last hook said; False closes the resource."""
         self.pending: Any = None

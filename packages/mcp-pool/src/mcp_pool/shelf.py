@@ -155,10 +155,9 @@ class Shelf(Generic[T]):
 
     def service(self, entry: Entry[T]) -> None:
         """Set an entry aside for its owner, to check it when it was idle, to reset it when it was in use."""
-        entry.chore = "reset"
+        entry.is_dirty = entry.state is not IDLE
         if entry.state is IDLE:
             self.idle.remove(entry)
-            entry.chore = "check"
         entry.state = SERVICED
         self.serviced += 1
         self._wake(entry)

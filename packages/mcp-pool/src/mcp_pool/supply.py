@@ -210,7 +210,7 @@ class Supply(Generic[T]):
                 self.keeper.poke()
 
     async def _do_chore(self, entry: Entry[T]) -> None:
-        hook = self.check if entry.chore == "check" else self.reset
+        hook = self.reset if entry.is_dirty else self.check
         with anyio.CancelScope() as scope:
             entry.interrupt = scope.cancel
             try:

@@ -191,6 +191,12 @@ def test_nonsense(options: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_a_factory_that_cannot_be_called_is_named() -> None:
+    """As ``Pool.from_context`` does."""
+    with pytest.raises(TypeError, match="from_context needs a function that returns a context manager, got 3"):
+        KeyedPool.from_context(3)  # type: ignore[arg-type]
+
+
 Requests = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 2.0])), min_size=1, max_size=25)
 
 

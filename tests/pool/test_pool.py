@@ -968,6 +968,17 @@ class TestConnecting:
                 pool.resize(min_size=2)
             assert pool.statistics().min_size == 0
 
+    async def test_resizing_before_the_pool_is_open(self) -> None:
+        """Limits may come from a configuration that is read late."""
+        pool = Backend().pool(max_size=1)
+        pool.resize(max_size=2)
+        async with pool:
+            async with pool.acquire(), pool.acquire():
+                assert pool.statistics().in_use == 2
+        pool.resize(max_size=3)
+        with pytest.raises(PoolClosed):
+            await pool.take()
+
     async def test_resizing_again_counts_what_is_leaving_already(self, clock: VirtualClock) -> None:
         """Otherwise each call would close more."""
         async with Backend().pool(max_size=4) as pool:

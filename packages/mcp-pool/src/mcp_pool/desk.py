@@ -90,18 +90,17 @@ class Desk(Generic[T]):
         highest = shelf.max_size if max_size is None else max_size
         check_sizes(lowest, highest)
         shelf.resize(lowest, highest)
-        self._note_limits()
-        self.supply.keeper.poke()
+        if self.supply.is_open:
+            self._note_limits()
+            self.supply.keeper.poke()
 
     def _note_limits(self) -> None:
         settings = self.settings
         watched = settings.debug or settings.leak_after < math.inf or self.shelf.max_size == 1
-        self.lends_plainly = self.supply.is_open and not watched
+        self.lends_plainly = not watched
         self.takes_plainly = not (settings.check_on_return or watched)
         for entry in self.shelf.entries:
             entry.holder = None
-
-    # Lending
 
     async def obtain(self, seconds: float | None, entry: Entry[T] | None = None) -> Entry[T]:
         """Lend a resource that works, *entry* if it is one; raises a PoolError instead."""
@@ -189,8 +188,6 @@ class Desk(Generic[T]):
             raise self._refusals.closed()
         if self.shelf.alive < self.shelf.min_size:
             raise self._refusals.timeout(limit, early=False)
-
-    # Taking back
 
     async def release(self, entry: Entry[T], error: BaseException | None = None) -> None:
         """Take back what was lent, after *error* came out of its use."""

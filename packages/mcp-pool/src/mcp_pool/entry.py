@@ -70,8 +70,8 @@ class Entry(Generic[T]):
         """Where leaks are looked for, the task and the stack that have it."""
         self.is_dirty: bool = False
         """Whether its owner is to reset it, and not only to check it."""
-        self.verdict: object = None
-        """What the last hook said; False closes the resource."""
+        self.verdict: bool = True
+        """Whether the last hook was content; if not, the resource is closed."""
         self.pending: Any = None
         """What is left of a hook that began to wait, and what it waits for."""
         self.interrupt: Callable[[], object] = bool

@@ -55,7 +55,7 @@ class Hook(Generic[T]):
             return False
         if request is not _DONE:
             entry.pending = steps, request
-        elif entry.verdict is not False:
+        elif entry.verdict:
             return True
         else:
             entry.pending = None, None
@@ -69,7 +69,7 @@ class Hook(Generic[T]):
         state, error, passed = entry.state, None, False
         try:
             await self._rest(entry, min(self._limit, left))
-            passed = entry.verdict is not False
+            passed = entry.verdict
         except Exception as caught:  # noqa: BLE001  # whatever it is, this resource is not to be lent again
             error = caught
         finally:
@@ -99,7 +99,7 @@ def _not_at_all(_: object) -> bool:
 def _checking(check: Callable[[Any], Any]) -> Callable[[Entry[Any]], Any]:
     @types.coroutine
     def steps(entry: Entry[Any]) -> Generator[Any, Any, None]:
-        entry.verdict = yield from check(entry.resource)
+        entry.verdict = (yield from check(entry.resource)) is not False
 
     return steps
 
@@ -108,7 +108,7 @@ def _resetting(reset: Callable[[Any], Any]) -> Callable[[Entry[Any]], Any]:
     @types.coroutine
     def steps(entry: Entry[Any]) -> Generator[Any, Any, None]:
         yield from reset(entry.resource)
-        entry.verdict = None
+        entry.verdict = True
 
     return steps
 

@@ -28,7 +28,7 @@ from .events import Statistics
 from .lease import Lease
 from .life import Life
 from .pool import Pool, desk_of
-from .settings import check_async, check_count, check_timeout
+from .settings import check_async, check_count, check_factory, check_timeout
 from .supply import Supply
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class KeyedPool(Life, Generic[K, T]):
         **options: Unpack[Options[T]],
     ) -> KeyedPool[K, T]:
         """Make pools of what ``async with factory(key) as resource`` gives, as ``Pool.from_context`` does."""
+        check_factory(factory)
         pools = cls.__new__(cls)
         cls._set_up(
             pools, lambda key: Pool.from_context(functools.partial(factory, key), **options), max_total, max_keys

@@ -22,7 +22,7 @@ from .errors import PoolMisuse
 from .events import Statistics
 from .lease import Lease, lend_idle
 from .life import Life
-from .settings import Settings, check_async, check_timeout
+from .settings import Settings, check_async, check_factory, check_timeout
 from .supply import Supply
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ class Pool(Life, Generic[T]):
         Each is entered and left by one task of its own, as task groups, cancel scopes and MCP sessions need it.
         Raises TypeError when *factory* cannot be called.
         """
-        if not callable(factory):
-            raise TypeError(f"Pool.from_context needs a function that returns a context manager, got {factory!r}")
+        check_factory(factory)
         pool = cast("Pool[R]", cls.__new__(cls))
         pool._set_up(functools.partial(opening.from_context, factory), options)  # noqa: SLF001  # its own
         return pool

@@ -972,9 +972,8 @@ class TestConnecting:
         """Limits may come from a configuration that is read late."""
         pool = Backend().pool(max_size=1)
         pool.resize(max_size=2)
-        async with pool:
-            async with pool.acquire(), pool.acquire():
-                assert pool.statistics().in_use == 2
+        async with pool, pool.acquire(), pool.acquire():
+            assert pool.statistics().in_use == 2
         pool.resize(max_size=3)
         with pytest.raises(PoolClosed):
             await pool.take()

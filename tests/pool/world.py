@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from mcp_pool import Pool
+import anyio.lowlevel
+import pytest
+from mcp_pool import Pool, PoolClosed
 from mcp_pool.entry import Entry
 
 
@@ -138,3 +140,26 @@ async def until(condition: Callable[[], bool], *, limit: float = 10.0, step: flo
     with anyio.fail_after(limit):
         while not condition():
             await anyio.sleep(step)
+
+
+async def hold(pool: Pool[Connection], seconds: float, log: list[Any] | None = None, name: object = None) -> None:
+    async with pool.acquire() as connection:
+        if log is not None:
+            log.append(connection if name is None else name)
+        await anyio.sleep(seconds)
+
+
+async def settle_on_any() -> None:
+    """Let the pool's tasks run on every backend."""
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+    await anyio.sleep(0.001)
+
+
+def on_trio() -> bool:
+    return anyio.get_cancelled_exc_class().__module__.startswith("trio")
+
+
+async def expect_closed(use: Callable[[], Awaitable[object]]) -> None:
+    with pytest.raises(PoolClosed):
+        await use()

@@ -2,11 +2,11 @@
 # requires-python = ">=3.10"
 # dependencies = ["asyncpg", "psycopg[binary]", "psycopg_pool", "redis", "sqlalchemy[asyncio]"]
 # ///
-"""What a pool costs, beside four others, all with resources that do nothing; as ratios to a bare ``asyncio.Semaphore``.
+"""What a pool costs, beside four others, all with resources that do nothing; and beside a bare ``asyncio.Semaphore``.
 
-- *alone*: acquire and release with ten idle resources and one task;
-- *100 tasks*: a hundred tasks on ten resources, which each yields to the loop once while it has one;
-- *queue*: one hand-over while 10, and while 10,000 others wait; of the first, starting and ending is the larger part.
+- acquire and release with ten idle resources and one task;
+- a hundred tasks on ten resources, which each yields to the loop once while it has one;
+- one hand-over while a hundred, and while ten thousand others wait.
 
 asyncpg always resets, with a timer around it; the others have neither check nor reset, but for the line that says so.
 """
@@ -14,12 +14,9 @@ asyncpg always resets, with a timer around it; the others have neither check nor
 from __future__ import annotations
 
 import asyncio
-import platform
-import statistics
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,19 +25,14 @@ import psycopg
 import psycopg_pool
 import redis.asyncio
 import sqlalchemy.pool
+from _ratio import compare, figure
 from mcp_pool import Pool
 from sqlalchemy.util import greenlet_spawn
 
 PEERS = ["asyncpg", "psycopg_pool", "SQLAlchemy", "redis"]
 SIZE, TASKS = 10, 100
-TARGETS = {
-    ("alone", "ours"): 1.3,
-    ("alone", "ours, check and reset"): 2.5,
-    ("100 tasks", "ours"): 2.0,
-    ("100 tasks", "ours, check and reset"): 2.0,
-}
-
 Enter = Callable[[], Any]
+Use = Callable[[], Awaitable[None]]
 
 
 class Resource:
@@ -128,7 +120,7 @@ async def of_sqlalchemy(pool: Any) -> AsyncGenerator[object]:
         await greenlet_spawn(connection.close)
 
 
-async def candidates(stack: AsyncExitStack) -> dict[str, Enter]:
+async def enters(stack: AsyncExitStack) -> dict[str, Enter]:
     """What enters a block with a resource, ours and theirs."""
     plain = await stack.enter_async_context(Pool(connect, max_size=SIZE))
     hooked = await stack.enter_async_context(Pool(connect, max_size=SIZE, check=nothing, reset=nothing, check_after=0))
@@ -144,23 +136,22 @@ async def candidates(stack: AsyncExitStack) -> dict[str, Enter]:
         "Semaphore": lambda: semaphore,
         "ours": plain.acquire,
         "ours, check and reset": hooked.acquire,
-        "redis-py": lambda: of_redis(redis_pool),
+        "redis, BlockingConnectionPool": lambda: of_redis(redis_pool),
         "psycopg_pool": psycopg_one.connection,
         "asyncpg": asyncpg_one.acquire,
-        "SQLAlchemy": lambda: of_sqlalchemy(alchemy),
+        "SQLAlchemy, AsyncAdaptedQueuePool": lambda: of_sqlalchemy(alchemy),
     }
 
 
-def alone(enter: Enter) -> Callable[[], Awaitable[None]]:
+def alone(enter: Enter) -> Use:
     async def use() -> None:
-        for _ in range(1000):
-            async with enter():
-                pass
+        async with enter():
+            pass
 
     return use
 
 
-def crowd(enter: Enter) -> Callable[[], Awaitable[None]]:
+def crowd(enter: Enter) -> Use:
     async def worker() -> None:
         for _ in range(10):
             async with enter():
@@ -172,19 +163,14 @@ def crowd(enter: Enter) -> Callable[[], Awaitable[None]]:
     return use
 
 
-async def ratios(uses: dict[str, Callable[[], Awaitable[None]]], rounds: int) -> dict[str, list[float]]:
-    """CPU time of each, by that of the semaphore in the same round; the first round warms up."""
-    found: dict[str, list[float]] = {name: [] for name in uses}
-    for number in range(rounds + 1):
-        seconds = {}
-        for name, use in uses.items():
-            began = time.process_time()
-            await use()
-            seconds[name] = time.process_time() - began
-        for name, taken in seconds.items():
-            if number:
-                found[name].append(taken / seconds["Semaphore"])
-    return found
+def compared(title: str, kind: Callable[[Enter], Use], calls: int) -> dict[str, float]:
+    """Compare all of them; return the ratios to the semaphore."""
+
+    async def candidates(stack: AsyncExitStack) -> dict[str, Use]:
+        return {name: kind(enter) for name, enter in (await enters(stack)).items()}
+
+    rows = {row.name: row.ratio for row in compare(candidates, title=title, calls=calls, peers=PEERS)}
+    return {name: ratio / rows["Semaphore"] for name, ratio in rows.items()}
 
 
 async def hand_over(waiting: int) -> float:
@@ -204,22 +190,16 @@ async def hand_over(waiting: int) -> float:
         return (time.process_time() - began) / waiting
 
 
-async def main() -> None:
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PEERS)
-    print(f"Python {platform.python_version()}, {versions}\n")
-    async with AsyncExitStack() as stack:
-        enters = await candidates(stack)
-        print(f"{'':12}{'':24}{'ratio':>8}{'p10':>8}{'target':>8}")
-        for title, kind, rounds in (("alone", alone, 25), ("100 tasks", crowd, 25)):
-            for name, found in (await ratios({name: kind(enter) for name, enter in enters.items()}, rounds)).items():
-                tenth = statistics.quantiles(found, n=10, method="inclusive")[0]
-                target = TARGETS.get((title, name), "")
-                print(f"{title:12}{name:24}{statistics.median(found):8.2f}{tenth:8.2f}{target:>8}")
-    print()
-    for waiting in (10, 100, 1000, 10_000):
-        each = min([await hand_over(waiting) for _ in range(3)])
-        print(f"queue of {waiting:6}: {each * 1e6:6.2f} us a hand-over (target: flat)")
+def main() -> None:
+    one = compared("acquire and release, one task", alone, 1000)
+    many = compared("100 tasks on 10 resources, 10 turns each", crowd, 5)
+    figure("one task, to a Semaphore", one["ours"], "times", at_most=1.3)
+    figure("one task, with check and reset, to a Semaphore", one["ours, check and reset"], "times", at_most=2.5)
+    figure("100 tasks, to a Semaphore", many["ours"], "times", at_most=2.0)
+    few, all_of_them = (min(asyncio.run(hand_over(waiting)) for _ in range(3)) for waiting in (100, 10_000))
+    figure("a hand-over while 100 wait", few * 1e6, "us")
+    figure("a hand-over while 10,000 wait", all_of_them * 1e6, "us", at_most=few * 1e6 * 1.25)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -574,7 +574,7 @@ async def test_never_more_than_maxsize(policy):
         assert cache.statistics().entries <= 50
     assert cache.statistics().evictions > 100
     assert any(isinstance(event, Left) and event.reason == "evicted" for event in events)
-    assert len(cache._entries) == cache.statistics().entries == sum(line.size for line in cache._engine.table._lines)
+    assert len(cache._space.entries) == cache.statistics().entries == sum(line.size for line in cache._engine.table._lines)
 
 
 async def test_lru_order():

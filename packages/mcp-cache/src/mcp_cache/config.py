@@ -57,6 +57,13 @@ class Config:
                 raise TypeError(f"Cache needs subclasses of Exception as keys of negative_ttl, got {kind!r}")
             _within(f"negative_ttl[{kind.__name__}]", seconds, 0, math.inf)
 
+    @property
+    def plain_ttl(self) -> float | None:
+        """The seconds for which every value is fresh that has no TTL of its own; None if that depends on anything."""
+        if self.ttl is None:
+            return math.inf
+        return None if self.jitter or callable(self.ttl) else self.ttl
+
     def lifetime(self, value: Any, ttl: Ttl) -> float:
         """Return the seconds for which *value* is fresh; 0 if it is not to be stored."""
         chosen = self.ttl if ttl is None else ttl

@@ -16,7 +16,7 @@ import anyio
 
 from .config import Config, Tags, Ttl, checked_tags
 from .events import CacheUnavailable, Event, NotStored, StoreDown, StoreUp
-from .flight import Flight, Space
+from .flight import Space
 from .keys import canonical
 from .store import By, Heard, Made, Serializer, Store, Stored
 
@@ -55,10 +55,9 @@ class Remote:
         self._missed: list[tuple[By, Any]] = []
         self.is_heard = False
 
-    async def load(self, flight: Flight, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
+    async def load(self, space: Space, key: Any, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
         """Return the stored value, or compute it with *call* and store it; with its time and tags."""
-        key = flight.key
-        name, found = self.name(flight.space, key), _UNSET
+        name, found = self.name(space, key), _UNSET
 
         async def compute() -> Made:
             nonlocal found
@@ -84,13 +83,8 @@ class Remote:
             raise failed
         if found is _UNSET:
             found = await call()
-            return (
-                found,
-                await self.write(
-                    flight.space, key, found, self._config.lifetime(found, ttl), checked_tags(tags, found)
-                ),
-                tags,
-            )
+            seconds, names = self._config.lifetime(found, ttl), checked_tags(tags, found)
+            return found, await self.write(space, key, found, seconds, names), names
         return found, self._near(self._config.lifetime(found, ttl)), tags
 
     async def read(self, space: Space, keys: Sequence[Any]) -> dict[Any, tuple[Any, float, tuple[str, ...]]]:

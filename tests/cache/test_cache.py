@@ -562,7 +562,9 @@ async def test_never_more_than_maxsize(policy):
         assert cache.statistics().entries <= 50
     assert cache.statistics().evictions > 100
     assert any(isinstance(event, Left) and event.reason == "evicted" for event in events)
-    assert len(cache._space.entries) == cache.statistics().entries == sum(line.size for line in cache._engine.table._lines)
+    assert (
+        len(cache._space.entries) == cache.statistics().entries == sum(line.size for line in cache._engine.table._lines)
+    )
 
 
 async def test_lru_order():
@@ -795,8 +797,8 @@ async def test_forgotten_await_says_so():
 async def test_callback_that_raises_leaves_nothing_in_the_air(clock):
     """It must not raise; if it does, its own caller is told, and the key is free."""
     cache = Cache(clock=clock, on_event=lambda event: 1 / 0)
-    for source in (Source(), Source(error=LookupError())):
-        outcomes = await gather(*[partial(cache.get_or_compute, "key", source)] * 3)
+    for compute in (Source(), Source(error=LookupError())):
+        outcomes = await gather(*[partial(cache.get_or_compute, "key", compute)] * 3)
         assert any(isinstance(outcome, ZeroDivisionError) for outcome in outcomes)
         assert is_idle(cache)
 
@@ -805,7 +807,7 @@ async def test_callback_that_raises_leaves_nothing_in_the_air(clock):
 async def test_nonsense_per_call_is_refused(options):
     """Before anything is computed."""
     cache, source = Cache(), Source()
-    with pytest.raises((ValueError, TypeError), match="ttl|tags"):
+    with pytest.raises((ValueError, TypeError), match=r"ttl|tags"):
         await cache.get_or_compute("key", source, **options)
     assert source.calls == 0
     assert is_idle(cache)

@@ -179,7 +179,7 @@ async def test_names_are_forgotten_with_their_entries(shelf, clock):
         await clock.advance(0.1)
         for number in range(100):
             await cache.get_or_compute(number, one)
-    assert len(cache._engine.names) <= 4 * 4 + 1
+    assert len(cache._engine.remote.places) <= 4 * 4 + 1
 
 
 async def test_prefix_and_the_keys_of_others(shelf):

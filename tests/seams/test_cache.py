@@ -1,7 +1,7 @@
 """Both protocol eras with a cache that keeps whatever it may: what is said on the wire must be what the SDK would say.
 
-All conversations of ``scenarios.py`` are run twice without a cache, and twice with one, cold and then warm; every message
-is compared. Only the seconds that an answer may still be kept are the cache's own to say.
+All conversations of ``scenarios.py`` are run twice without a cache, and twice with one, cold and then warm; every
+message is compared. Only the seconds that an answer may still be kept are the cache's own to say.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Binding:
         return self._with_defaults(cached), hits
 
     def key(self, values: Values) -> Hashable:
-        """Return the key of one call: that of a single argument, else a tuple. Raises Unkeyable, naming the argument."""
+        """Return the key of one call: one argument alone, or a tuple. Raises Unkeyable, naming the argument."""
         parts: list[Hashable] = []
         for name, value in zip(self._names, values, strict=True):
             try:

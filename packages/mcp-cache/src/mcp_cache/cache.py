@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 
+from . import stored
 from .config import Config, Tags, Ttl, checked_tags, checked_ttl
 from .decorate import Cached, P, R, decorated
 from .engine import UNFIT, Engine
@@ -176,7 +177,7 @@ class Cache:
             else:
                 absent.append(key)
         if engine.remote is not None and absent:
-            found.update(await engine.read(space, absent))
+            found.update(await stored.read(engine, engine.remote, space, absent))
         return found
 
     async def set(self, key: Hashable, value: Any, *, ttl: Ttl = None, tags: Tags = ()) -> None:
@@ -191,7 +192,7 @@ class Cache:
             await forget(engine, space, key)  # an older value must not outlive it
             return
         if engine.remote is not None:
-            await engine.write(space, key, value, form, seconds, names)
+            await stored.write(engine, engine.remote, space, key, value, form, seconds, names)
             return
         if space.flights:
             engine.doom(space, key)

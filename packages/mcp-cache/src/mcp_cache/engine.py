@@ -15,7 +15,7 @@ from typing import Any, Literal
 from anyio.abc import TaskGroup
 
 from .config import Config, Tags, Ttl, checked_tags, checked_ttl
-from .entries import NEVER, PLAIN, Entry, Facts
+from .entries import NEVER, Entry, Facts
 from .events import Computed, Event, Failed, Left, NotStored, ServedStale
 from .flight import (
     Answer,
@@ -47,13 +47,6 @@ EARLY = 10  # computing times before the end at which refreshing ahead begins to
 class Engine:
     """The shell around a table."""
 
-    hits: int
-    misses: int
-    joins: int
-    stale: int
-    failures: int
-    load_seconds: float
-
     def __init__(
         self,
         config: Config,
@@ -73,7 +66,6 @@ class Engine:
         self.needs_facts: bool = config.weigh is not None or config.idle != math.inf or config.refresh_ahead > 0
         self.group: TaskGroup | None = None
         self.refreshing: dict[tuple[Space, Any], Flight] = {}
-        self.names: dict[str, tuple[Space, Any]] = {}
         self.hit_counters: list[Callable[[], int]] = []
         self.hits = self.misses = self.joins = self.stale = self.failures = 0
         self.load_seconds = 0.0
@@ -100,7 +92,7 @@ class Engine:
             if outcome == "lead" and space.flights.get(key) is flight:
                 return await self.lead(space, key, fn, ttl, tags, flight)
 
-    async def lead(
+    async def lead(  # noqa: PLR0917  # as for _arrived
         self, space: Space, key: Any, fn: Compute, ttl: Ttl, tags: Tags, flight: Flight | None = None
     ) -> Any:
         """Compute *key* in this task, on a *flight* that was handed over or, if none is in the air, on a new one."""
@@ -122,7 +114,7 @@ class Engine:
                 if value.__class__ is CoroutineType:
                     refuse_coroutine(fn, value)
             else:
-                self._name(space, key)
+                self.remote.remember(space, key)
                 value, ttl, tags = await self.remote.load(space, key, partial(computed, fn), ttl, tags)
             return self._arrived(space, key, flight, value, ttl, tags, begun)
         except BaseException as error:
@@ -130,38 +122,6 @@ class Engine:
             if entry is None:
                 raise
             return self._serve_stale(entry, "failed")
-
-    async def read(self, space: Space, keys: list[Any]) -> dict[Any, Any]:
-        """Return what the store has of the *keys*; flights see to it that nothing outdated is kept."""
-        assert self.remote is not None  # noqa: S101  # for type checkers
-        flights = {key: space.take_off(key, self.table.tick) for key in keys if key not in space.flights}
-        found = dict[Any, Any]()
-        try:
-            for key, (value, seconds, tags) in (await self.remote.read(space, keys)).items():
-                form = self.form(key, value)
-                found[key] = value if form is UNFIT or self.is_copying else form
-                flight = flights.get(key)
-                is_current = flight is not None and self.table.is_current(tags, flight.tick)
-                if is_current and seconds > 0 and form is not UNFIT and space.flights.get(key) is flight:
-                    now = self.clock()
-                    self.keep(space, Entry(space.entries, key, form, flight.tick, now + seconds), now, tags)
-        finally:
-            for key, flight in flights.items():
-                space.land(key, flight, "again")
-        return found
-
-    async def write(self, space: Space, key: Any, value: Any, form: Any, seconds: float, tags: tuple[str, ...]) -> None:
-        """Write *value* to the store, and keep its *form* unless something else happened to *key* meanwhile."""
-        assert self.remote is not None  # noqa: S101  # for type checkers
-        self.remove(space, key)
-        flight = space.take_off(key, self.table.tick)
-        try:
-            seconds = await self.remote.write(space, key, value, seconds, tags)
-            if seconds > 0 and space.flights.get(key) is flight:
-                now = self.clock()
-                self.keep(space, Entry(space.entries, key, form, flight.tick, now + seconds), now, tags)
-        finally:
-            space.land(key, flight, "again")
 
     def state(self, entry: Entry, now: float) -> State:
         """Say what *entry* is good for; what is good for nothing any more is taken out."""
@@ -190,7 +150,7 @@ class Engine:
     def keep(self, space: Space, entry: Entry, now: float, tags: tuple[str, ...] = (), cost: float = 0.0) -> None:
         """Store *entry*, made for *space*; *cost* is the time that it took to compute."""
         if self.remote is not None:
-            self._name(space, entry.key)
+            self.remote.remember(space, entry.key)
         if tags or self.needs_facts:
             config = self.config
             weight = 1.0 if config.weigh is None else config.weigh(shown(entry.value))
@@ -225,7 +185,7 @@ class Engine:
         if self.on_event is not None:
             self.on_event(event)
 
-    def _arrived(  # noqa: PLR0913, PLR0917  # what a flight would hold if it did not have to be cheap
+    def _arrived(  # noqa: PLR0917  # what a flight would hold if it did not have to be cheap
         self, space: Space, key: Any, flight: Flight, value: Any, ttl: Ttl, tags: Tags, begun: float
     ) -> Any:
         """Store what was computed, tell the followers, and return what the leader gets."""
@@ -254,16 +214,6 @@ class Engine:
         except Exception as error:  # noqa: BLE001  # pickle raises whatever the value's class raises
             self.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
             return UNFIT
-
-    def _name(self, space: Space, key: Any) -> None:
-        """Remember where a name of the store belongs, for what other processes will say of it."""
-        if len(self.names) > 4 * self.table.maxsize:
-            live = {
-                name: (own, its) for name, (own, its) in self.names.items() if its in own.entries or its in own.flights
-            }
-            self.names = live
-        assert self.remote is not None  # noqa: S101  # for type checkers
-        self.names[self.remote.name(space, key)] = space, key
 
     def _failed(self, space: Space, key: Any, flight: Flight, error: BaseException, tags: Tags) -> Entry | None:
         """End the flight, or let another lead it; return the entry to be served instead of *error*, if there is one."""
@@ -326,7 +276,7 @@ class Engine:
         self.group.start_soon(self._refreshed, space, key, fn, ttl, tags, flight)
         return True
 
-    async def _refreshed(  # noqa: PLR0913, PLR0917  # as for _arrived
+    async def _refreshed(  # noqa: PLR0917  # as for _arrived
         self, space: Space, key: Any, fn: Compute, ttl: Ttl, tags: Tags, flight: Flight
     ) -> None:
         with suppress(Exception):  # nobody waits for it, and it was told as an event

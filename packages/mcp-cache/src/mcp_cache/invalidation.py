@@ -74,8 +74,8 @@ def hear(engine: Engine, by: Literal["ready", "lost", "key", "tag"], what: str) 
     if by == "tag":
         engine.table.invalidate_tag(what)
     elif by == "key":
-        place = engine.names.get(what)
-        if place is not None:
+        place = engine.remote and engine.remote.places.get(what)
+        if place:
             engine.remove(*place)
     else:
         forget_everything(engine)

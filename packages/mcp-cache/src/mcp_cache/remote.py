@@ -54,6 +54,8 @@ class Remote:
         self._down_until: float | None = None
         self._missed: list[tuple[By, Any]] = []
         self.is_heard = False
+        self.places: dict[str, tuple[Space, Any]] = {}
+        """Where a name of the store belongs, for what other processes will say of it."""
 
     async def load(self, space: Space, key: Any, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
         """Return the stored value, or compute it with *call* and store it; with its time and tags."""
@@ -132,6 +134,13 @@ class Remote:
                 noted("lost", "")
                 self._fall(error)
             await anyio.sleep(self._retry_after)
+
+    def remember(self, space: Space, key: Any) -> None:
+        """Note the place of a name; those of entries that have left are dropped when there are too many."""
+        if len(self.places) > 4 * self._config.maxsize:
+            live = {name: at for name, at in self.places.items() if at[1] in at[0].entries or at[1] in at[0].flights}
+            self.places = live
+        self.places[self.name(space, key)] = space, key
 
     def name(self, space: Space, key: Any) -> str:
         """Return the key as the store knows it. Raises Unkeyable for one that is no JSON value."""

@@ -63,7 +63,7 @@ class Adaptive(TinyLfu):
         self._accesses = 0
         self._seen: set[Entry] = set()
 
-    def watches(self, entry: Entry) -> bool:
+    def watches(self, entry: Entry, /) -> bool:
         """One key in a few: as many as make the sample, by other bits of the hash than those that count it."""
         return not hash((entry.key,)) >> SAMPLED_BY & self._unsampled
 
@@ -78,7 +78,7 @@ class Adaptive(TinyLfu):
             entry.fast_until = NEVER
             self._access(entry.key)
 
-    def touch(self, entry: Entry) -> None:
+    def touch(self, entry: Entry, /) -> None:
         """Let the miniatures know; at most once for each entry between two insertions."""
         if entry not in self._seen:
             self._seen.add(entry)

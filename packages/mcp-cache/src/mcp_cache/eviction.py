@@ -74,7 +74,7 @@ class Lru:
         self._line = Line()
         self.lines: tuple[Line, ...] = (self._line,)
 
-    def watches(self, _: Entry) -> bool:
+    def watches(self, _: Entry, /) -> bool:
         """Every entry."""
         return True
 
@@ -106,11 +106,11 @@ class _TwoLines:
         self._small, self._main = Line(), Line()
         self.lines: tuple[Line, ...] = (self._small, self._main)
 
-    def watches(self, _: Entry) -> bool:
+    def watches(self, _: Entry, /) -> bool:
         """None: hits are read from the entry when its turn comes."""
         return False
 
-    def touch(self, _: Entry) -> None:
+    def touch(self, _: Entry, /) -> None:
         """Nothing to do."""
 
     def remove(self, entry: Entry) -> None:

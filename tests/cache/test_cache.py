@@ -406,6 +406,38 @@ async def test_closing_stops_refreshing_and_leaves_nothing(clock):
             raise KeyError("the block's own error, and no group around it")
 
 
+async def test_refresh_that_was_overtaken_before_it_began(clock):
+    """Nobody needs what it would compute."""
+    cache, source = Cache(ttl=10, stale_while_revalidate=50, clock=clock), Source("new")
+    async with cache:
+        await cache.set("key", "old")
+        await clock.advance(12)
+        assert await cache.get_or_compute("key", source) == "old"
+        await cache.delete("key")
+        await clock.advance(2)
+    assert source.calls == 0
+    assert is_idle(cache)
+
+
+async def test_refresh_that_ends_after_a_newer_one_began(clock):
+    """It was overtaken by what was set; the newer one goes on, and is ended with the cache."""
+    cache = Cache(ttl=1, stale_while_revalidate=50, clock=clock)
+    slow, slower = Source("slow", 5), Source("slower", 9)
+    async with cache:
+        await cache.set("key", "old")
+        await clock.advance(2)
+        assert await cache.get_or_compute("key", slow) == "old"
+        await clock.advance(0.5)
+        await cache.set("key", "set")
+        await clock.advance(2)
+        assert await cache.get_or_compute("key", slower) == "set"
+        await clock.advance(4)
+        assert (slow.running, slower.running) == (0, 1)
+    assert slower.running == 0
+    assert is_idle(cache)
+    assert not cache._engine.refreshing
+
+
 async def test_refresh_that_fails_is_an_event(clock):
     """Nobody waits for it, so nothing may be raised anywhere."""
     events, error = [], OSError("down")
@@ -811,3 +843,26 @@ async def test_nonsense_per_call_is_refused(options):
         await cache.get_or_compute("key", source, **options)
     assert source.calls == 0
     assert is_idle(cache)
+
+
+@pytest.mark.parametrize("options", [{"ttl": 0}, {"tags": "tag"}])
+async def test_nonsense_of_one_who_would_wait_holds_up_nobody(clock, options):
+    """It is refused before it lines up: as the heir of a cancelled leader, it would leave the others waiting."""
+    cache, source, results = Cache(clock=clock), Source(), []
+
+    async def lead():
+        with anyio.move_on_after(0.5):
+            await cache.get_or_compute("key", source)
+
+    async def follow():
+        results.append(await cache.get_or_compute("key", source, tags=iter(("tag",))))
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(lead)
+        await anyio.sleep(0.1)
+        with pytest.raises((ValueError, TypeError), match=r"ttl|tags"):
+            await cache.get_or_compute("key", source, **options)
+        for _ in range(2):
+            tg.start_soon(follow)
+    assert results == ["value", "value"]
+    assert cache.explain("key").tags == ("tag",)

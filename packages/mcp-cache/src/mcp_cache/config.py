@@ -10,7 +10,7 @@ from typing import Any, Union, get_args
 from .isolation import Isolation
 from .table import POLICIES
 
-__all__ = ["Config", "Tags", "Ttl", "checked_tags", "checked_ttl"]
+__all__ = ["Config", "Tags", "Ttl", "checked_options", "checked_tags", "checked_ttl"]
 
 Ttl = Union[float, Callable[[Any], Union[float, None]], None]  # noqa: UP007  # evaluated on 3.10
 """Seconds; a function of the value that returns seconds, 0 for "do not store"; None for no end."""
@@ -102,6 +102,13 @@ def checked_tags(tags: Tags, value: Any) -> tuple[str, ...]:
     if isinstance(found, str):
         raise TypeError(f"tags needs a collection of strings, got the string {found!r}; write ({found!r},)")
     return tuple(found)
+
+
+def checked_options(ttl: Ttl, tags: Tags) -> Tags:
+    """Return *tags*, which may be an iterator, to be looked at again. Raises TypeError or ValueError."""
+    if ttl is not None:
+        checked_ttl(ttl)
+    return tags if tags == () or callable(tags) else checked_tags(tags, None)
 
 
 def _within(

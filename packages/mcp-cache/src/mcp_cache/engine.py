@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from anyio.abc import TaskGroup
 
-from .config import Config, Tags, Ttl, checked_tags, checked_ttl
+from .config import Config, Tags, Ttl, checked_options, checked_tags
 from .entries import NEVER, Entry, Facts
 from .events import Computed, Event, Failed, Left, NotStored, ServedStale
 from .flight import (
@@ -84,6 +84,7 @@ class Engine:
             flight = space.flights.get(key)
             if flight is None:
                 return await self.lead(space, key, fn, ttl, tags)
+            tags = checked_options(ttl, tags)  # before it may be told to lead, and hold up everybody else
             outcome = await self._follow(space, key, flight)
             if isinstance(outcome, Answer):
                 return shown(outcome.value)
@@ -96,11 +97,9 @@ class Engine:
         self, space: Space, key: Any, fn: Compute, ttl: Ttl, tags: Tags, flight: Flight | None = None
     ) -> Any:
         """Compute *key* in this task, on a *flight* that was handed over or, if none is in the air, on a new one."""
-        if ttl is not None:
-            checked_ttl(ttl)
-        if tags != () and not callable(tags):
-            tags = checked_tags(tags, None)
         if flight is None:
+            if ttl is not None or tags != ():
+                tags = checked_options(ttl, tags)
             flight = space.flights[key] = Flight()
         flight.tick = self.table.tick
         self.misses += 1
@@ -272,6 +271,7 @@ class Engine:
         """Start a task that computes *key* anew; False if the cache was not opened, so that a caller has to."""
         if self.group is None:
             return False
+        tags = checked_options(ttl, tags)
         flight = self.refreshing[space, key] = space.take_off(key, self.table.tick)
         self.group.start_soon(self._refreshed, space, key, fn, ttl, tags, flight)
         return True

@@ -43,7 +43,7 @@ from mcp.client.caching import ClientResponseCache, InMemoryResponseCacheStore
 from mcp_cache import Cache, CacheMiddleware
 from mcp_types import CallToolRequestParams, ListToolsResult, TextContent, Tool
 
-PEERS = ["async-lru", "warp-cache", "cashews", "aiocache", "cachebox", "cachetools", "theine", "fastmcp"]
+PEERS = ["async-lru", "warp-cache", "cashews", "aiocache", "cachebox", "cachetools", "theine", "fastmcp", "mcp"]
 Run = Callable[[], Awaitable[object]]
 
 

@@ -77,13 +77,15 @@ def elements() -> Iterator[str]:
         yield f'<text x="{LEFT + WIDTH * second}" y="{TOP + height + 14}" text-anchor="middle">{second} s</text>'
     for place, (outcome, colour) in enumerate(COLOURS.items()):
         x, y = 20 + 270 * (place % 3), TOP + height + 36 + 20 * (place // 3)
-        yield f'<rect x="{x}" y="{y - 10}" width="10" height="12" fill="{colour}"/><text x="{x + 16}" y="{y}">{outcome}</text>'
+        yield f'<rect x="{x}" y="{y - 10}" width="10" height="12" fill="{colour}"/>'
+        yield f'<text x="{x + 16}" y="{y}">{outcome}</text>'
 
 
 def main() -> None:
     """Print the picture."""
     height = TOP + ROW * len(CACHES) + 70
-    print(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 {height}" font-family="sans-serif" font-size="13">')
+    size = f'viewBox="0 0 820 {height}" font-family="sans-serif" font-size="13"'
+    print(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>')
     print('<rect width="100%" height="100%" fill="white"/>')
     print(*elements(), sep="\n")
     print("</svg>")

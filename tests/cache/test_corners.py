@@ -115,6 +115,33 @@ async def test_store_that_is_down_is_left_alone_for_a_while(shelf, clock):
     assert [type(event) for event in events if isinstance(event, (StoreDown, StoreUp))] == [StoreDown, StoreUp]
 
 
+async def test_two_who_make_up_for_the_same(shelf, clock):
+    """What the one has told the store, the other must not tick off in place of what comes next."""
+    cache = Cache(store=shelf, clock=clock)
+    await cache.set_many({"a": 1, "b": 2})
+    shelf.error = OSError("gone")
+    for key in "ab":
+        await cache.delete(key)
+    shelf.error = None
+    await clock.advance(1.5)
+    invalidate, told = shelf.invalidate, []
+
+    async def slow(by, what):
+        told.append(what)
+        await anyio.sleep(len(told))
+        if told.count('="b"') == 1 and what == '="b"':
+            raise OSError("gone again")
+        await invalidate(by, what)
+
+    shelf.invalidate = slow
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(cache.get, "x")
+        tg.start_soon(cache.get, "y")
+    await clock.advance(1.5)
+    assert await cache.get("b") is None
+    assert '="b"' not in shelf.rows
+
+
 async def test_too_much_to_make_up_for_is_everything(shelf, clock):
     """What is remembered for a store that is down is bounded."""
     cache = Cache(store=shelf, clock=clock)

@@ -164,8 +164,10 @@ class Remote:
 
     async def _make_up(self) -> None:
         while self._missed:
-            await self._store.invalidate(*self._missed[0])
-            self._missed.pop(0)
+            missed = self._missed[0]
+            await self._store.invalidate(*missed)
+            if self._missed and self._missed[0] is missed:  # else another caller has made up for it meanwhile
+                self._missed.pop(0)
 
     def _miss(self, by: By, what: Any) -> None:
         self._missed.append((by, what))

@@ -295,3 +295,64 @@ async def test_what_is_loaded_while_the_store_is_told_is_forgotten(shelf, clock)
         shelf.invalidate = slow
         await cache.invalidate(prefix="k")
         assert cache.explain("key").state == "absent"
+
+
+async def test_what_is_deleted_while_it_is_read_is_not_kept(shelf, clock):
+    """The store's answer is older than the deletion."""
+    cache, read = Cache(store=shelf, clock=clock), shelf.read
+
+    async def slow(keys):
+        found = await read(keys)
+        await anyio.sleep(1)
+        return found
+
+    await cache.set("key", "old")
+    shelf.read = slow
+    async with cache:
+        await clock.advance(0.1)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(cache.get, "key")
+            await anyio.sleep(0.5)
+            await cache.delete("key")
+        assert cache.explain("key").state == "absent"
+
+
+async def test_set_that_was_overtaken_is_not_kept(shelf, clock):
+    """The store has what was set last, so the copy in process must be that, too."""
+    cache, write = Cache(store=shelf, clock=clock), shelf.write
+
+    async def slow(key, made):
+        await write(key, made)
+        await anyio.sleep(1 if made.payload == b"1" else 0.1)
+
+    shelf.write = slow
+    async with cache:
+        await clock.advance(0.1)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(cache.set, "key", 1)
+            await anyio.sleep(0.5)
+            await cache.set("key", 2)
+        assert cache.explain("key").state == "fresh"
+        assert await cache.get("key") == 2
+
+
+async def test_who_asks_while_a_value_is_read_gets_it(shelf, clock):
+    """A read is a flight like any other: nobody computes what is there."""
+    cache, read, calls = Cache(store=shelf, clock=clock), shelf.read, []
+
+    async def slow(keys):
+        await anyio.sleep(1)
+        return await read(keys)
+
+    async def compute():
+        calls.append(1)
+        return 1
+
+    await cache.set("key", "there")
+    shelf.read = slow
+    async with cache, anyio.create_task_group() as tg:
+        await clock.advance(0.1)
+        tg.start_soon(cache.get, "key")
+        await anyio.sleep(0.5)
+        assert await cache.get_or_compute("key", compute) == "there"
+    assert not calls

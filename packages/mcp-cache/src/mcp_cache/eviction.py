@@ -12,6 +12,8 @@ they happen. ``TinyLfu`` is W-TinyLFU (Einziger, Friedman, Manes: TinyLFU, ACM T
 ``S3Fifo`` is S3-FIFO (Yang et al.: FIFO queues are all you need for cache eviction, SOSP 2023).
 Plain SIEVE was rejected: on traces whose keys come in quick pairs it falls from LRU's 33 % to 1 %.
 
+``hash((key,))`` mixes the hash of a key, since that of a small int is the int itself; tuples do it well, and in C.
+
 No call looks at more than ``PATIENCE`` entries: the exact algorithms may walk over the whole cache once all of it was
 hit, which would stall the event loop.
 """
@@ -19,22 +21,17 @@ hit, which would stall the event loop.
 from __future__ import annotations
 
 from array import array
-from typing import Any, Protocol
+from typing import Protocol
 
 from .entries import NEVER, Entry, Line
 
-__all__ = ["Lru", "Policy", "S3Fifo", "TinyLfu", "spread"]
+__all__ = ["Lru", "Policy", "S3Fifo", "TinyLfu"]
 
 PATIENCE = 16  # entries that one eviction may pass over
 COUNTED = 3  # hits beyond this do not keep an entry any longer; the figure of the S3-FIFO paper
-SATURATED = 15  # a counter of the sketch
+SATURATED = 15  # where a counter ends
 SLICE = 1 << 16  # counters that are halved in one go, in about 60 us
 HALVE = bytes(count >> 1 for count in range(256))
-
-
-def spread(key: Any) -> int:
-    """Mix the hash of *key*, since that of a small int is the int itself; tuples do it well, and in C."""
-    return hash((key,))
 
 
 class Policy(Protocol):
@@ -149,7 +146,7 @@ class S3Fifo(_TwoLines):
 
     def insert(self, entry: Entry) -> None:
         """Take it in, to the main line at once if it has just left."""
-        mixed = spread(entry.key)
+        mixed = hash((entry.key,))
         slot = mixed & self._mask
         if self._ghosts[slot] == mixed:
             self._ghosts[slot] = 0
@@ -173,7 +170,7 @@ class S3Fifo(_TwoLines):
         return victim
 
     def _drop(self, entry: Entry) -> Entry:
-        mixed = spread(entry.key)
+        mixed = hash((entry.key,))
         self._ghosts[mixed & self._mask] = mixed
         self._small.leave(entry)
         return entry

@@ -160,7 +160,7 @@ class CircuitBreaker:
             if is_judged and judge.result(result) == "failure":
                 core.settle(era, "failure", clock() - began)
                 return result
-            if is_timed and ((now := clock()) >= era.edge or now - began >= slow_after):
+            if is_timed and ((now := clock()) >= era.edge or (is_slow_aware and now - began >= slow_after)):
                 core.settle(era, "success", now - began)
                 return result
             era.calls += 1

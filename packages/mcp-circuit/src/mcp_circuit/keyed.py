@@ -39,43 +39,43 @@ class KeyedBreakers:
             )
         self._factory = factory
         self._max_keys = check_count("KeyedBreakers", "max_keys", max_keys)
-        self._breakers: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
+        self.recent: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getitem__(self, key: Hashable) -> CircuitBreaker:
         """Return the breaker of *key*, made if need be.  Raises TypeError when the factory returns something else."""
         try:
-            self._breakers.move_to_end(key)
-            return self._breakers[key]
+            self.recent.move_to_end(key)
+            return self.recent[key]
         except KeyError:  # a new one, or evicted by another thread just now
             return self._add(key)
 
     def __len__(self) -> int:
-        return len(self._breakers)
+        return len(self.recent)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._breakers
+        return key in self.recent
 
     def forget(self, key: Hashable) -> None:
         """Drop the breaker of *key* if it has never counted anything; calls in flight keep theirs."""
-        breaker = self._breakers.get(key)
+        breaker = self.recent.get(key)
         if breaker is not None and breaker.statistics().calls == breaker.statistics().transitions == 0:
-            self._breakers.pop(key, None)
+            self.recent.pop(key, None)
 
     def _add(self, key: Hashable) -> CircuitBreaker:
         breaker: Any = self._factory(key)
         if not isinstance(breaker, CircuitBreaker):
             raise TypeError(f"the factory of KeyedBreakers must return a CircuitBreaker, but returned {breaker!r}")
         with self._lock:
-            kept = self._breakers.setdefault(key, breaker)
-            if len(self._breakers) > self._max_keys:
+            kept = self.recent.setdefault(key, breaker)
+            if len(self.recent) > self._max_keys:
                 self._evict()
         return kept
 
     def _evict(self) -> None:
         for _ in range(min(TURNS, self._max_keys)):
-            key, breaker = next(iter(self._breakers.items()))
+            key, breaker = next(iter(self.recent.items()))
             if breaker.state is State.CLOSED:
                 break
-            self._breakers.move_to_end(key)
-        self._breakers.popitem(last=False)
+            self.recent.move_to_end(key)
+        self.recent.popitem(last=False)

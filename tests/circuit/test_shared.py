@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import weakref
 from contextlib import suppress
@@ -147,6 +148,18 @@ async def test_probes_are_leased_in_all(clock):
     await anyio.sleep(1)
     assert [await end(breaker) for breaker in breakers] == ["ok"] * 20
     assert {breaker.state for breaker in breakers} == {State.CLOSED}
+
+
+async def test_clock_that_moves_on_at_every_look_lends_no_place(clock):
+    """Invariant 1: a cooldown that ends between two looks at the clock must not let a probe through unasked."""
+    store = MemoryStore(clock=clock)
+    times = itertools.repeat(0.0)
+    breaker = process(store, lambda: next(times))
+    await open_it(breaker)
+    for step in (0.6, 1.7, 3.3, 9.9):
+        times = itertools.count(9.5, step)
+        assert (await end(breaker)).state is State.OPEN
+        assert breaker.state is State.OPEN
 
 
 async def test_failed_probe_opens_for_all(clock):
@@ -445,12 +458,23 @@ def test_cancelled_anywhere_no_lease_is_left():
     sweep(scenario, check, ways=(("asyncio", "scope"), ("trio", "scope"), ("trio", "handover")))
 
 
+class SyncStore:
+    """As somebody writes it who forgets 'async'."""
+
+    def admit(self, name, terms, lease): ...
+
+    trip = settle = admit
+
+
 @pytest.mark.parametrize(
     ("local", "store", "options", "error", "message"),
     [
-        (CircuitBreaker(), MemoryStore(), {}, ValueError, "a CircuitBreaker with a name, under which to share it, got"),
-        ("db", MemoryStore(), {}, ValueError, "a CircuitBreaker with a name, under which to share it, got 'db'"),
-        (CircuitBreaker(name="db"), None, {}, TypeError, r"a store such as RedisStore\(client\), got None"),
+        (CircuitBreaker(), MemoryStore(), {}, ValueError, "local to have a name, under which to share it, got <"),
+        ("db", MemoryStore(), {}, TypeError, "a CircuitBreaker as local, got 'db'"),
+        (CircuitBreaker, MemoryStore(), {}, TypeError, "a CircuitBreaker as local, got <class"),
+        (CircuitBreaker(name="db"), None, {}, TypeError, r"async methods such as RedisStore\(client\), got None"),
+        (CircuitBreaker(name="db"), MemoryStore, {}, TypeError, r"async methods such as RedisStore\(client\), got <"),
+        (CircuitBreaker(name="db"), SyncStore(), {}, TypeError, r"async methods such as RedisStore\(client\), got <"),
         (CircuitBreaker(name="db"), MemoryStore(), {"refresh": 0}, ValueError, "0 < refresh < inf seconds, got 0"),
         (CircuitBreaker(name="db"), MemoryStore(), {"timeout": math.inf}, ValueError, "timeout < inf seconds, got inf"),
         (CircuitBreaker(name="db"), MemoryStore(), {"on_store_error": "close"}, ValueError, "'deny', got 'close'"),

@@ -81,7 +81,7 @@ class CircuitMiddleware:
         """Call on, or refuse with the code ``CIRCUIT_OPEN``."""
         if ctx.method == "tools/call":
             try:
-                name = ctx.params["name"]  # type: ignore[attr-defined]  # pyright: ignore  # the official SDK's way
+                name = ctx.params["name"]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
                 core = self._by_name[name].core
                 self._by_name.move_to_end(name)
             except (AttributeError, KeyError, TypeError):  # a new name, or another kind of context or key
@@ -103,22 +103,19 @@ class CircuitMiddleware:
                 self._forget(ctx)
             raise
         try:  # nearly every result is the wire's plain success; `outcome` knows all kinds, far slower
-            is_plain = result["isError"] is False  # type: ignore[index]
+            is_plain = result["isError"] is False  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
         except Exception:  # noqa: BLE001  # whatever a foreign object does when it is looked into
             is_plain = False
-        if not is_plain or core.is_judged:
-            verdict = McpVerdicts(core.judge).result(result)
-            if verdict != "success":
-                core.settle(era, verdict, core.clock() - began)
-                if verdict == "ignored":
-                    self._forget(ctx)
-                return result
-        if core.is_timed and (
+        is_due = core.is_timed and (
             (now := core.clock()) >= era.edge or (core.is_slow_aware and now - began >= core.slow_after)
-        ):
-            core.settle(era, "success", now - began)
-            return result
-        era.calls += 1
+        )
+        if is_due or core.is_judged or not is_plain:
+            verdict = McpVerdicts(core.judge).result(result)
+            core.settle(era, verdict, core.clock() - began)
+            if verdict == "ignored":
+                self._forget(ctx)
+        else:
+            era.calls += 1
         return result
 
     async def _guarded(self, core: Core, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:

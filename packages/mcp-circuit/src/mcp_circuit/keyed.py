@@ -2,6 +2,10 @@
 
 A flood of new keys must not push out a breaker that protects something: one that is not CLOSED gets another turn when
 it is the least recently used, and only a row of ``TURNS`` such breakers lets the oldest of them go.
+
+``recent`` holds the breakers, the least recently used first.  Who takes one from it without asking ``KeyedBreakers``, as
+the middleware does for speed, moves it to the end; not before ``is_crowded``, though, when more than half of the places
+are taken: a key that is not used from then on until they are full is old enough, whenever it was used before.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ class KeyedBreakers:
         self._factory = factory
         self._max_keys = check_count("KeyedBreakers", "max_keys", max_keys)
         self.recent: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
+        self.is_crowded: bool = False
         self._lock = threading.Lock()
 
     def __getitem__(self, key: Hashable) -> CircuitBreaker:
@@ -70,6 +75,7 @@ class KeyedBreakers:
             kept = self.recent.setdefault(key, breaker)
             if len(self.recent) > self._max_keys:
                 self._evict()
+            self.is_crowded = 2 * len(self.recent) > self._max_keys
         return kept
 
     def _evict(self) -> None:

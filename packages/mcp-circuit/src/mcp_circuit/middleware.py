@@ -22,6 +22,7 @@ from ._seam import CallContext, is_internal, is_notification, is_stream, outcome
 from .breaker import CircuitBreaker
 from .checks import check_callable
 from .core import Core, Verdicts
+from .eras import Era
 from .judge import CircuitOpen
 from .keyed import KeyedBreakers
 from .states import Verdict
@@ -83,7 +84,8 @@ class CircuitMiddleware:
             try:
                 name = ctx.params["name"]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
                 core = self._by_name[name].core
-                self._by_name.move_to_end(name)
+                if self.breakers.is_crowded:
+                    self._by_name.move_to_end(name)
             except (AttributeError, KeyError, TypeError):  # a new name, or another kind of context or key
                 core = self._core_of(ctx)
         else:
@@ -106,14 +108,15 @@ class CircuitMiddleware:
             is_plain = result["isError"] is False  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
         except Exception:  # noqa: BLE001  # whatever a foreign object does when it is looked into
             is_plain = False
-        is_due = core.is_timed and (
-            (now := core.clock()) >= era.edge or (core.is_slow_aware and now - began >= core.slow_after)
-        )
-        if is_due or core.is_judged or not is_plain:
-            verdict = McpVerdicts(core.judge).result(result)
-            core.settle(era, verdict, core.clock() - began)
-            if verdict == "ignored":
-                self._forget(ctx)
+        if (
+            not is_plain
+            or core.is_judged
+            or (
+                core.is_timed
+                and ((now := core.clock()) >= era.edge or (core.is_slow_aware and now - began >= core.slow_after))
+            )
+        ):
+            self._settle(ctx, core, era, result, began)
         else:
             era.calls += 1
         return result
@@ -133,6 +136,12 @@ class CircuitMiddleware:
     def _core_of(self, ctx: Any) -> Core | None:
         key = self._key(ctx)
         return None if key is None else self.breakers[key].core
+
+    def _settle(self, ctx: Any, core: Core, era: Era, result: object, began: float) -> None:
+        verdict = McpVerdicts(core.judge).result(result)
+        core.settle(era, verdict, core.clock() - began)
+        if verdict == "ignored":
+            self._forget(ctx)
 
     def _forget(self, ctx: Any) -> None:
         key = self._key(ctx)

@@ -3,9 +3,9 @@
 A flood of new keys must not push out a breaker that protects something: one that is not CLOSED gets another turn when
 it is the least recently used, and only a row of ``TURNS`` such breakers lets the oldest of them go.
 
-``recent`` holds the breakers, the least recently used first.  Who takes one from it without asking ``KeyedBreakers``, as
-the middleware does for speed, moves it to the end; not before ``is_crowded``, though, when more than half of the places
-are taken: a key that is not used from then on until they are full is old enough, whenever it was used before.
+``recent`` holds the breakers, the least recently used first.  Who takes one from it directly, as the middleware does for
+speed, moves it to the end once ``is_crowded``, when more than half of the places are taken: what is not used from then
+on until they are full is old enough, whenever it was used before.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class KeyedBreakers:
 
     def _evict(self) -> None:
         for _ in range(min(TURNS, self._max_keys)):
-            key, breaker = next(iter(self.recent.items()))
+            key, breaker = self.recent.popitem(last=False)  # in one step, since other threads move keys meanwhile
             if breaker.state is State.CLOSED:
-                break
-            self.recent.move_to_end(key)
+                return
+            self.recent[key] = breaker
         self.recent.popitem(last=False)

@@ -3,9 +3,9 @@
 A flood of new keys must not push out a breaker that protects something: one that is not CLOSED gets another turn when
 it is the least recently used, and only a row of ``TURNS`` such breakers lets the oldest of them go.
 
-``recent`` holds the breakers, the least recently used first.  Who takes one from it directly, as the middleware does for
-speed, moves it to the end once ``is_crowded``, when more than half of the places are taken: what is not used from then
-on until they are full is old enough, whenever it was used before.
+``recent`` holds the breakers, the least recently used first.  Who takes one from it directly, as the middleware does,
+moves it to the end once ``is_crowded``, when more than half of the places are taken: what is not used from then on
+until they are full is old enough, whenever it was used before.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The machine, walked exhaustively: every reachable state of a small one, and every step from each.
 
-Three calls at once may begin, succeed, fail, be ignored, be cancelled, make the predicate raise, or hang while the clock
-ticks; commands come in between. ``pytest -rP -k every_reachable`` prints how many states and steps that makes.
+Three calls at once may begin, succeed, fail, be ignored, be cancelled, make the predicate raise, or hang while the
+clock ticks; commands come in between. ``pytest -rP -k every_reachable`` prints how many states and steps that makes.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def unreachable(options):
 def test_every_reachable_state(options, states):
     """Invariants 1 to 5, in all interleavings of three calls, the clock and the commands; none is left out unseen."""
     seen, made, taken = explore(World(**options))
-    print(f"{options}: {len(seen)} states, {taken} steps")
+    print(f"{options}: {len(seen)} states, {taken} steps")  # noqa: T201  # seen with -rP
     assert len(seen) == states
     assert {key[0] for key in seen} >= set(State) - ({State.RAMPING} if not options.get("ramp") else set())
     assert made == {pair for pair in TRANSITIONS if pair[1] not in BY_STORE and pair not in unreachable(options)}

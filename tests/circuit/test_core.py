@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -321,9 +322,19 @@ def test_two_loops_in_two_threads(trip):
     breaker = CircuitBreaker(trip=trip, cooldown=0.001, probes=2, probe_concurrency=2, probe_max_wait=0.02)
     eras = []
 
+    @breaker
+    async def service(is_up):
+        await anyio.lowlevel.checkpoint()
+        if not is_up:
+            raise ConnectionError
+
     async def load(seed=0):
         draw = random.Random(seed).random
         for _ in range(3000):
+            if draw() < 0.1:
+                with suppress(ConnectionError, CircuitOpen):
+                    await service(draw() < 0.5)
+                continue
             try:
                 permit = breaker.acquire()
             except CircuitOpen:
@@ -336,6 +347,8 @@ def test_two_loops_in_two_threads(trip):
             [permit.succeed, permit.succeed, permit.fail, permit.ignore][int(draw() * 4)]()
 
     run_in_threads(load, load)
+    statistics = breaker.statistics()
+    assert 0 < statistics.failures < statistics.calls
     assert breaker.snapshot().in_flight == 0
     assert all(0 <= in_flight <= 2 for in_flight in eras)
     assert len(eras) > 10

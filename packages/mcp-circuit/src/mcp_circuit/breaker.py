@@ -150,6 +150,8 @@ class CircuitBreaker:
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             era = machine.era
             if not era.quick:
+                if (wait := core.wait(era)) is not None:  # `run` would refuse too, two frames and half a µs later
+                    raise core.refusal(era.state, wait) from None
                 return await core.run(judge, fn, *args, **kwargs)
             began = clock() if is_slow_aware else 0.0
             try:

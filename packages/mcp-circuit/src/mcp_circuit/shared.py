@@ -180,6 +180,10 @@ class SharedCore(Core):
         await self.leave(permit)
         return result
 
+    def wait(self, era: Era) -> float | None:  # noqa: ARG002  # only the store knows, or that it is gone
+        """Return None: ``enter`` must be asked."""
+        return None
+
     async def enter(self) -> Permit:
         """Admit a call, or raise CircuitOpen."""
         now = self.clock()

@@ -292,6 +292,14 @@ async def test_guard_can_decide_for_itself():
     assert breaker.state is State.OPEN
 
 
+async def test_guard_is_for_one_block():
+    """Kept and used by two tasks, it would settle one call twice and the other never."""
+    guard = CircuitBreaker().guard()
+    async with guard:
+        with pytest.raises(RuntimeError, match=r"^a guard is for one block; call guard\(\) again for each$"):
+            await guard.__aenter__()
+
+
 @EVERY_FACE
 @EVERY_PATH
 async def test_nothing_of_a_failed_call_is_kept(anyio_backend, how, options):

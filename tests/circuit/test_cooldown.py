@@ -201,6 +201,12 @@ def test_nonsense_for_growing_is_refused(options, message):
         growing(**{"first": 5, **options})
 
 
+def test_growing_needs_a_source_of_randomness():
+    """A seed is a likely slip."""
+    with pytest.raises(TypeError, match="growing needs a callable as random, got 7"):
+        growing(5, random=7)
+
+
 def test_nonsense_for_from_error_is_refused():
     """Its own argument."""
     with pytest.raises(ValueError, match="from_error needs 0 < maximum < inf seconds, got 0"):

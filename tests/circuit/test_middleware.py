@@ -388,7 +388,9 @@ def test_work_of_a_success():
         ([None], {}, "a CircuitBreaker, or a function of the key, got None"),
         ([CircuitBreaker], {}, "a CircuitBreaker, or a function of the key, got <class"),
         ([CircuitBreaker()], {"key": "name"}, "a callable as key, got 'name'"),
-        ([CircuitBreaker()], {"fallback": "cached"}, "a callable as fallback, got 'cached'"),
+        ([CircuitBreaker()], {"key": calls}, "does not await key, which must not be async, got <function"),
+        ([CircuitBreaker()], {"fallback": "cached"}, "'cached' is not async; did you forget"),
+        ([CircuitBreaker()], {"fallback": brought_to}, "brought_to is not async; did you forget"),
         ([CircuitBreaker()], {"max_keys": 1.5}, "int as max_keys, got 1.5"),
     ],
 )

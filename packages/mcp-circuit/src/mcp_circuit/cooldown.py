@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from .checks import check_seconds, check_share
+from .checks import check_callable, check_seconds, check_share
 
 __all__ = ["Cooldown", "Opening", "from_error", "growing", "retry_after_of", "sound"]
 
@@ -55,6 +55,7 @@ def growing(
         raise ValueError(f"growing needs first <= maximum, got first={first!r} and maximum={maximum!r}")
     if jitter != 0 and check_share(where, "jitter", jitter) == 1:
         raise ValueError(f"growing needs 0 <= jitter < 1, got {jitter!r}")
+    check_callable(where, "random", random)
     return _Growing(first, factor, maximum, jitter, random)
 
 
@@ -102,7 +103,9 @@ def sound(cooldown: float | Cooldown) -> Cooldown:
 
     Raises ValueError or TypeError for a number that is no such time.
     """
-    if not callable(cooldown):
+    if callable(cooldown):
+        check_callable("CircuitBreaker", "cooldown", cooldown)
+    else:
         check_seconds("CircuitBreaker", "cooldown", cooldown)
     return _Sound(cooldown)
 

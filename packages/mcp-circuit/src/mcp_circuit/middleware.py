@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from ._seam import CallContext, is_internal, is_notification, is_stream, outcome, refuse, target
 from .breaker import CircuitBreaker
-from .checks import check_callable
+from .checks import check_async, check_callable
 from .core import Core, Verdicts
 from .eras import Era
 from .judge import CircuitOpen
@@ -69,7 +69,8 @@ class CircuitMiddleware:
         if isinstance(breaker, type) or not callable(breaker):
             raise TypeError(f"CircuitMiddleware needs a CircuitBreaker, or a function of the key, got {breaker!r}")
         check_callable("CircuitMiddleware", "key", key)
-        check_callable("CircuitMiddleware", "fallback", fallback, optional=True)
+        if fallback is not None:
+            check_async(fallback)
         factory = partial(_always, breaker) if isinstance(breaker, CircuitBreaker) else breaker
         self.breakers: KeyedBreakers = KeyedBreakers(factory, max_keys=max_keys)
         self._by_name: OrderedDict[Any, CircuitBreaker] = self.breakers.recent if key is by_tool else OrderedDict()

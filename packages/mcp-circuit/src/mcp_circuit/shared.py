@@ -15,7 +15,8 @@ Invariants, each tested in ``tests/circuit/test_shared.py`` and, with a real ser
 2. A change is made only if the era is still the one that it was decided in; otherwise nothing happens.
 3. Without the store the breaker works on as a local one (or as ``on_store_error`` says), asks again after ``refresh``,
    and takes over what it then finds.
-4. No call waits for the store longer than ``timeout``, and a cancelled probe gives its lease back.
+4. No call waits for the store longer than ``timeout``, and a cancelled probe gives its lease back; only a task that
+   asyncio itself (not anyio) cancels while it waits for the store leaves the lease to expire.
 
 Manual states are a matter of one process, and end sharing until ``force("closed")``.  ``ramp`` has no effect: the other
 processes could not know of it.
@@ -320,9 +321,8 @@ class _SharedGuard(Guard):
 
     __slots__ = ()
 
-    async def __aenter__(self) -> Permit:
-        self._permit = await self._shared.enter()
-        return self._permit
+    async def _enter(self) -> Permit:
+        return await self._shared.enter()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -81,6 +81,7 @@ class CircuitMiddleware:
     # add twice as much to them.  For the same reason there are ignores where `cast`, a call, would do.
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Call on, or refuse with the code ``CIRCUIT_OPEN``."""
+        core: Core | None
         if ctx.method == "tools/call":
             try:
                 name = ctx.params["name"]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]

@@ -123,7 +123,8 @@ class SharedCircuitBreaker(CircuitBreaker):
         on_store_error: OnStoreError = "local",
     ) -> None:
         where = "SharedCircuitBreaker"
-        if not isinstance(local, CircuitBreaker):
+        given: Any = local
+        if not isinstance(given, CircuitBreaker):
             raise TypeError(f"{where} needs a CircuitBreaker as local, got {local!r}")
         if not local.name:
             raise ValueError(f"{where} needs local to have a name, under which to share it, got {local!r}")

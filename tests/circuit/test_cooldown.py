@@ -65,6 +65,7 @@ def test_jitter_spreads_what_would_be_equal():
         (asking(retry_after="soon"), None),
         (asking(retry_after=math.inf), math.inf),
         (asking(retry_after=10**400), math.inf),
+        (asking(retry_after=-(10**400)), None),
         (asking(response=SimpleNamespace(headers={"Retry-After": in_seconds(-60)})), None),
         (asking(response=SimpleNamespace(headers={"Retry-After": "Fri, 99 Foo 2026 00:00:00 GMT"})), None),
         (asking(data=7, response=7), None),

@@ -277,7 +277,18 @@ async def test_allow_lets_all_pass_without_the_store(clock):
     breaker = process(store, clock, options={"on_store_error": "allow"})
     for _ in range(5):
         assert await end(breaker, fail) == "failed"
+        with pytest.raises(ConnectionError):
+            async with breaker.guard():
+                raise ConnectionError
     assert breaker.state is State.CLOSED
+
+
+async def test_deny_says_to_come_back_at_once_where_the_store_took_too_long(clock):
+    """The time to ask it again is over when it has been waited for longer than that."""
+    store = Flaky(clock=clock)
+    store.fault = "hang"
+    breaker = process(store, clock, options={"on_store_error": "deny", "refresh": 0.1, "timeout": 0.25})
+    assert (await end(breaker)).retry_after == 0
 
 
 async def test_deny_refuses_all_without_the_store(clock):
@@ -344,6 +355,9 @@ async def test_cooldown_sees_the_error_of_a_probe(clock):
     await anyio.sleep(10)
     await end(breaker, fail)
     assert [(opening.reopens, type(opening.error)) for opening in seen] == [(0, ConnectionError), (1, ConnectionError)]
+    await anyio.sleep(10)
+    assert await end(breaker) == "ok"
+    assert len(seen) == 2
 
 
 async def test_manual_states_are_of_one_process(clock):

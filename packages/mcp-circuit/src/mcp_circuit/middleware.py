@@ -104,7 +104,7 @@ class CircuitMiddleware:
             verdict = McpVerdicts(core.judge).error(error)
             core.settle(era, verdict, core.clock() - began, error)
             if verdict == "ignored":
-                self._forget(ctx)
+                self.breakers.forget(self._key(ctx))
             raise
         try:  # nearly every result is the wire's plain success; `outcome` knows all kinds, far slower
             is_plain = result["isError"] is False  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
@@ -143,12 +143,7 @@ class CircuitMiddleware:
         verdict = McpVerdicts(core.judge).result(result)
         core.settle(era, verdict, core.clock() - began)
         if verdict == "ignored":
-            self._forget(ctx)
-
-    def _forget(self, ctx: Any) -> None:
-        key = self._key(ctx)
-        if key is not None:
-            self.breakers.forget(key)
+            self.breakers.forget(self._key(ctx))
 
 
 def _always(breaker: CircuitBreaker, _: Hashable) -> CircuitBreaker:

@@ -101,26 +101,20 @@ class CircuitMiddleware:
         try:
             result = await call_next(ctx)
         except BaseException as error:
-            verdict = McpVerdicts(core.judge).error(error)
-            core.settle(era, verdict, core.clock() - began, error)
-            if verdict == "ignored":
-                self.breakers.forget(self._key(ctx))
+            self._settle(ctx, core, era, error, began)
             raise
         try:  # nearly every result is the wire's plain success; `outcome` knows all kinds, far slower
             is_plain = result["isError"] is False  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
         except Exception:  # noqa: BLE001  # whatever a foreign object does when it is looked into
             is_plain = False
-        if (
-            not is_plain
-            or core.is_judged
-            or (
-                core.is_timed
-                and ((now := core.clock()) >= era.edge or (core.is_slow_aware and now - began >= core.slow_after))
-            )
-        ):
-            self._settle(ctx, core, era, result, began)
-        else:
+        if core.is_timed:
+            clock = core.clock  # as a method call, `core.clock()` would be looked for in the class first
+            now = clock()
+            is_plain = is_plain and now < era.edge and not (core.is_slow_aware and now - began >= core.slow_after)
+        if is_plain and not core.is_judged:
             era.calls += 1
+        else:
+            self._settle(ctx, core, era, result, began)
         return result
 
     async def _guarded(self, core: Core, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
@@ -139,9 +133,10 @@ class CircuitMiddleware:
         key = self._key(ctx)
         return None if key is None else self.breakers[key].core
 
-    def _settle(self, ctx: Any, core: Core, era: Era, result: object, began: float) -> None:
-        verdict = McpVerdicts(core.judge).result(result)
-        core.settle(era, verdict, core.clock() - began)
+    def _settle(self, ctx: Any, core: Core, era: Era, end: object, began: float) -> None:
+        verdicts, error = McpVerdicts(core.judge), end if isinstance(end, BaseException) else None
+        verdict = verdicts.result(end) if error is None else verdicts.error(error)
+        core.settle(era, verdict, core.clock() - began, error)
         if verdict == "ignored":
             self.breakers.forget(self._key(ctx))
 

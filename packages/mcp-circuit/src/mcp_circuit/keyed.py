@@ -3,9 +3,8 @@
 A flood of new keys must not push out a breaker that protects something: one that is not CLOSED gets another turn when
 it is the least recently used, and only a row of ``TURNS`` such breakers lets the oldest of them go.
 
-``recent`` holds the breakers, the least recently used first.  Who takes one from it directly, as the middleware does,
-moves it to the end once ``is_crowded``, when more than half of the places are taken: what is not used from then on
-until they are full is old enough, whenever it was used before.
+``quick`` is a short way in for the middleware, which may look there first.  It notes no use, and so is empty once more
+than half of the places are taken: what is not used from then on until they are full is old enough to go.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 
 from .breaker import CircuitBreaker
 from .checks import check_count
+from .core import Core
 from .states import State
 
 __all__ = ["KeyedBreakers"]
@@ -43,45 +43,49 @@ class KeyedBreakers:
             )
         self._factory = factory
         self._max_keys = check_count("KeyedBreakers", "max_keys", max_keys)
-        self.recent: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
-        self.is_crowded: bool = False
+        self._breakers: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
+        self.quick: dict[Any, Core] = {}
         self._lock = threading.Lock()
 
     def __getitem__(self, key: Hashable) -> CircuitBreaker:
         """Return the breaker of *key*, made if need be.  Raises TypeError when the factory returns something else."""
         try:
-            self.recent.move_to_end(key)
-            return self.recent[key]
+            self._breakers.move_to_end(key)
+            return self._breakers[key]
         except KeyError:  # a new one, or evicted by another thread just now
             return self._add(key)
 
     def __len__(self) -> int:
-        return len(self.recent)
+        return len(self._breakers)
 
     def __contains__(self, key: object) -> bool:
-        return key in self.recent
+        return key in self._breakers
 
     def forget(self, key: Hashable) -> None:
         """Drop the breaker of *key* if it has never counted anything; calls in flight keep theirs."""
-        breaker = self.recent.get(key)
+        breaker = self._breakers.get(key)
         if breaker is not None and breaker.statistics().calls == breaker.statistics().transitions == 0:
-            self.recent.pop(key, None)
+            self._breakers.pop(key, None)
+            self.quick.pop(key, None)
 
     def _add(self, key: Hashable) -> CircuitBreaker:
         breaker: Any = self._factory(key)
         if not isinstance(breaker, CircuitBreaker):
             raise TypeError(f"the factory of KeyedBreakers must return a CircuitBreaker, but returned {breaker!r}")
         with self._lock:
-            kept = self.recent.setdefault(key, breaker)
-            if len(self.recent) > self._max_keys:
+            kept = self._breakers.setdefault(key, breaker)
+            if len(self._breakers) > self._max_keys:
                 self._evict()
-            self.is_crowded = 2 * len(self.recent) > self._max_keys
+            if 2 * len(self._breakers) > self._max_keys:
+                self.quick.clear()
+            else:
+                self.quick[key] = kept.core
         return kept
 
     def _evict(self) -> None:
         for _ in range(min(TURNS, self._max_keys)):
-            key, breaker = self.recent.popitem(last=False)  # in one step, since other threads move keys meanwhile
+            key, breaker = self._breakers.popitem(last=False)  # in one step, since other threads move keys meanwhile
             if breaker.state is State.CLOSED:
                 return
-            self.recent[key] = breaker
-        self.recent.popitem(last=False)
+            self._breakers[key] = breaker
+        self._breakers.popitem(last=False)

@@ -13,7 +13,6 @@ of their own making.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
@@ -73,7 +72,7 @@ class CircuitMiddleware:
             check_async(fallback)
         factory = partial(_always, breaker) if isinstance(breaker, CircuitBreaker) else breaker
         self.breakers: KeyedBreakers = KeyedBreakers(factory, max_keys=max_keys)
-        self._by_name: OrderedDict[Any, CircuitBreaker] = self.breakers.recent if key is by_tool else OrderedDict()
+        self._by_name: dict[Any, Core] = self.breakers.quick if key is by_tool else {}
         self._key = key if key is by_tool else _unless_exempt(key)
         self._fallback = fallback
 
@@ -85,10 +84,8 @@ class CircuitMiddleware:
         if ctx.method == "tools/call":
             try:
                 name = ctx.params["name"]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-                core = self._by_name[name].core
-                if self.breakers.is_crowded:
-                    self._by_name.move_to_end(name)
-            except (AttributeError, KeyError, TypeError):  # a new name, or another kind of context or key
+                core = self._by_name[name]
+            except (AttributeError, KeyError, TypeError):  # not in the quick table, or another kind of context
                 core = self._core_of(ctx)
         else:
             core = self._core_of(ctx)

@@ -12,7 +12,7 @@ import pytest
 from tests.monorepo.checkout import FILE_IDS, FILES, MODULES
 
 ALLOWED = {*sys.stdlib_module_names, "anyio"}
-FACES = {"__init__.py", "middleware.py", "hiding.py", "identity.py"}  # the MCP side; all others are primitives,
+FACES = {"__init__.py", "middleware.py", "hiding.py", "identity.py", "stepup.py"}  # the MCP side; all others are primitives,
 # which work without the protocol file. That of mcp-rbac is in several modules.
 
 

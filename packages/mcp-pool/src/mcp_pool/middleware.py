@@ -12,9 +12,10 @@ from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ._seam import CallContext, is_internal, principal, refuse
-from .errors import PoolError, PoolFull, PoolTimeout, PoolUnavailable
+from .errors import PoolError, PoolFull, PoolMisuse, PoolTimeout, PoolUnavailable
 from .keyed import KeyedPool
-from .pool import Lease, Pool
+from .lease import Lease
+from .pool import Pool
 from .settings import check_timeout
 
 __all__ = ["PoolMiddleware"]
@@ -69,7 +70,7 @@ class PoolMiddleware(Generic[T]):
         self._pool = pool
         self._key = key or _principal_of
         self._methods = frozenset(methods)
-        self._timeout = timeout if timeout is None else check_timeout(timeout)
+        self._timeout = check_timeout(timeout)
         self._bind = bind
         self._loan: ContextVar[_Loan[T] | None] = ContextVar("loan", default=None)
 
@@ -89,6 +90,8 @@ class PoolMiddleware(Generic[T]):
         async with AsyncExitStack() as stack:
             try:
                 resource = await stack.enter_async_context(self._lease(ctx))
+            except PoolMisuse:  # a slip of the program, of which the client is told nothing
+                raise
             except PoolError as error:
                 raise _refusal(error) from error
             return await self._lent(resource, ctx, call_next)

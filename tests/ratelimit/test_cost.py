@@ -23,6 +23,7 @@ def limiter(*limits):
 CONTEXT = SimpleNamespace(method="tools/call", params={"name": "search"}, request=None)
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize(
     ("most", "decide"),
     [

@@ -421,11 +421,11 @@ async def test_who_is_interrupted_by_another_asks_anew(clock):
     assert [len(batch) for batch in store.batches] == [1, 2, 1]
 
 
-def test_cancelled_anywhere_loses_nothing(server):
+def test_cancelled_anywhere_loses_nothing(redis_server):
     """Invariant 5: whoever is struck, what is charged is what was granted, and all others get their answers."""
 
     async def scenario(victim):
-        client = Client(server)
+        client = Client(redis_server)
         client.send("FLUSHALL")
         limiter = AsyncRateLimiter("100/h", store=RedisStore(Slow(client)), clock=anyio.current_time)
         passed = []

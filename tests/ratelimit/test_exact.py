@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp_ratelimit import Limit, MemoryStore, RateLimiter
-from mcp_ratelimit.memory import ROUND
+from mcp_ratelimit._core import ROUND
 
 from tests.ratelimit.model import model_of
 

@@ -68,6 +68,14 @@ def test_the_short_way_decides_as_the_long_one(store_of, algorithm):
     stores[1].close()
 
 
+def test_reset_forgets_on_the_short_way_too(store_of):
+    """What is left in the file of a state that was removed counts for nothing."""
+    limiter = RateLimiter("3/h", store=store_of())
+    for _ in range(3):
+        assert [limiter.try_acquire("key") for _ in range(4)] == [True, True, True, False]
+        limiter.reset("key")
+
+
 def test_a_clock_that_lags_lets_nothing_more_pass(store_of):
     """The latest time that any process has seen counts for all."""
     early, late = Time(1000.0), Time(4600.0)

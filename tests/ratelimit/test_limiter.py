@@ -232,7 +232,7 @@ def test_the_short_way_decides_as_the_long_one(seed, limits):
     quick, check, core = (
         RateLimiter(*["5/s burst 3", "9/2s", "30/min"][:limits], store=MemoryStore(clock=time)) for _ in range(3)
     )
-    core._one, core._several = None, ()
+    core._one = core._quick = None
     for _ in range(200):
         time.now += rng.choice((0.0, 0.05, 0.2, 0.2, 2.5))
         key = tuple(rng.choice("ab") for _ in range(limits)) if rng.random() < 0.5 else rng.choice("ab")

@@ -21,6 +21,7 @@ from mcp_ratelimit import (
     RateLimiter,
     RateLimitMiddleware,
     Refused,
+    _rules,
     caller_of,
     charge,
 )
@@ -132,18 +133,29 @@ async def test_tools_have_limits_of_their_own():
     assert await passes(RateLimitMiddleware("5/h", tools={"search": "1/h"}), *[add] * 6) == 5
 
 
-@pytest.mark.parametrize("params", [None, {}, {"name": 7}, SimpleNamespace(name="search"), [], "x"])
+@pytest.mark.parametrize("params", [None, {}, {"name": 7}, {"name": ["x"]}, SimpleNamespace(name="search"), [], "x"])
 async def test_odd_params_are_counted_like_any(params):
     """What a peer sends never raises a foreign error, and is never free."""
     limits = RateLimitMiddleware("3/h", tools={"search": "1/h"}, overall="9/h")
     assert await passes(limits, *[Call(params=params)] * 4) in (1, 3)
 
 
-async def test_rules_for_invented_tools_are_bounded():
-    """Names come from callers."""
-    limits = RateLimitMiddleware("9999/s", tools={"a*": "9999/s"})
-    assert await passes(limits, *(Call(params={"name": f"x{n}"}) for n in range(1200))) == 1200
-    assert len(limits._rules._known) == 1000
+async def test_a_tool_may_have_several_limits():
+    """As a caller may; and its glob any characters."""
+    limits = RateLimitMiddleware("9/h", tools={"søk*": "2/min; 3/h"}, overall="99/h", key=lambda ctx: "ann")
+    assert await passes(limits, *[Call(params={"name": "søk"})] * 4) == 2
+    assert await passes(limits, *[Call()] * 9) == 7
+
+
+async def test_rules_for_invented_tools_are_bounded(monkeypatch):
+    """Names come from callers; what is forgotten is found again, and charges what it charged before."""
+    monkeypatch.setattr(_rules, "KNOWN", 10)
+    limits = RateLimitMiddleware("9999/s", tools={"a*": "1/h"})
+    assert await passes(limits, Call(params={"name": "a"})) == 1
+    for number in range(25):
+        assert await passes(limits, Call(params={"name": f"x{number}"})) == 1
+        assert len(limits._rules._known) <= 10
+    assert await passes(limits, Call(params={"name": "a"})) == 0
 
 
 async def test_all_together_share_the_overall_limit():

@@ -19,6 +19,7 @@ from mcp_ratelimit import (
     RemoteStatistics,
     StoreFailed,
     StoreRecovered,
+    coalesce,
 )
 from mcp_ratelimit._known import REMEMBERED, Asked, Known
 from mcp_ratelimit.coalesce import Coalescer
@@ -240,6 +241,52 @@ async def test_what_is_known_is_bounded(limiter_of):
     assert ("0",) not in known.refused
 
 
+async def test_a_lease_has_a_token_for_each_who_waits_for_it(limiter_of, slow):
+    """Whoever wakes first must not take all: the others would wait, and wake for nothing, once more."""
+    limiter = limiter_of("1000/h", lease=5, lease_ttl=5.0)
+    served = []
+
+    async def take(name):
+        for _ in range(20):
+            assert await limiter.try_acquire("key")
+            served.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        for name in range(8):
+            tasks.start_soon(take, name)
+    rounds = [served[place : place + 8] for place in range(0, 80, 8)]
+    assert all(len(set(names)) > 2 for names in rounds)
+    assert slow.sent <= 25  # for 160 calls; each trip brings what those need who wait, and a lease
+
+
+async def test_reset_forgets_the_lease(limiter_of):
+    """What this process holds of a key that is forgotten would come on top of the whole allowance."""
+    limiter = limiter_of("10/h", lease=5, lease_ttl=60.0)
+    assert await limiter.try_acquire("key")
+    await limiter.reset("key")
+    assert await limiter.take_up_to("key", 99) == 10
+    assert not await limiter.try_acquire("key")
+
+
+async def test_who_no_longer_waits_for_a_lease_leaves_his_token_to_others(limiter_of, slow, clock):
+    """Neither is it reserved for ever, nor lost."""
+    limiter = limiter_of("100/h", lease=5, lease_ttl=60.0)
+    passed = []
+
+    async def take(patience):
+        with anyio.move_on_after(patience):
+            passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take, 10)
+        await settle()
+        for patience in (0.0005, 0.0005, 10):
+            tasks.start_soon(take, patience)
+    assert passed == [True, True]
+    (lease,) = limiter._known.leased["key",]
+    assert lease.reserved == 0
+
+
 async def test_a_share_is_kept_of_a_lease_that_was_lost(limiter_of, slow):
     """A store that fails in the middle of a lease says nothing about the key."""
     limiter = limiter_of("9/h", lease=3)
@@ -394,14 +441,60 @@ async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock):
     coalescer = Coalescer(store, budget=10)
     first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
     await settle()
-    last = coalescer._gathered[1]
+    batch = coalescer._gathered[0]
     store.go.set()
-    while last.answer is None:
+    while not batch.answers:
         await asyncio.sleep(0)
     third.cancel()
     await asyncio.wait([first, second, third])
     assert third.cancelled()
     assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_batch_whose_first_goes_is_led_by_another(clock):
+    """Those who joined it form the next one, behind whoever sends now, and behind the batches before it."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first, second, third, fourth = (asyncio.create_task(coalescer.ask(one())) for _ in range(4))
+    await settle()
+    second.cancel()
+    await settle()
+    assert store.batches == [[("take", 1)]]
+    store.go.set()
+    assert [(await task)[0] for task in (first, third, fourth)] == [1, 1, 1]
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)]]
+
+
+async def test_who_goes_before_his_batch_is_sent_takes_nothing(clock):
+    """Whatever he asked for: his place stays, so that the answers of the others stay where they are."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+
+    async def leave(request):
+        with anyio.move_on_after(1):
+            await coalescer.ask(request)
+
+    async with anyio.create_task_group() as tasks:
+        for ask, request in [(coalescer.ask, one())] * 2 + [(leave, one()), (leave, one()._replace(op="reset"))]:
+            tasks.start_soon(ask, request)
+            await settle()
+        await clock.advance(2)
+        store.go.set()
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", 0), ("take", 0)]]
+
+
+async def test_a_batch_is_bounded(clock, monkeypatch):
+    """A script that runs for long stops the server for all; what is too much goes in the next."""
+    monkeypatch.setattr(coalesce, "BATCH", 2)
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(coalescer.ask, one())
+        await settle()
+        store.go.set()
+    assert [len(batch) for batch in store.batches] == [1, 2, 2, 1]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

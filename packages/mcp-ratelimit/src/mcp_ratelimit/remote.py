@@ -30,8 +30,9 @@ from functools import partial
 from typing import Literal
 
 import anyio
+import anyio.lowlevel
 
-from ._known import Asked, Known
+from ._known import Arrival, Asked, Known
 from .coalesce import Coalescer, Unanswered
 from .decision import CostTooLarge, Decision, Key, RateLimited, Refusal, checked_key, checked_timeout
 from .limit import Limit, parse_limits, whole
@@ -132,7 +133,7 @@ class AsyncRateLimiter(Acquiring):
         self._clock = clock
         self._failed_at: float | None = None
         self._next_try = 0.0
-        self._leasing: dict[tuple[str, ...], anyio.Event] = {}
+        self._arrivals: dict[tuple[str, ...], Arrival] = {}
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -141,18 +142,18 @@ class AsyncRateLimiter(Acquiring):
 
     async def try_acquire(self, key: Key, cost: int = 1) -> bool:
         """Charge *cost* if it may pass now, and say whether it did."""
-        return (await self.check(key, cost)).allowed
+        known = self._at_hand(key, cost) if self._lease else None
+        return (await self.check(key, cost)).allowed if known is None or not known.allowed else True
 
     async def check(self, key: Key, cost: int = 1) -> Decision:
         """Charge *cost* if it may pass now, and tell all about it; a cost of 0 always passes, and charges nothing.
 
         Raises CostTooLarge if *cost* can never pass, TypeError or ValueError for what is no cost or no key.
         """
-        known = None
-        if cost is ONE and isinstance(key, str) and key < "~" and not self._lines.waiting:
-            keys = (key,) * len(self._limits)  # what is known was checked before: 1 us instead of 4
-            known = self._known.decide(keys, cost, self._clock(), renewing=keys in self._leasing)
-        decision = await self._decide(self._checked(key, cost), cost) if known is None else known
+        decision = self._at_hand(key, cost)
+        if decision is None:
+            keys = self._checked(key, cost)
+            decision = await (self._decide_behind(keys, cost) if self._lines.waiting else self._take(keys, cost))
         if not decision.allowed:
             self._tell(Refusal(key, cost, decision))
         return decision
@@ -184,6 +185,7 @@ class AsyncRateLimiter(Acquiring):
         keys = self._checked(key, 0)
         self._local.reset(keys)
         self._known.forget(keys)
+        self._known.leased.pop(keys, None)
         await self._ask(Request(self._limits, keys, 0, 0, "reset"))
         self._lines.wake()
 
@@ -207,7 +209,7 @@ class AsyncRateLimiter(Acquiring):
         """
         keys = self._checked(key, cost)
         patience = checked_timeout(timeout)
-        decision = await self._decide(keys, cost)
+        decision = await self._decide_behind(keys, cost)
         if decision.allowed:
             return decision
         try:
@@ -239,7 +241,13 @@ class AsyncRateLimiter(Acquiring):
     def _names(self, keys: tuple[str, ...]) -> list[tuple[str, str]]:
         return [(limit.name, key) for limit, key in zip(self._limits, keys, strict=True)]
 
-    async def _decide(self, keys: tuple[str, ...], cost: int) -> Decision:
+    def _at_hand(self, key: Key, cost: int) -> Decision | None:
+        """Return what is known, in the usual case; what is known was checked before, which saves most of the time."""
+        if cost is ONE and isinstance(key, str) and key < "~" and not self._lines.waiting:
+            return self._known.decide((key,) * len(self._limits), ONE, self._clock())
+        return None
+
+    async def _decide_behind(self, keys: tuple[str, ...], cost: int) -> Decision:
         """Decide as if after all who wait."""
         ahead = self._lines.ahead(self._names(keys)) if self._lines.waiting and cost else {}
         if not ahead:
@@ -251,30 +259,35 @@ class AsyncRateLimiter(Acquiring):
         return decision._replace(allowed=False, retry_after=decision.retry_after + later, violated=names)
 
     async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
-        while True:
+        while cost:
             now = self._clock()
-            known = self._known.decide(keys, cost, now, renewing=keys in self._leasing) if cost else None
+            known = self._known.decide(keys, cost, now)
             if known is not None:
                 return known
-            arrival = self._leasing.get(keys) if cost else None
+            arrival = self._arrivals.get(keys)
             if arrival is None:
-                return await self._take_or_lease(Asked(keys, cost, now))
-            await arrival.wait()
+                asked = Asked(keys, cost, now)
+                return await (self._take_lease(asked) if self._lease > cost else self._take_from_store(asked))
+            await arrival.wait(cost)
+        return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
 
-    async def _take_or_lease(self, asked: Asked) -> Decision:
+    async def _take_from_store(self, asked: Asked, arrival: Arrival | None = None) -> Decision:
         keys, cost, _ = asked
-        leasing = self._lease > cost > 0
-        request = Request(self._limits, keys, cost, self._lease if leasing else cost)
-        if leasing:
-            self._leasing[keys] = anyio.Event()
-        try:
-            granted, decision = await self._ask(request)
-            if self._failed_at is None and cost:
-                self._known.learn(asked, granted, decision)
-        finally:
-            if leasing:
-                self._leasing.pop(keys).set()
+        most = cost if arrival is None else self._lease + arrival.waiting
+        granted, decision = await self._ask(Request(self._limits, keys, cost, most))
+        if self._failed_at is None:
+            self._known.learn(asked, granted, decision, arrival)
         return decision
+
+    async def _take_lease(self, asked: Asked) -> Decision:
+        arrival = self._arrivals[asked.keys] = Arrival()
+        self._known.renewing(asked.keys)
+        try:
+            await anyio.lowlevel.checkpoint()  # so that who asks now waits for this lease too, which is made larger
+            return await self._take_from_store(asked, arrival)
+        finally:
+            del self._arrivals[asked.keys]
+            arrival.event.set()
 
     async def _ask(self, request: Request) -> tuple[int, Decision]:
         now = self._clock()

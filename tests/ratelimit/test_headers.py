@@ -23,7 +23,7 @@ from mcp_ratelimit import (
     rate_limit_fields,
 )
 
-from tests.ratelimit.test_exact import Time
+from tests.ratelimit.walks import Time
 
 
 def test_fields_of_an_answer():

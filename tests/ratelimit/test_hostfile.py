@@ -12,7 +12,7 @@ import pytest
 from mcp_ratelimit import Limit, RateLimiter, _hosttable
 from mcp_ratelimit.hostfile import HostStore
 
-from tests.ratelimit.test_exact import ALGORITHMS, FUZZ, Time, limit_of, walk
+from tests.ratelimit.walks import ALGORITHMS, Time, limit_of, walk
 from tests.ratelimit.workers import hammer, worst
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl locks")
@@ -36,7 +36,7 @@ def store_of(tmp_path):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_answer_equals_that_of_the_model(store_of, algorithm):
     """The same walk as in memory."""
-    walk(limit_of(algorithm, 5, 7.0, 3), store_of(), store_of.time, 1_000_000 if FUZZ else 1500)
+    walk(limit_of(algorithm, 5, 7.0, 3), store_of(), store_of.time, 1500)
 
 
 def test_two_processes_see_one_state(store_of):

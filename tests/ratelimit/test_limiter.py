@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_ratelimit import GLOBAL, CostTooLarge, Limit, MemoryStore, RateLimiter, Refusal
 
-from tests.ratelimit.test_exact import ALGORITHMS, Time, limit_of
+from tests.ratelimit.walks import ALGORITHMS, Time, limit_of
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from mcp_ratelimit import (
 )
 from mcp_ratelimit.continuations import OPEN, ROUNDS, Rides
 
-from tests.ratelimit.test_exact import Time
+from tests.ratelimit.walks import Time
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from mcp_ratelimit import CostTooLarge, LimiterStatistics, MemoryStore, RateLimited, RateLimiter
 
-from tests.ratelimit.test_exact import ALGORITHMS, limit_of
+from tests.ratelimit.walks import ALGORITHMS, limit_of
 from tests.support.clock import settle
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep

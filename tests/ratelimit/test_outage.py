@@ -9,6 +9,7 @@ import pytest
 from mcp_ratelimit import AsyncRateLimiter, Limit, RedisStore, StoreFailed, StoreRecovered
 
 from tests.ratelimit.workers import hammer, worst
+from tests.support.servers import RedisServer
 
 redis = pytest.importorskip("redis.asyncio", reason="redis-py, a client of the user's own, is not installed")
 
@@ -106,3 +107,40 @@ async def test_every_client_that_users_bring(redis_server, anyio_backend, librar
         await limiter.refund(library)
         assert (await limiter.check(library)).remaining == 0
         assert limiter.statistics().is_store_answering
+
+
+class ClusterServer(RedisServer):
+    """A cluster of one node, which serves all slots, and refuses what lies in several as any cluster does."""
+
+    def arguments(self):
+        return [*super().arguments(), "--cluster-enabled", "yes"]
+
+    def start(self):
+        super().start()
+        assert self.command("CLUSTER ADDSLOTSRANGE 0 16383") == "+OK"
+        deadline = time.monotonic() + 10
+        while self.command("SET ready yes") != "+OK":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    server = ClusterServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("library", ["redis", "valkey"])
+async def test_a_cluster_decides_about_all_limits_in_one_place(cluster, anyio_backend, library):
+    """Their keys have one hash tag; without it the cluster would refuse the script."""
+    module = pytest.importorskip(f"{library}.asyncio", reason=f"no {library} here")
+    client = getattr(module, f"{library.title()}Cluster")(host=cluster.host, port=cluster.port)
+    async with client:
+        limiter = AsyncRateLimiter("3/h", "9/h", store=RedisStore(client), budget=5.0, on_store_error="closed")
+        keys = [("ann", "all"), ("bob", "all"), ("ann", "all"), ("ann", "all"), ("ann", "all")]
+        assert [await limiter.try_acquire(key) for key in keys] == [True] * 4 + [False]
+        assert limiter.statistics().is_store_answering
+    assert cluster.command("EVAL 'return 1' 2 one two").startswith("-CROSSSLOT")

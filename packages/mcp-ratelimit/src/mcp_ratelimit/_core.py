@@ -66,7 +66,9 @@ def decide(
         if charge and cost and not violated:
             for row in rows:
                 row.charge(cost)
-    tightest = max(rows, key=_Row.delay) if violated else min(rows, key=_Row.remaining)
+    tightest = rows[0]
+    if len(rows) > 1:
+        tightest = max(rows, key=_Row.delay) if violated else min(rows, key=_Row.remaining)
     return Decision(
         not violated,
         tightest.table.limit,

@@ -17,6 +17,11 @@ __all__ = ["Limiter", "Rule", "Rules"]
 class Limiter(Protocol):
     """What ``RateLimiter`` and ``AsyncRateLimiter`` have in common."""
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits, as they are now."""
+        ...
+
     def check(self, key: Key, cost: int = 1) -> Decision | Awaitable[Decision]:
         """Charge *cost* if it may pass now."""
         ...

@@ -192,18 +192,20 @@ class RateLimiter(Acquiring):
         Returns without giving other tasks a turn if it may pass at once.  Raises RateLimited as soon as it is clear
         that it cannot pass within *timeout* seconds, or if too many wait; CostTooLarge if it can never pass.
         """
-        keys = self._checked(key, cost)
         patience = checked_timeout(timeout)
-        names = self._names(keys)
-        decision = self._decide(keys, cost, charge=True)
+        if self._on_event is None:
+            decision = self.check(key, cost)  # the short way, which would report a refusal that is none yet
+        else:
+            decision = self._decide(self._checked(key, cost), cost, charge=True)
         if decision.allowed:
             return decision
+        keys = self._checked(key, cost)
 
         async def attempt() -> Decision:
             return self._decide(keys, cost, charge=True, first=True)
 
         try:
-            return await self._lines.wait(names, cost, patience, decision, attempt)
+            return await self._lines.wait(self._names(keys), cost, patience, decision, attempt)
         except RateLimited as refusal:
             if self._on_event is not None:
                 self._on_event(Refusal(key, cost, refusal.decision))

@@ -67,6 +67,7 @@ def test_what_is_written_is_read(policies):
         ('"a";r=5;t=10', [("a", 5, 10)]),
         ('"a"; r=5 , "b";r=0;t=3', [("a", 5, None), ("b", 0, 3)]),
         ('"a";r=5;pk=:YWJj:;x="y;r=9";ok;z=?1;t=tok', [("a", 5, None)]),
+        ('"a";r=1;t=0', [("a", 1, 0)]),
         ('"a";t=10', []),
         ('"a";r=-1', []),
         ('"a";r=1.5', []),
@@ -86,7 +87,7 @@ def test_reading_ignores_what_is_malformed(field, expected):
 
 def test_reading_policies():
     """A window is optional, and never zero."""
-    assert parse_policy('"a";q=5;w=0, "b";q=7, "c";w=3') == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 7, None)]
+    assert parse_policy('"a";q=5;w=0, "b";q=0;w=3, "c";w=3') == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 0, 3)]
 
 
 @given(st.text(max_size=60))

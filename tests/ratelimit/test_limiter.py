@@ -8,7 +8,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_ratelimit import GLOBAL, CostTooLarge, Limit, MemoryStore, RateLimiter, Refusal
+from mcp_ratelimit import GLOBAL, CostTooLarge, Decision, Limit, MemoryStore, RateLimited, RateLimiter, Refusal
 
 from tests.ratelimit.walks import ALGORITHMS, Time, limit_of
 
@@ -179,6 +179,30 @@ def test_nonsense_key_for_one_limit(limiter_of, key):
     """The same on the shortest way."""
     with pytest.raises((TypeError, ValueError), match="key"):
         limiter_of("3/h").try_acquire(key)
+
+
+def test_an_empty_key_is_told_what_to_use(limiter_of):
+    """In full, since it is somebody's missing user id."""
+    with pytest.raises(
+        ValueError, match=r"^a key needs to be a non-empty string; use GLOBAL where everybody shares one"
+    ):
+        limiter_of("3/h").check("")
+
+
+def test_keys_that_are_not_long_are_kept_as_they_are(limiter_of):
+    """Up to the length of what names a client, an issuer and a subject."""
+    limiter = limiter_of("1/h")
+    limiter.check("x" * 256)
+    limiter.check("y" * 257)
+    held = sorted(limiter._tables[0].shards[0])
+    assert held[0] == "x" * 256
+    assert held[1][0] == "~"
+
+
+def test_the_text_of_a_refusal_names_all_limits():
+    """One after the other."""
+    limit = Limit("1/h")
+    assert str(RateLimited(Decision(False, limit, 0, 2.0, 3.0, ("a", "b")))) == "a, b exceeded; retry after 2.000 s"
 
 
 def test_long_keys_are_counted_under_a_hash(limiter_of):

@@ -16,6 +16,7 @@ from mcp_ratelimit import (
     COUNTED_METHODS,
     SEP_3304,
     CallRefused,
+    Decision,
     Limit,
     MemoryStore,
     RateLimiter,
@@ -26,6 +27,7 @@ from mcp_ratelimit import (
     charge,
 )
 from mcp_ratelimit.continuations import OPEN, ROUNDS, Rides
+from mcp_ratelimit.refusals import refusal_data
 
 from tests.ratelimit.walks import Time
 
@@ -197,6 +199,12 @@ async def test_a_refusal_says_when_to_come_back():
     await limits(Call(), answer)
 
 
+def test_a_time_to_come_back_is_never_now():
+    """It is rounded up, in both units."""
+    decision = Decision(False, Limit("9/s"), 0, 0.0004, 1.0, ("9/s",))
+    assert refusal_data(decision, shared=True) == {"policy": "9/s", "retryAfter": 1, "retryAfterMs": 1}
+
+
 async def test_anonymous_callers_learn_nothing_of_each_other():
     """They share a bucket, so its count is what the others did."""
     limits = RateLimitMiddleware("1/h")
@@ -211,6 +219,9 @@ async def test_cost_by_call():
     limits = RateLimitMiddleware("5/h", key=lambda ctx: "ann", cost=lambda ctx: ctx.params["size"])
     calls = [Call(params={"name": "x", "size": size}) for size in (3, 0, 3, 2, 0)]
     assert await passes(limits, *calls) == 4
+    for size in (True, 1.0, -1):
+        with pytest.raises((TypeError, ValueError), match=f"got {size!r}"):
+            await limits(Call(params={"name": "x", "size": size}), answer)
     with pytest.raises(Refused, match="can never let a call of this cost pass") as caught:
         await limits(Call(params={"name": "x", "size": 6}), answer)
     assert "retryAfter" not in caught.value.data

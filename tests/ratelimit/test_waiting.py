@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+from functools import partial
 
 import anyio
 import pytest
@@ -188,6 +189,24 @@ async def test_gives_up_at_the_timeout_while_others_are_first(clock):
     assert clock() == pytest.approx(9.5, abs=1e-3)
 
 
+async def test_who_leaves_the_line_takes_his_cost_along(clock):
+    """What is told to a newcomer is what those cost who still wait."""
+    limiter = limiter_at(clock, "1/s burst 3")
+    assert limiter.try_acquire("key", 3)
+
+    async def impatient():
+        with anyio.move_on_after(0.5):
+            await limiter.acquire("key", 3)
+
+    async with anyio.create_task_group() as tasks:
+        for ask in (partial(limiter.acquire, "key", 2), impatient, partial(limiter.acquire, "key", 3)):
+            tasks.start_soon(ask)
+            await settle()
+        assert limiter.check("key").retry_after == pytest.approx(9.0, abs=1e-4)
+        await clock.advance(0.6)
+        assert limiter.check("key").retry_after == pytest.approx(5.4, abs=1e-4)
+
+
 async def test_max_waiters(clock):
     """A full waiting room refuses at once."""
     limiter = limiter_at(clock, "1/s burst 1", max_waiters=1)
@@ -327,7 +346,7 @@ async def test_slot_gives_back_what_it_is_told(clock):
         async with limiter.slot("key", 4, refund_if=lambda error: isinstance(error, KeyError)):
             raise KeyError
     assert limiter.peek("key").remaining == 5
-    with pytest.raises(ValueError, match="cost >= 0, got -1"):
+    with pytest.raises(ValueError, match=r"^refund needs cost >= 0, got -1"):
         async with limiter.slot("key") as slot:
             slot.refund(-1)
 
@@ -376,3 +395,6 @@ def test_throttle_needs_an_async_function():
         @RateLimiter("1/s").throttle("key")
         def f():
             pass
+
+    with pytest.raises(TypeError, match=r"partial\(.*\)\(\) is not async"):
+        RateLimiter("1/s").throttle("key")(partial(print))

@@ -85,7 +85,7 @@ class HostStore:
             raise ValueError(f"this store has another limit named {limit.name!r}, {table.limit!r}; name one of them")
         return table
 
-    def quickly(self, tables: Sequence[HostTable]) -> Callable[[Key], bool] | None:
+    def quickly(self, tables: Sequence[Any]) -> Callable[[Key], bool] | None:
         """Return the short way to charge one unit, where there is one; it may say no to what passes by the long way."""
         table = tables[0]
         if len(tables) > 1 or table.limit.algorithm not in ("gcra", "strict_gcra"):

@@ -86,7 +86,7 @@ class MemoryStore:
             )
         return table
 
-    def quickly(self, tables: Sequence[MemoryTable]) -> Callable[[Any], bool] | None:
+    def quickly(self, tables: Sequence[Any]) -> Callable[[Any], bool] | None:
         """Return the short way to charge one unit, where there is one; it may say no to what passes by the long way."""
         return quickly(tables) if all(isinstance(table.algorithm, Gcra) for table in tables) else None
 

@@ -11,6 +11,7 @@ import pytest
 from mcp_ratelimit import (
     AsyncRateLimiter,
     CostTooLarge,
+    Decision,
     Limit,
     RateLimited,
     RateLimitMiddleware,
@@ -127,6 +128,38 @@ async def test_a_refusal_that_holds_is_not_asked_again(limiter_of, slow, clock):
     assert [type(event) for event in seen] == [Refusal] * 4
 
 
+@pytest.mark.parametrize("relief", ["refund", "reset", "set_limit"])
+async def test_a_refusal_on_its_way_is_not_believed_after_more_room_was_made(limiter_of, clock, relief):
+    """It was true when the store told it; noted, it would shut the key out for an hour."""
+    limiter = limiter_of("1/h")
+    assert await limiter.try_acquire("key")
+    passed = []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await clock.advance(0.0005)
+        if relief == "set_limit":
+            limiter.set_limit("9/h")
+        else:
+            await getattr(limiter, relief)("key")
+    assert passed == [False]
+    assert await limiter.try_acquire("key")
+
+
+def test_what_was_asked_before_a_refund_is_not_noted():
+    """Answers may be taken up in another order than that in which the store gave them."""
+    known = Known(0, 1.0)
+    refused = Decision(False, Limit("1/h"), 0, 3600.0, 3600.0, ("1/h",))
+    known.forget(("other",))
+    known.learn(Asked(("key",), 1, 0.0, 0), 0, refused)
+    assert known.decide(("key",), 1, 0.0) is None
+    known.learn(Asked(("key",), 1, 0.0, 1), 0, refused)
+    assert known.decide(("key",), 1, 0.0) == refused
+
+
 async def test_leased_tokens_are_spent_without_asking(limiter_of, slow, clock):
     """One round trip for many; who asks meanwhile waits for the same lease."""
     limiter = limiter_of("100/h", lease=10, lease_ttl=5.0)
@@ -236,7 +269,7 @@ async def test_what_is_known_is_bounded(limiter_of):
     known = Known(0, 1.0)
     decision = (await limiter_of("1/h").check("key"))._replace(allowed=False)
     for number in range(REMEMBERED + 5):
-        known.learn(Asked((str(number),), 1, 0.0), 0, decision)
+        known.learn(Asked((str(number),), 1, 0.0, 0), 0, decision)
     assert len(known.refused) == REMEMBERED
     assert ("0",) not in known.refused
 

@@ -19,11 +19,13 @@ Keys = tuple[str, ...]
 
 
 class Asked(NamedTuple):
-    """What the store was asked, and when, by this process's clock: the earliest time at which it can have decided."""
+    """What the store was asked, and when: by this process's clock, and by what had been forgotten until then."""
 
     keys: Keys
     cost: int
     since: float
+    """The earliest time at which the store can have decided."""
+    forgotten: int
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,14 @@ class Arrival:
 class Known:
     """Refusals that still hold and leases that still run; all times are the caller's clock, in seconds.
 
-    A refusal holds exactly: without a refund a key cannot have room earlier than it was told.
+    A refusal holds exactly: without a refund a key cannot have room earlier than it was told.  One that was asked for
+    before a refund, and is told after it, may be out of date, and is not noted.
     """
 
     def __init__(self, lease: int, ttl: float) -> None:
         self.refused: OrderedDict[Keys, _Refused] = OrderedDict()
         self.leased: OrderedDict[Keys, list[Lease]] = OrderedDict()
+        self.forgotten = 0
         self._low = lease // 2
         self._ttl = ttl
 
@@ -101,9 +105,10 @@ class Known:
 
     def learn(self, asked: Asked, granted: int, decision: Decision, arrival: Arrival | None = None) -> None:
         """Note what the store said; a lease is what *arrival* brings, and has a token for each who waits for that."""
-        keys, cost, since = asked
+        keys, cost, since, forgotten = asked
         if not decision.allowed:
-            _note(self.refused, keys, _Refused(cost, since + decision.retry_after, decision))
+            if forgotten == self.forgotten:
+                _note(self.refused, keys, _Refused(cost, since + decision.retry_after, decision))
         elif granted > cost:
             lease = Lease(granted - cost, since + self._ttl, decision, self._low)
             if arrival is not None:
@@ -113,6 +118,7 @@ class Known:
 
     def forget(self, keys: Keys) -> None:
         """Forget that *keys* are out, because something was given back."""
+        self.forgotten += 1
         self.refused.pop(keys, None)
 
 

@@ -176,18 +176,14 @@ class AsyncRateLimiter(Acquiring):
         whole("refund", "cost", cost, least=0)
         keys = self._checked(key, 0)
         self._local.refund(keys, cost)
-        self._known.forget(keys)
-        await self._ask(Request(self._limits, keys, cost, 0, "refund"))
-        self._lines.wake()
+        await self._change(Request(self._limits, keys, cost, 0, "refund"))
 
     async def reset(self, key: Key) -> None:
         """Forget everything charged under *key*, except for what other processes hold on lease."""
         keys = self._checked(key, 0)
         self._local.reset(keys)
-        self._known.forget(keys)
         self._known.leased.pop(keys, None)
-        await self._ask(Request(self._limits, keys, 0, 0, "reset"))
-        self._lines.wake()
+        await self._change(Request(self._limits, keys, 0, 0, "reset"))
 
     def set_limit(self, limit: Limit | str, *, name: str | None = None) -> None:
         """Change the figures of a limit in this process, as ``RateLimiter.set_limit`` does; what was used is kept.
@@ -266,17 +262,17 @@ class AsyncRateLimiter(Acquiring):
                 return known
             arrival = self._arrivals.get(keys)
             if arrival is None:
-                asked = Asked(keys, cost, now)
+                asked = Asked(keys, cost, now, self._known.forgotten)
                 return await (self._take_lease(asked) if self._lease > cost else self._take_from_store(asked))
             await arrival.wait(cost)
         return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
 
     async def _take_from_store(self, asked: Asked, arrival: Arrival | None = None) -> Decision:
-        keys, cost, _ = asked
-        most = cost if arrival is None else self._lease + arrival.waiting
-        granted, decision = await self._ask(Request(self._limits, keys, cost, most))
+        known = self._known  # a change of the limits replaces it, so that what they were is learned for nobody
+        most = asked.cost if arrival is None else self._lease + arrival.waiting
+        granted, decision = await self._ask(Request(self._limits, asked.keys, asked.cost, most))
         if self._failed_at is None:
-            self._known.learn(asked, granted, decision, arrival)
+            known.learn(asked, granted, decision, arrival)
         return decision
 
     async def _take_lease(self, asked: Asked) -> Decision:
@@ -288,6 +284,14 @@ class AsyncRateLimiter(Acquiring):
         finally:
             del self._arrivals[asked.keys]
             arrival.event.set()
+
+    async def _change(self, request: Request) -> None:
+        """Have the store give back or forget, and wake who waits; also a caller who leaves may have changed it."""
+        try:
+            await self._ask(request)
+        finally:
+            self._known.forget(request.keys)
+        self._lines.wake()
 
     async def _ask(self, request: Request) -> tuple[int, Decision]:
         now = self._clock()

@@ -309,6 +309,14 @@ async def test_refused_tools_answer_the_model_in_each_sdk(monkeypatch):
         await limits(context, answer)
 
 
+async def test_the_2x_sdk_takes_the_form_of_the_wire(monkeypatch):
+    """It has a module of types too, and wants none of its models."""
+    monkeypatch.setitem(sys.modules, "mcp.types", ModuleType("mcp.types"))
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann", refuse_as="result")
+    await limits(Call(), answer)
+    assert (await limits(Call(), answer))["isError"] is True
+
+
 async def test_the_code_can_be_chosen():
     """Any legal one, and the one that the protocol may get."""
     for code in (-31000, 429, SEP_3304):

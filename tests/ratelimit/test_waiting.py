@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from functools import partial
+from typing import Annotated
 
 import anyio
 import pytest
@@ -386,6 +387,20 @@ def test_throttle_leaves_hints_that_nobody_can_resolve():
         pass
 
     assert str(inspect.signature(f)) == "(x: 'Missing') -> 'None'"
+    assert f.__annotations__ == {"x": "Missing", "return": "None"}
+
+
+def test_throttle_keeps_hints_as_they_are():
+    """Also what is only annotated for a framework, and what has none."""
+
+    @RateLimiter("1/s").throttle("key")
+    async def f(x: Annotated[int, "unit"], y=1):
+        pass
+
+    shown = inspect.signature(f)
+    assert shown.parameters["x"].annotation == Annotated[int, "unit"]
+    assert shown.parameters["y"].annotation is shown.return_annotation is inspect.Signature.empty
+    assert f.__annotations__ == {"x": Annotated[int, "unit"]}
 
 
 def test_throttle_needs_an_async_function():

@@ -107,6 +107,9 @@ def test_a_log_has_the_room_it_was_made_with(store_of):
     limiter = RateLimiter(Limit("5/h", algorithm="sliding_log"), store=store_of())
     with pytest.raises(ValueError, match="has room for 5 entries a key, '5/h' needs more"):
         limiter.set_limit(Limit("6/h", algorithm="sliding_log"))
+    for amount in (2, 5):
+        limiter.set_limit(Limit(f"{amount}/h", algorithm="sliding_log"))
+    assert limiter.take_up_to("key", 9) == 5
 
 
 @pytest.mark.parametrize("on_full", ["overflow", "deny"])

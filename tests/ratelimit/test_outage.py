@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import anyio
@@ -113,7 +114,10 @@ class ClusterServer(RedisServer):
     """A cluster of one node, which serves all slots, and refuses what lies in several as any cluster does."""
 
     def arguments(self):
-        return [*super().arguments(), "--cluster-enabled", "yes"]
+        with socket.socket() as probe:
+            probe.bind((self.host, 0))
+            port = str(probe.getsockname()[1])
+        return [*super().arguments(), "--cluster-enabled", "yes", "--cluster-port", port]
 
     def start(self):
         super().start()

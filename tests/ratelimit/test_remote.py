@@ -468,11 +468,13 @@ async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock):
-    """asyncio may cancel a task that has been answered and has not run since."""
+@pytest.mark.parametrize("cost", [1, 0])
+async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, cost):
+    """asyncio may cancel a task that has been answered and has not run since; what took nothing returns nothing."""
     store = Sent()
     coalescer = Coalescer(store, budget=10)
-    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+    requests = one(), one(), one()._replace(cost=cost)
+    first, second, third = (asyncio.create_task(coalescer.ask(request)) for request in requests)
     await settle()
     batch = coalescer._gathered[0]
     store.go.set()
@@ -481,7 +483,7 @@ async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock):
     third.cancel()
     await asyncio.wait([first, second, third])
     assert third.cancelled()
-    assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", cost)], *[[("refund", 1)]] * cost]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from ._algorithms import Algorithm, Gcra, algorithm_for
+from ._algorithms import Algorithm, algorithm_for
 from ._core import ROUND, KeysExhausted
 from .limit import Limit
 
@@ -49,7 +49,6 @@ class HostTable:
         self._bucket = 8 + 16 * WAYS + (WAYS + 1) * self._slot
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
-        self._gcra = self.algorithm if isinstance(self.algorithm, Gcra) else None
         self._buckets = buckets
         self._map = self._mapped(_HEADER.pack(MAGIC, buckets, self.algorithm.width, _boot()))
 
@@ -132,13 +131,12 @@ class HostTable:
         _WHICH.pack_into(self._map, self._at, other)
 
     def charge_one(self, key: str) -> bool:
-        """Charge one unit by GCRA if it may pass; False for whatever is not the usual case.
+        """Charge one unit by GCRA if it may pass; False for whatever is not the usual case.  Only for tables of GCRA.
 
         It decides as ``_core`` does, flat: 3 us, half of them the kernel's for the lock, against 16 us.
         """
-        gcra, memory = self._gcra, self._map
-        if gcra is None:
-            return False
+        memory = self._map
+        gcra: Any = self.algorithm
         digest, number = _hash(key)
         number %= self._buckets
         at = HEADER_SIZE + number * self._bucket
@@ -170,12 +168,10 @@ class HostTable:
     def change(self, limit: Limit) -> None:
         """Count by *limit* from now on; each key keeps its debt, in units, as it is when it is asked about next."""
         algorithm = algorithm_for(limit)
-        if algorithm.width > self.algorithm.width:
-            raise ValueError(
-                f"{self.path} has room for {self.algorithm.width} entries a key, {limit.name!r} needs more"
-            )
+        room = (self._copy - _COPY.size) // 8
+        if algorithm.width > room:
+            raise ValueError(f"{self.path} has room for {room} entries a key, {limit.name!r} needs more")
         self.limit, self.algorithm = limit, algorithm
-        self._gcra = algorithm if isinstance(algorithm, Gcra) else None
         self._figures = (float(limit.amount), limit.period, float(limit.burst))
 
     def close(self) -> None:

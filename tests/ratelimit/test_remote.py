@@ -292,6 +292,22 @@ async def test_a_lease_has_a_token_for_each_who_waits_for_it(limiter_of, slow):
     assert slow.sent <= 25  # for 160 calls; each trip brings what those need who wait, and a lease
 
 
+async def test_a_lease_that_does_not_come_is_waited_for_by_nobody(limiter_of, slow):
+    """Who stood in wait for it learns of the refusal that came instead, without a trip of his own."""
+    limiter = limiter_of("1/h", lease=5)
+    assert await limiter.try_acquire("key")
+    sent, passed = slow.sent, []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask)
+    assert passed == [False] * 3
+    assert slow.sent == sent + 1
+
+
 async def test_reset_forgets_the_lease(limiter_of):
     """What this process holds of a key that is forgotten would come on top of the whole allowance."""
     limiter = limiter_of("10/h", lease=5, lease_ttl=60.0)

@@ -109,11 +109,9 @@ class Known:
         if not decision.allowed:
             if forgotten == self.forgotten:
                 _note(self.refused, keys, _Refused(cost, since + decision.retry_after, decision))
-        elif granted > cost:
-            lease = Lease(granted - cost, since + self._ttl, decision, self._low)
-            if arrival is not None:
-                lease.reserved = min(lease.tokens, arrival.waiting)
-                arrival.lease = lease
+        elif arrival is not None and granted > cost:
+            left = granted - cost
+            lease = arrival.lease = Lease(left, since + self._ttl, decision, self._low, min(left, arrival.waiting))
             _note(self.leased, keys, [*self.leased.get(keys, ()), lease])
 
     def forget(self, keys: Keys) -> None:

@@ -12,6 +12,7 @@ from .limit import Limit
 
 __all__ = [
     "GLOBAL",
+    "LONGEST_KEY",
     "CostTooLarge",
     "Decision",
     "Key",

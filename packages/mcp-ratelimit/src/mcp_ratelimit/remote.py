@@ -34,7 +34,7 @@ import anyio.lowlevel
 
 from ._known import Arrival, Asked, Known
 from .coalesce import Coalescer, Unanswered
-from .decision import CostTooLarge, Decision, Key, RateLimited, Refusal, checked_key, checked_timeout
+from .decision import LONGEST_KEY, CostTooLarge, Decision, Key, RateLimited, Refusal, checked_key, checked_timeout
 from .limit import Limit, parse_limits, whole
 from .limiter import ONE, RateLimiter
 from .lines import Lines
@@ -142,18 +142,19 @@ class AsyncRateLimiter(Acquiring):
 
     async def try_acquire(self, key: Key, cost: int = 1) -> bool:
         """Charge *cost* if it may pass now, and say whether it did."""
-        known = self._at_hand(key, cost) if self._lease else None
-        return (await self.check(key, cost)).allowed if known is None or not known.allowed else True
+        if self._lease and not self._lines.waiting:  # a leased token, without a further coroutine
+            known = self._known.decide(self._checked(key, cost), cost, self._clock()) if cost else None
+            if known is not None and known.allowed:
+                return True
+        return (await self.check(key, cost)).allowed
 
     async def check(self, key: Key, cost: int = 1) -> Decision:
         """Charge *cost* if it may pass now, and tell all about it; a cost of 0 always passes, and charges nothing.
 
         Raises CostTooLarge if *cost* can never pass, TypeError or ValueError for what is no cost or no key.
         """
-        decision = self._at_hand(key, cost)
-        if decision is None:
-            keys = self._checked(key, cost)
-            decision = await (self._decide_behind(keys, cost) if self._lines.waiting else self._take(keys, cost))
+        keys = self._checked(key, cost)
+        decision = await (self._decide_behind(keys, cost) if self._lines.waiting else self._take(keys, cost))
         if not decision.allowed:
             self._tell(Refusal(key, cost, decision))
         return decision
@@ -228,6 +229,8 @@ class AsyncRateLimiter(Acquiring):
             await self.refund(key, cost)
 
     def _checked(self, key: Key, cost: int) -> tuple[str, ...]:
+        if cost is ONE and isinstance(key, str) and "" < key < "~" and len(key) <= LONGEST_KEY:
+            return (key,) * len(self._limits)  # what follows, in the usual case, in a fifth of the time
         whole("a limiter", "cost", cost, least=0)
         for limit in self._limits:
             if cost > limit.burst:
@@ -236,12 +239,6 @@ class AsyncRateLimiter(Acquiring):
 
     def _names(self, keys: tuple[str, ...]) -> list[tuple[str, str]]:
         return [(limit.name, key) for limit, key in zip(self._limits, keys, strict=True)]
-
-    def _at_hand(self, key: Key, cost: int) -> Decision | None:
-        """Return what is known, in the usual case; what is known was checked before, which saves most of the time."""
-        if cost is ONE and isinstance(key, str) and key < "~" and not self._lines.waiting:
-            return self._known.decide((key,) * len(self._limits), ONE, self._clock())
-        return None
 
     async def _decide_behind(self, keys: tuple[str, ...], cost: int) -> Decision:
         """Decide as if after all who wait."""

@@ -193,12 +193,12 @@ async def test_refusal_tells_the_client_when_to_come_back():
     refusal = await calls(middleware, AssertionError("called"))
     assert isinstance(refusal, Refused)
     assert (refusal.code, refusal.message) == (CIRCUIT_OPEN, "circuit 'search' is open, retry after 30 s")
-    assert refusal.data == {"name": "search", "state": "open", "retry_after": 30.0}
+    assert refusal.data == {"name": "search", "state": "open", "retryAfter": 30.0}
     assert refusal.refused
     assert refusal.__cause__ is None
     assert refusal.__suppress_context__
     middleware.breakers["search"].force("isolated")
-    assert (await calls(middleware, AssertionError("called"))).data["retry_after"] is None
+    assert (await calls(middleware, AssertionError("called"))).data["retryAfter"] is None
 
 
 async def test_each_tool_has_its_own_breaker():
@@ -317,7 +317,7 @@ async def test_cooldown_from_the_cause():
     error.retry_after = 7
     middleware = per_tool(cooldown=from_error(30), clock=lambda: 0.0)
     await calls(middleware, tool_error(error))
-    assert (await calls(middleware, OK)).data["retry_after"] == 7
+    assert (await calls(middleware, OK)).data["retryAfter"] == 7
 
 
 async def test_slow_tools_trip(clock):

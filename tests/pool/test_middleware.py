@@ -190,7 +190,7 @@ async def test_refusals(clock: VirtualClock) -> None:
         tg.cancel_scope.cancel()
     backend.default = OSError("refused by 10.0.0.1")
     async with backend.pool(connect_attempts=1, backoff=4.0) as pool:
-        assert await refusal(PoolMiddleware(pool)) == (-31103, {"reason": "unavailable", "retry_after": 4.0})
+        assert await refusal(PoolMiddleware(pool)) == (-31103, {"reason": "unavailable", "retryAfter": 4.0})
 
 
 async def test_the_handler_s_own_pool_errors_pass_unchanged() -> None:

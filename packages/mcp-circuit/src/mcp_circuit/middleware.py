@@ -32,7 +32,7 @@ C = TypeVar("C", bound=CallContext)
 R = TypeVar("R")
 
 CIRCUIT_OPEN = -31103
-"""The JSON-RPC code of a refusal; its data holds ``name``, ``state`` and, in seconds, ``retry_after``."""
+"""The JSON-RPC code of a refusal; its data holds ``name``, ``state`` and, in seconds, ``retryAfter``."""
 
 
 def by_tool(ctx: Any) -> str | None:
@@ -123,7 +123,7 @@ class CircuitMiddleware:
             refusal = error.with_traceback(None)  # which would hold this frame, and this frame holds it
         if self._fallback:
             return cast("R", await self._fallback(ctx, refusal))
-        facts = {"name": refusal.name, "state": refusal.state.value, "retry_after": refusal.retry_after}
+        facts = {"name": refusal.name, "state": refusal.state.value, "retryAfter": refusal.retry_after}
         raise refuse(CIRCUIT_OPEN, str(refusal), facts) from None
 
     def _core_of(self, ctx: Any) -> Core | None:

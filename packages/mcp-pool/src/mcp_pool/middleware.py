@@ -47,7 +47,7 @@ class PoolMiddleware(Generic[T]):
         bind: ``with bind(resource)`` is put around the handler, to hand the resource on in your own way.
 
     Refuses with code -31008 when none is free in time or the queue is full, and with -31103 when the pool cannot
-    connect, or is closed; the data has a ``reason`` and, where it makes sense, ``retry_after`` in seconds.
+    connect, or is closed; the data has a ``reason`` and, where it makes sense, ``retryAfter`` in seconds.
     """
 
     layer: ClassVar[str] = "pool"
@@ -123,6 +123,6 @@ def _refusal(error: PoolError) -> Exception:
     if isinstance(error, PoolFull):
         return refuse(TIMED_OUT, "too many requests wait for a resource", {"reason": "full"})
     if isinstance(error, PoolUnavailable):
-        facts = {"reason": "unavailable", "retry_after": error.retry_after}
+        facts = {"reason": "unavailable", "retryAfter": error.retry_after}
         return refuse(UNAVAILABLE, "the backend is unavailable", facts)
     return refuse(UNAVAILABLE, "the pool lends nothing", {"reason": "closed"})

@@ -25,7 +25,7 @@ import interlock
 import nopanic
 import purgatory
 import pybreaker
-from _ratio import Row, compare
+from _ratio import Row, compare, figure
 from mcp_circuit import (
     CircuitBreaker,
     CircuitMiddleware,
@@ -204,36 +204,29 @@ def size_of_keys(count: int, maximum: int) -> int:
     return size
 
 
-def show(what: str, figure: float, target: float, unit: str) -> None:
-    """Print a figure beside the most that it should be."""
-    verdict = "reached" if figure <= target else "MISSED"
-    print(f"  {what:<58}{figure:10.2f}  at most {target:g} {unit}: {verdict}")
-
-
 def show_added(rows: dict[str, Row]) -> None:
     """What each form of ours adds to what it guards."""
     for name, row in rows.items():
         if name.startswith("ours"):
             base = rows[BARE].ratio if "middleware" in name else 1.0
             target = 4.0 if name.endswith(" s") else 3.0
-            show(f"{name}, adds", row.ratio - base, target, "bare awaits")
+            figure(f"{name}, adds", row.ratio - base, "bare awaits", at_most=target)
 
 
 def main() -> None:
-    print("A call that succeeds, while closed:")
-    closed = compare({**windows(), **peers()}, peers=PEERS, calls=1000)
-    print("\nThe length of the window:")
-    _, short, long = compare({name: windows()[name] for name in ("ours, 10 s", "ours, 3600 s")}, rounds=50)
-    print("\nA call that is refused, and the breaker of a key:")
-    _, refused, _, few, many = compare({**refusing(), **keys()}, calls=2000)
-    print("\nFigures beside their targets:")
+    title = "a call that succeeds, while closed"
+    closed = compare({**windows(), **peers()}, title=title, peers=PEERS, calls=1000)
+    lengths = {name: windows()[name] for name in ("ours, 10 s", "ours, 3600 s")}
+    _, short, long = compare(lengths, title="the length of the window", rounds=50)
+    title = "a call that is refused, and the breaker of a key"
+    _, refused, _, few, many = compare({**refusing(), **keys()}, title=title, calls=2000)
     show_added({row.name: row for row in closed})
-    show("a window of 3600 s costs, times one of 10 s", long.ratio / short.ratio, 1.05, "times")
-    show("a refusal", refused.nanoseconds / 1000, 1.5, "µs of CPU")
-    show("growth over 1 000 000 refusals", asyncio.run(kept_by_refusals(1_000_000)), 0, "bytes")
+    figure("a window of 3600 s to one of 10 s", long.ratio / short.ratio, "times", at_most=1.05)
+    figure("a refusal", refused.nanoseconds / 1000, "µs", at_most=1.5)
+    figure("growth over 1,000,000 refusals", asyncio.run(kept_by_refusals(1_000_000)), "bytes", at_most=0)
     bounded, full = size_of_keys(100_000, 10_000), size_of_keys(10_000, 10_000)
-    show("memory after 100 000 keys, times after the 10 000 kept", bounded / full, 1.1, "times")
-    show("a look-up among 100 000 keys, times one among 100", many.ratio / few.ratio, 1.5, "times")
+    figure("memory after 100,000 keys to that after the 10,000 kept", bounded / full, "times", at_most=1.1)
+    figure("a look-up among 100,000 keys to one among 100", many.ratio / few.ratio, "times", at_most=1.5)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ import retry_leak
 import retry_storm
 import stamina
 import tenacity
-from _ratio import compare
+from _ratio import compare, figure
 from fastmcp.server.middleware import MiddlewareContext
 from fastmcp.server.middleware.error_handling import RetryMiddleware as FastMCPRetryMiddleware
 from hyx.retry import retry as hyx_retry
@@ -142,21 +142,22 @@ def candidates() -> dict[str, Any]:
 
 
 def main() -> None:
-    ratios = {row.name: row.ratio for row in compare(candidates(), peers=PEERS, calls=2000)}
+    title = "a call that succeeds"
+    ratios = {row.name: row.ratio for row in compare(candidates(), title=title, peers=PEERS, calls=2000)}
 
     def added(name: str, bare: str = "await noop()") -> float:
         return ratios[name] - ratios[bare]
 
-    print("\nSuccess path in bare awaits, the function itself included; target 2.6:")
-    print(f"  decorator {ratios['Retry']:.2f}, with 50 conditions {ratios['Retry, 50 conditions']:.2f}", end="")
-    print(f", call {1 + added('Retry, call', 'bare partial'):.2f}; bare wrapper {ratios['bare wrapper']:.2f}")
-    print(f"  RetryMiddleware {1 + added('RetryMiddleware', 'bare handler'):.2f}", end="")
-    print(f"; bare middleware {1 + added('bare middleware', 'bare handler'):.2f}")
-    print("What others add, as a multiple of what Retry adds; target 8, tenacity 100:")
-    for name in ("hyx", "backoff", "stamina", "tenacity", "bare wrapper"):
-        print(f"  {name:<24}{added(name) / added('Retry'):6.1f}")
+    figure("decorator, the function included", ratios["Retry"], "bare awaits", at_most=2.6)
+    figure("the same with 50 conditions", ratios["Retry, 50 conditions"], "bare awaits", at_most=2.6)
+    figure("call", 1 + added("Retry, call", "bare partial"), "bare awaits", at_most=2.6)
+    figure("a wrapper that only awaits", ratios["bare wrapper"], "bare awaits")
+    figure("RetryMiddleware", 1 + added("RetryMiddleware", "bare handler"), "bare awaits")
+    figure("a middleware that only awaits", 1 + added("bare middleware", "bare handler"), "bare awaits")
+    for name, least in (("hyx", 8), ("backoff", 8), ("stamina", 8), ("tenacity", 100)):
+        figure(f"what {name} adds to what Retry adds", added(name) / added("Retry"), "times", at_least=least)
     theirs, own = added("FastMCP RetryMiddleware", "bare handler"), added("RetryMiddleware", "bare handler")
-    print(f"  FastMCP's RetryMiddleware against ours: {theirs / own:.1f}")
+    figure("what FastMCP's RetryMiddleware adds to what ours adds", theirs / own, "times", at_least=8)
     print()
     retry_leak.main()
     print()

@@ -25,7 +25,7 @@ from typing import Any
 
 import aioprometheus
 import prometheus_client
-from _ratio import compare
+from _ratio import compare, figure
 from mcp_metrics import DEFAULT_BUCKETS, MetricsMiddleware, Names, Registry, openmetrics, render
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -180,7 +180,7 @@ def scrapes(lines: int = 10_000, rounds: int = 9) -> None:
     print(f"\nscrape of {lines} lines, OpenMetrics: {statistics.median(warm) * 1e3:.1f} ms")
     for name, times, target in (("warm", warm, 25), ("cold", cold, 12)):
         ratio = statistics.median(theirs / ours for theirs, ours in zip(peer, times, strict=True))
-        say(f"prometheus_client takes, as a multiple of ours {name}", ratio, f">= {target}")
+        figure(f"a scrape by prometheus_client to ours {name}", ratio, "times", at_least=target)
 
 
 def memory(series: int = 1000) -> None:
@@ -200,7 +200,8 @@ def memory(series: int = 1000) -> None:
             child = bind("tools/call", tool)
             for _ in range(300):
                 child.observe(rng.lognormvariate(-3, 1))
-        say(f"bytes a series of 15 buckets, {name}", tracemalloc.get_traced_memory()[0] / series, "ours <= 700")
+        size, most = tracemalloc.get_traced_memory()[0] / series, 700 if name == "ours" else None
+        figure(f"a series of 15 buckets, {name}", size, "bytes", at_most=most)
         tracemalloc.stop()
 
 
@@ -211,11 +212,8 @@ async def stall(lines: int = 100_000) -> None:
     for number in range(lines // (len(DEFAULT_BUCKETS) + 4)):
         family.bind("tools/call", f"tool-{number}").observe(number / 1000)
     for accept in FORMATS:
-        say(
-            f"longest wait beside {lines} lines, ms, {accept}",
-            1e3 * min([await _wait(registry, accept) for _ in range(5)]),
-            "<= 5",
-        )
+        longest = 1e3 * min([await _wait(registry, accept) for _ in range(5)])
+        figure(f"longest wait beside {lines:,} lines, {accept}", longest, "ms", at_most=5)
 
 
 async def _wait(registry: Registry, accept: str) -> float:
@@ -262,9 +260,9 @@ async def attack(requests: int = 1_000_000) -> None:
     tracemalloc.stop()
     (points,) = (list(points) for about, points in registry.collect() if about.name == "mcp.server.operation.duration")
     values = max(len({point.labels[place] for point in points}) for place in range(3))
-    say(f"values of a label after {requests} random names", values, "<= known + 2, which is 4")
-    say("growth, KiB", growth / 1024, "< 1024")
-    say("requests not counted", requests + 1000 - sum(sum(point.counts) for point in points), "0")
+    figure(f"values of a label after {requests:,} random names, two of them known", values, at_most=4)
+    figure("growth by them", growth / 1024, "KiB", at_most=1024)
+    figure("requests not counted", requests + 1000 - sum(sum(point.counts) for point in points), at_most=0)
 
 
 def threads(snapshots: int = 100_000, writers: int = 8) -> None:
@@ -287,35 +285,29 @@ def threads(snapshots: int = 100_000, writers: int = 8) -> None:
         for worker in workers:
             worker.join()
         kind = "native" if native else "plain"
-        say(f"torn of {snapshots} snapshots under {writers} threads, {kind}", torn, "0")
-        say(f"lost of {sum(written)} observations, {kind}", sum(written) - sum(series.read().counts), "0")
-
-
-def say(what: str, figure: float, target: str) -> None:
-    print(f"{what:72} {figure:10.2f}   target {target}")
+        figure(f"torn of {snapshots:,} snapshots under {writers} threads, {kind}", torn, at_most=0)
+        lost = sum(written) - sum(series.read().counts)
+        figure(f"lost of {sum(written):,} observations, {kind}", lost, at_most=0)
 
 
 def main() -> None:
     candidates = {
-        "pass-through": through(pass_through),
         "MetricsMiddleware": through(MetricsMiddleware(Registry())),
+        "pass-through": through(pass_through),
         "prometheus_client": through(prometheus_red(lean=True)),
         "prometheus_client, one": through(prometheus_red()),
         "OpenTelemetry SDK": through(otel_red()),
         "aioprometheus": through(aio_red()),
     }
-    rows = {row.name: row for row in compare({**bound(), **candidates}, peers=PEERS, rounds=9, calls=2000)}
+    title = "a call that is measured"
+    rows = {row.name: row for row in compare({**candidates, **bound()}, title=title, peers=PEERS, rounds=9, calls=2000)}
     floor = rows["pass-through"].ratio
     own = rows["MetricsMiddleware"].ratio - floor
-    print()
-    for name, target in zip(list(candidates)[2:], (">= 5", "", ">= 15", ""), strict=True):
-        say(f"over pass-through, as a multiple of ours: {name}", (rows[name].ratio - floor) / own, target)
-    for name, target in (("inc", "<= 0.45"), ("observe", "<= 0.35")):
-        say(
-            f"{name}, as a share of prometheus_client's",
-            rows[name].ratio / rows[f"{name}, prometheus_client"].ratio,
-            target,
-        )
+    for name, least in zip(list(candidates)[2:], (5, None, 15, None), strict=True):
+        figure(f"what {name} adds to what ours adds", (rows[name].ratio - floor) / own, "times", at_least=least)
+    for name, most in (("inc", 0.45), ("observe", 0.35)):
+        share = rows[name].ratio / rows[f"{name}, prometheus_client"].ratio
+        figure(f"{name}, ours to prometheus_client's", share, "times", at_most=most)
     scrapes()
     memory()
     threads()

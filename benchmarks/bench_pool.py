@@ -133,9 +133,9 @@ async def enters(stack: AsyncExitStack) -> dict[str, Enter]:
     asyncpg_one = asyncpg.create_pool(connect=connect_asyncpg, connection_class=AsyncpgConnection, **sizes)
     await stack.enter_async_context(asyncpg_one)
     return {
-        "Semaphore": lambda: semaphore,
         "ours": plain.acquire,
         "ours, check and reset": hooked.acquire,
+        "Semaphore": lambda: semaphore,
         "redis, BlockingConnectionPool": lambda: of_redis(redis_pool),
         "psycopg_pool": psycopg_one.connection,
         "asyncpg": asyncpg_one.acquire,

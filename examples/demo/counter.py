@@ -5,10 +5,10 @@ from __future__ import annotations
 import anyio
 import httpx2
 from mcp.shared.exceptions import MCPError
+from mcp_rbac import CODE
 
-from .layers import FORBIDDEN
 from .stage import Stage
-from .world import client_over_http, http_server, note
+from .world import NOBODY, client_over_http, http_server, note
 
 PEOPLE = ("ada", "bob")
 SEARCHES = 4
@@ -18,7 +18,7 @@ async def play(stage: Stage) -> None:
     """Let Ada and Bob work at once, refuse Bob, and turn a stranger away."""
     stage.act("At the counter", "The same chain over HTTP: Ada may write, Bob may read, Eve is unknown.")
     with stage.waiting("starting the server"):
-        async with http_server(stage.folder) as url:
+        async with http_server(stage.folder, NOBODY) as url:
             async with anyio.create_task_group() as tasks:
                 for person in PEOPLE:
                     tasks.start_soon(_search, url, person)
@@ -34,7 +34,7 @@ async def play(stage: Stage) -> None:
         ("ada", "append_note", "ok"),
     )
     stage.tell("Bob's client received " + " ".join(map(str, refusal[:2] if refusal else ["no refusal"])))
-    expected = FORBIDDEN, "append_note needs the scope notes:write", {"scope": "notes:write"}
+    expected = CODE, "insufficient scope", {"error": "insufficient_scope", "scope": "notes:write"}
     stage.claim("Bob was refused: the code, the reason and the scope reached his client", refusal, expected)
     stage.claim("and the note was as before", before, "black ink is back on Friday\nblue ink is not\n")
     stage.claim("Ada's line was written", (nothing, after), (None, f"{before}from ada\n"))
@@ -58,5 +58,5 @@ async def _append(url: str, person: str) -> tuple[int, str, object] | None:
 
 async def _knock(url: str, token: str) -> int:
     async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as http:
-        response = await http.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        response = await http.post(f"{url}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
         return int(response.status_code)

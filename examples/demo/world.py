@@ -28,6 +28,7 @@ NOTES = {
 }
 ARTICLES = {"paper": 4.5, "ink": 12.0, "pens": 7.25}
 CUSTOMERS = ("Hopper", "Lovelace", "Meitner", "Noether")
+NOBODY = "http://127.0.0.1:9"  # the discard port: where a server finds no supplier
 PATIENCE = 20.0
 """Seconds to wait for a process to start or to end, and for a line of the call log."""
 
@@ -38,6 +39,7 @@ def stationer() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="stationer-") as name:
         folder = Path(name)
         (folder / "notes").mkdir()
+        (folder / "accounts").mkdir()
         for note, text in NOTES.items():
             (folder / "notes" / f"{note}.txt").write_text(text)
         with closing(sqlite3.connect(folder / "orders.db")) as connection, connection:
@@ -70,10 +72,10 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def program(folder: Path, transport: str) -> tuple[list[str], dict[str, str]]:
+def program(folder: Path, transport: str, supplier: str) -> tuple[list[str], dict[str, str]]:
     """Return the arguments and the environment with which this Python starts the server."""
     return (
-        ["-m", f"{__package__}.server", str(folder), transport],
+        ["-m", f"{__package__}.server", str(folder), transport, supplier],
         {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))},
     )
 
@@ -81,7 +83,7 @@ def program(folder: Path, transport: str) -> tuple[list[str], dict[str, str]]:
 @asynccontextmanager
 async def client_over_stdio(folder: Path, **options: Any) -> AsyncIterator[Client]:
     """Start the server as a child, and connect the SDK's client to its stdin and stdout."""
-    arguments, environment = program(folder, "stdio")
+    arguments, environment = program(folder, "stdio", NOBODY)
     async with Client(
         StdioServerParameters(command=sys.executable, args=arguments, env=environment), **options
     ) as client:
@@ -89,9 +91,9 @@ async def client_over_stdio(folder: Path, **options: Any) -> AsyncIterator[Clien
 
 
 @asynccontextmanager
-async def http_server(folder: Path) -> AsyncIterator[str]:
+async def http_server(folder: Path, supplier: str) -> AsyncIterator[str]:
     """Start the server on a free port of the loopback interface, and give its URL."""
-    arguments, environment = program(folder, "http")
+    arguments, environment = program(folder, "http", supplier)
     command = [sys.executable, *arguments]
     async with await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, env=environment) as process:
         try:
@@ -108,7 +110,7 @@ async def http_server(folder: Path) -> AsyncIterator[str]:
 async def client_over_http(url: str, token: str) -> AsyncIterator[Client]:
     """Connect the SDK's client with a bearer token."""
     http = httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"})
-    async with http, Client(streamable_http_client(url, http_client=http)) as client:
+    async with http, Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client:
         yield client
 
 

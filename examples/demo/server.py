@@ -1,6 +1,6 @@
 """The stationer's MCP server: notes are files, orders lie in sqlite, prices are asked of the supplier.
 
-python -m examples.demo.server FOLDER stdio|http SUPPLIER_URL
+python -m examples.demo.server FOLDER stdio|http SUPPLIER_URL [PORT]
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -183,12 +185,16 @@ async def serve_stdio(folder: Path, supplier: str) -> None:
         await server.run_stdio_async()
 
 
-async def serve_http(folder: Path, supplier: str) -> None:
-    """Serve on a free port of the loopback interface, and say on stdout which one."""
+async def serve_http(folder: Path, supplier: str, port: str = "0") -> None:
+    """Serve on a port of the loopback interface, any that is free for 0, and say on stdout which one."""
     # asyncio switches Nagle's algorithm off only where the protocol is spelt out; with it every answer is 40 ms late.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", int(port)))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        # When it is over, uvicorn raises the signal again that has ended it; there are still accounts to be written.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         shop = Shop(folder, supplier, url)
         async with shop.opened(folder / "accounts") as server:
             app = server.streamable_http_app()
@@ -198,12 +204,15 @@ async def serve_http(folder: Path, supplier: str) -> None:
             await uvicorn.Server(config).serve(sockets=[listening])
 
 
-def main(folder: Path, transport: str, supplier: str) -> None:
+def main(folder: Path, transport: str, supplier: str, *port: str) -> None:
     """Serve until stdin ends, or until asked to terminate."""
     logging.disable(logging.CRITICAL)  # the story is told by the client; the call log is a file
     with (folder / "pids").open("a") as pids:
         print(os.getpid(), file=pids)
-    anyio.run(serve_http if transport == "http" else serve_stdio, folder, supplier)
+    serve = (
+        partial(serve_http, folder, supplier, *port) if transport == "http" else partial(serve_stdio, folder, supplier)
+    )
+    anyio.run(serve)
 
 
 if __name__ == "__main__":

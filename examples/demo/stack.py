@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mcp_cache import Cache, CacheMiddleware
 from mcp_circuit import CircuitBreaker, CircuitMiddleware, consecutive, growing
@@ -59,7 +59,7 @@ class Stack(Generic[T]):
         self.cache = cache or Cache(isolation="copy", jitter=0.1, on_event=on_event)
         self.retry = Retry(on=ConnectionError, backoff=exponential(0.02, cap=1.0), on_event=on_event)
         self.breaker = breaker or CircuitBreaker(
-            name="upstream", trip=consecutive(5), cooldown=growing(1.0, maximum=30.0), on_event=on_event
+            name="upstream", trip=consecutive(5), cooldown=growing(2.0, maximum=30.0), on_event=on_event
         )
         self.database = PoolMiddleware(pool, timeout=5.0)
         self.chain = Chain(
@@ -79,5 +79,5 @@ class Stack(Generic[T]):
             self._open = opening.pop_all()
         return self
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._open.aclose()

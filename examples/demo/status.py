@@ -114,7 +114,7 @@ class Status:
         cache, pool, retry = stack.cache.statistics(), stack.pool.statistics(), stack.retry.statistics()
         refusals = self.tally.refusals + Counter({("pool", "timeout"): pool.timeouts, ("pool", "full"): pool.refusals})
         return {
-            "circuits": [{**asdict(stack.breaker.statistics()), **asdict(stack.breaker.snapshot())}],
+            "circuits": [{**asdict(stack.breaker.snapshot()), **asdict(stack.breaker.statistics())}],
             "limits": [await allowance(stack, caller) for caller in tuple(self.watch.keys)],
             "caches": [{**asdict(cache), "hit_ratio": cache.hit_ratio, "seconds_saved": cache.seconds_saved}],
             "retries": [asdict(retry)],

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import anyio
 import uvicorn
 
+Health = Literal["well", "flaky", "down"]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -18,7 +19,7 @@ class FlakySupplier:
     """An ASGI app that answers ``/price/ARTICLE``; flaky, every fourth time it does not, and down never."""
 
     def __init__(self) -> None:
-        self.health: Literal["well", "flaky", "down"] = "well"
+        self.health: Health = "well"
         self.asked = 0
 
     async def __call__(self, scope: Any, _receive: object, send: Send) -> None:
@@ -38,7 +39,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
         listening.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
-        server.capture_signals = nullcontext  # type: ignore[method-assign]  # the signals are the program's
+        server.capture_signals = nullcontext  # type: ignore[assignment]  # the signals are the program's
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(server.serve, sockets=[listening]))
             while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, and no event

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import anyio
 import httpx2
@@ -20,6 +20,9 @@ from anyio.streams.text import TextReceiveStream
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from .supplier import FlakySupplier, serving
 
 NOTES = {
     "ink": "black ink is back on Friday\nblue ink is not\n",
@@ -72,10 +75,10 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def program(folder: Path, transport: str, supplier: str) -> tuple[list[str], dict[str, str]]:
+def program(folder: Path, *options: str) -> tuple[list[str], dict[str, str]]:
     """Return the arguments and the environment with which this Python starts the server."""
     return (
-        ["-m", f"{__package__}.server", str(folder), transport, supplier],
+        ["-m", f"{__package__}.server", str(folder), *options],
         {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))},
     )
 
@@ -91,9 +94,9 @@ async def client_over_stdio(folder: Path, **options: Any) -> AsyncIterator[Clien
 
 
 @asynccontextmanager
-async def http_server(folder: Path, supplier: str) -> AsyncIterator[str]:
-    """Start the server on a free port of the loopback interface, and give its URL."""
-    arguments, environment = program(folder, "http", supplier)
+async def http_server(folder: Path, supplier: str, port: int = 0) -> AsyncIterator[str]:
+    """Start the server on a port of the loopback interface, any that is free for 0, and give its URL."""
+    arguments, environment = program(folder, "http", supplier, f"{port}")
     command = [sys.executable, *arguments]
     async with await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, env=environment) as process:
         try:
@@ -114,6 +117,45 @@ async def client_over_http(url: str, token: str) -> AsyncIterator[Client]:
         yield client
 
 
+class Ending(NamedTuple):
+    """How a call ended for its client: in a word, and when to come back (seconds), if that was said."""
+
+    kind: str
+    retry_after: float | None = None
+
+
+async def ending(client: Client, tool: str, given: dict[str, Any]) -> Ending:
+    """Call a tool, whatever comes of it."""
+    try:
+        result = await client.call_tool(tool, given)
+    except MCPError as refused:
+        said = refused.data or {}
+        hint = said["retryAfterMs"] / 1000 if "retryAfterMs" in said else said.get("retry_after")
+        return Ending(f"refused {refused.code}", hint)
+    return Ending("tool_error" if result.is_error else "ok")
+
+
+class Premises(NamedTuple):
+    """The shop as it is reached over HTTP, and the supplier it asks."""
+
+    url: str
+    supplier: FlakySupplier
+
+    async def status(self) -> dict[str, Any]:
+        """Return what the layers say of themselves now."""
+        async with httpx2.AsyncClient() as http:
+            found: dict[str, Any] = (await http.get(f"{self.url}/status.json")).json()
+            return found
+
+
+@asynccontextmanager
+async def premises(folder: Path, port: int = 0) -> AsyncIterator[Premises]:
+    """Start the supplier here, and the shop as a program of its own."""
+    supplier = FlakySupplier()
+    async with serving(supplier) as prices, http_server(folder, prices, port) as url:
+        yield Premises(url, supplier)
+
+
 class Ledger:
     """The call log of the chain, read from where the servers write it."""
 
@@ -130,6 +172,13 @@ class Ledger:
         self._read += len(page)
         return page
 
+    def all(self, method: str) -> list[dict[str, Any]]:
+        """Return everything of one method, read already or not."""
+        return [entry for entry in self._lines() if entry["method"] == method]
+
     def _new(self) -> list[dict[str, Any]]:
+        return self._lines()[self._read :]
+
+    def _lines(self) -> list[dict[str, Any]]:
         lines = self._path.read_text().splitlines() if self._path.exists() else []
-        return [json.loads(line) for line in lines[self._read :]]
+        return [json.loads(line) for line in lines]

@@ -12,7 +12,12 @@ from mcp import Client
 from .supplier import FlakySupplier, Health
 from .world import CUSTOMERS, Premises, client_over_http, ending
 
-MOODS: tuple[tuple[Health, float], ...] = (("well", 10.0), ("flaky", 10.0), ("down", 6.0))  # and for how many seconds
+MOODS: tuple[tuple[Health, float], ...] = (
+    ("well", 4.0),
+    ("down", 5.0),
+    ("well", 9.0),
+    ("flaky", 9.0),
+)  # and for how many seconds
 ERRANDS: tuple[tuple[str, dict[str, list[Any]]], ...] = (
     ("price", {"article": [f"article-{number}" for number in range(30)]}),
     ("price", {"article": [f"article-{number}" for number in range(30)]}),

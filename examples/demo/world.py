@@ -32,7 +32,7 @@ NOTES = {
 ARTICLES = {"paper": 4.5, "ink": 12.0, "pens": 7.25}
 CUSTOMERS = ("Hopper", "Lovelace", "Meitner", "Noether")
 NOBODY = "http://127.0.0.1:9"  # the discard port: where a server finds no supplier
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds to wait for a process to start or to end, and for a line of the call log."""
 
 

@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from base64 import b64decode
@@ -40,6 +41,16 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+EXEC = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3]]
+for pipe, wanted in zip(pipes, (3, 4)):
+    os.dup2(pipe, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Becomes the browser, with the pipes where the protocol wants them; this process may have other things there."""
+
+
 class Page:
     """One page: what it shows, and what it complained about."""
 
@@ -50,6 +61,8 @@ class Page:
         self._received = b""
         self.complaints: list[str] = []
         """Exceptions, console errors and blocked requests, since the page was opened."""
+        self.requests: list[str] = []
+        """The addresses it has asked for."""
 
     def attach(self) -> None:
         """Open an empty page."""
@@ -116,7 +129,9 @@ class Page:
 
     def _note(self, event: dict[str, Any]) -> None:
         method, params = event.get("method"), event.get("params", {})
-        if method == "Runtime.exceptionThrown":
+        if method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
             self.complaints.append(str(params["exceptionDetails"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.complaints.append(params["entry"]["text"])
@@ -129,9 +144,8 @@ def browser(program: str) -> Iterator[Page]:
     """Start *program*, a Chromium, with a profile of its own, and end it with the block."""
     (theirs_in, commands), (answers, theirs_out) = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
-        # The protocol wants the descriptors 3 and 4, where this process may have others.
-        script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        command = ["sh", "-c", script, "sh", program, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        flags = [*FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        command = [sys.executable, "-c", EXEC, str(theirs_in), str(theirs_out), program, *flags]
         with Path(profile, "log").open("wb") as log:
             process = subprocess.Popen(command, stderr=log, stdout=log, pass_fds=(theirs_in, theirs_out))
         os.close(theirs_in)

@@ -7,6 +7,7 @@ It needs Chromium, the packages, and what `nox -s demo` installs, and a minute: 
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,16 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.browser import browser, chromium  # noqa: E402  # the root is no package
+from tests.support.browser import PROGRAMS, browser  # noqa: E402  # the root is no package
 
 SHOWN = 57  # seconds: the page keeps sixty
 
 
 def main(file: Path) -> None:
     """Let the demo serve, watch for a minute, and keep what is to be seen."""
-    program = chromium()
-    if program is None:
-        sys.exit("Chromium is not on the PATH")
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None) or sys.exit("Chromium is not on the PATH")
     command = [sys.executable, "-m", "examples.demo", "--serve"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout

@@ -1,6 +1,6 @@
 """The stationer's MCP server: notes are files, orders lie in sqlite, prices are asked of the supplier.
 
-python -m examples.demo.server FOLDER stdio|http SUPPLIER_URL [PORT]
+python -m examples.demo.server FOLDER stdio|http SUPPLIER_URL [PORT [REDIS_URL LIMIT]]
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pydantic import AnyHttpUrl, BaseModel
 
 from .layers import CallLog, tidy_names
 from .people import Tokens, policy
+from .shared import Shared, connected, over_redis
 from .shop import Database, Supplier
 from .stack import Stack
 from .status import Status
@@ -61,7 +62,7 @@ async def ask_first(name: str) -> Elicit[Sure]:
 class Shop:
     """The server over what lies in `folder`, behind all layers; with tokens where it is reached at a `url`."""
 
-    def __init__(self, folder: Path, supplier: str, url: str | None = None) -> None:
+    def __init__(self, folder: Path, supplier: str, url: str | None = None, shared: Shared | None = None) -> None:
         self.supplier = Supplier(supplier)
         self.status = Status()
         self.stack = Stack(
@@ -71,6 +72,7 @@ class Shop:
             database=["customer_orders", "yearly_report"],
             local=Subject("the till", {"manager"}) if url is None else None,
             on_event=self.status.tally,
+            **(shared._asdict() if shared else {}),
         )
         self.server = MCPServer(
             "stationer",
@@ -185,7 +187,7 @@ async def serve_stdio(folder: Path, supplier: str) -> None:
         await server.run_stdio_async()
 
 
-async def serve_http(folder: Path, supplier: str, port: str = "0") -> None:
+async def serve_http(folder: Path, supplier: str, port: str = "0", redis: str = "", limit: str = "") -> None:
     """Serve on a port of the loopback interface, any that is free for 0, and say on stdout which one."""
     # asyncio switches Nagle's algorithm off only where the protocol is spelt out; with it every answer is 40 ms late.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
@@ -195,7 +197,7 @@ async def serve_http(folder: Path, supplier: str, port: str = "0") -> None:
         # When it is over, uvicorn raises the signal again that has ended it; there are still accounts to be written.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        shop = Shop(folder, supplier, url)
+        shop = Shop(folder, supplier, url, over_redis(connected(redis), limit) if redis else None)
         async with shop.opened(folder / "accounts") as server:
             app = server.streamable_http_app()
             app.router.routes.extend(shop.status.routes(shop.stack))
@@ -204,13 +206,15 @@ async def serve_http(folder: Path, supplier: str, port: str = "0") -> None:
             await uvicorn.Server(config).serve(sockets=[listening])
 
 
-def main(folder: Path, transport: str, supplier: str, *port: str) -> None:
+def main(folder: Path, transport: str, supplier: str, *options: str) -> None:
     """Serve until stdin ends, or until asked to terminate."""
     logging.disable(logging.CRITICAL)  # the story is told by the client; the call log is a file
     with (folder / "pids").open("a") as pids:
         print(os.getpid(), file=pids)
     serve = (
-        partial(serve_http, folder, supplier, *port) if transport == "http" else partial(serve_stdio, folder, supplier)
+        partial(serve_http, folder, supplier, *options)
+        if transport == "http"
+        else partial(serve_stdio, folder, supplier)
     )
     anyio.run(serve)
 

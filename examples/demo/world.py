@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -31,6 +32,7 @@ NOTES = {
 }
 ARTICLES = {"paper": 4.5, "ink": 12.0, "pens": 7.25}
 CUSTOMERS = ("Hopper", "Lovelace", "Meitner", "Noether")
+TLS = ssl.create_default_context()  # loading certificates takes longer than all that a client does here
 NOBODY = "http://127.0.0.1:9"  # the discard port: where a server finds no supplier
 PATIENCE = 60.0
 """Seconds to wait for a process to start or to end, and for a line of the call log."""
@@ -94,9 +96,9 @@ async def client_over_stdio(folder: Path, **options: Any) -> AsyncIterator[Clien
 
 
 @asynccontextmanager
-async def http_server(folder: Path, supplier: str, port: int = 0) -> AsyncIterator[str]:
-    """Start the server on a port of the loopback interface, any that is free for 0, and give its URL."""
-    arguments, environment = program(folder, "http", supplier, f"{port}")
+async def http_server(folder: Path, supplier: str, *options: str) -> AsyncIterator[str]:
+    """Start the server on the loopback interface, and give its URL."""
+    arguments, environment = program(folder, "http", supplier, *options)
     command = [sys.executable, *arguments]
     async with await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, env=environment) as process:
         try:
@@ -104,7 +106,8 @@ async def http_server(folder: Path, supplier: str, port: int = 0) -> AsyncIterat
                 url = await TextReceiveStream(cast("ByteReceiveStream", process.stdout)).receive()
             yield url.strip()
         finally:
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             with anyio.move_on_after(PATIENCE, shield=True):
                 await process.wait()
 
@@ -112,7 +115,7 @@ async def http_server(folder: Path, supplier: str, port: int = 0) -> AsyncIterat
 @asynccontextmanager
 async def client_over_http(url: str, token: str) -> AsyncIterator[Client]:
     """Connect the SDK's client with a bearer token."""
-    http = httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"})
+    http = httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, verify=TLS)
     async with http, Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client:
         yield client
 
@@ -143,7 +146,7 @@ class Premises(NamedTuple):
 
     async def status(self) -> dict[str, Any]:
         """Return what the layers say of themselves now."""
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(verify=TLS) as http:
             found: dict[str, Any] = (await http.get(f"{self.url}/status.json")).json()
             return found
 
@@ -152,7 +155,7 @@ class Premises(NamedTuple):
 async def premises(folder: Path, port: int = 0) -> AsyncIterator[Premises]:
     """Start the supplier here, and the shop as a program of its own."""
     supplier = FlakySupplier()
-    async with serving(supplier) as prices, http_server(folder, prices, port) as url:
+    async with serving(supplier) as prices, http_server(folder, prices, f"{port}") as url:
         yield Premises(url, supplier)
 
 

@@ -14,7 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.examples.test_examples import need
-from tests.support.browser import Page, browser, chromium
+from tests.support.browser import PROGRAMS, Page, browser
+from tests.support.servers import find_program
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,12 +57,7 @@ def shop() -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def page(shop: Serving) -> Iterator[Page]:
     """The status page, in Chromium."""
-    program = chromium()
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("this test needs chromium on the PATH", pytrace=False)
-        pytest.skip("this test needs chromium on the PATH")
-    with browser(program) as found:
+    with browser(find_program(PROGRAMS)) as found:
         found.open(shop.url)
         found.wait("document.querySelectorAll('#tools tbody tr').length >= 3")
         yield found

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Page", "browser", "chromium"]
+__all__ = ["PROGRAMS", "Page", "browser"]
 
 PATIENCE = 30.0  # seconds for one answer, on a loaded machine
 FLAGS = (
@@ -36,9 +35,8 @@ FLAGS = (
 )
 
 
-def chromium() -> str | None:
-    """Return the path of the program, None where there is none."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+"""Names of programs that will do, best first."""
 
 
 EXEC = """

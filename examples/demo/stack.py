@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from mcp_cache import Cache, CacheMiddleware
 from mcp_circuit import CircuitBreaker, CircuitMiddleware, consecutive, growing
@@ -30,9 +30,10 @@ class Stack(Generic[T]):
     Args:
         policy: Who may do what.
         pool: The connections that tools borrow.
-        upstream: The tools that ask the other service: answers are kept for 5 s, failures tried again, and when there
-            are too many nobody asks any more for a while.
+        upstream: The tools that only read, and read from the other service: answers are kept for 5 s, failures tried
+            again, and when there are too many nobody asks any more for a while.
         database: The tools that borrow a connection, which they find in ``stack.database.current()``.
+        side: Of the connection on which it stands.
         local: Who calls without HTTP; None lets nobody.
         limiter: How often one caller may call.
         breaker: When to stop asking the other service.
@@ -47,6 +48,7 @@ class Stack(Generic[T]):
         *,
         upstream: Sequence[str],
         database: Sequence[str],
+        side: Literal["server", "client"] = "server",
         local: Subject | None = None,
         limiter: RateLimiter | AsyncRateLimiter | None = None,
         breaker: CircuitBreaker | None = None,
@@ -63,11 +65,11 @@ class Stack(Generic[T]):
         )
         self.database = PoolMiddleware(pool, timeout=5.0)
         self.chain = Chain(
-            MetricsMiddleware(self.registry, native=3),
+            MetricsMiddleware(self.registry, side=side, native=3),
             RBACMiddleware(policy, local=local, on_deny="challenge", on_event=on_event),
             RateLimitMiddleware(self.limiter, on_event=on_event),
             CacheMiddleware(self.cache, tools=dict.fromkeys(upstream, 5.0)),
-            RetryMiddleware(self.retry, safe=[*upstream, *database]),
+            RetryMiddleware(self.retry, safe=upstream),
             for_tools(upstream, CircuitMiddleware(self.breaker)),
             for_tools(database, self.database),
         )

@@ -287,7 +287,7 @@ async def hide(ctx, call_next):
 
 
 async def test_under_another_name_it_is_not_there():
-    """What hides a function asks for a name that does not exist; run all the same, the function would be open to all."""
+    """What hides a function asks for a name that does not exist; it must not run all the same."""
     ran = []
 
     @Chain(hide).around

@@ -30,6 +30,9 @@ from tests.support.schedule import run_shuffled
 from tests.support.sweep import Victim, sweep
 
 
+ANYTHING = Policy(roles={"all": Role(["**"])})
+
+
 async def refused(middleware, ctx, server):
     """Return what was raised, as its code, message and data."""
     with pytest.raises(Exception) as caught:  # looked at by the callers
@@ -203,6 +206,24 @@ async def test_malformed_request(method, params):
     assert [(event.allowed, event.reason) for event in events] == [(False, "invalid")]
 
 
+@pytest.mark.parametrize("params", [None, {}, {"name": 7}, {"name": None}, {"uri": ["open_x"]}, {"ref": 5}])
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get", "resources/read", "completion/complete"])
+async def test_malformed_request_of_one_who_may_call_anything(method, params):
+    """It can mean nothing that is forbidden, so the server itself says what is wrong with it."""
+    server, events = Server(**{method: {}}), []
+    rbac = RBACMiddleware(ANYTHING, local=Subject(roles=["all"]), on_event=events.append)
+    await rbac(Ctx(method, params), server)
+    assert server.seen[0].params == params
+    assert [(event.allowed, event.permission) for event in events] == [(True, method)]
+
+
+async def test_a_name_with_two_spellings_is_forbidden_to_all():
+    """What a server might read as another name must not pass beside the rules for that name."""
+    server = Server()
+    await RBACMiddleware(ANYTHING, local=Subject(roles=["all"]))(Ctx("tools/call", {"name": "cafe\u0301"}), server)
+    assert server.seen[0].params["name"] == hiding.NOWHERE
+
+
 @pytest.mark.parametrize("method", ["logging/setLevel", "acme/anything", "", None, 5, "tools", "tools/call/x"])
 async def test_unknown_method(method):
     """A method without a grant is one that the server does not have."""
@@ -338,6 +359,8 @@ async def test_listening_is_narrowed():
     assert server.seen[1].params["notifications"] == {"promptsListChanged": True}
     await guarded(only)(Ctx("subscriptions/listen", {}), server)
     assert server.seen[2].params == {"notifications": {}}
+    await guarded(only)(Ctx("subscriptions/listen", {"notifications": 7}), server)
+    assert server.seen[3].params == {"notifications": 7}, "what the server refuses must not be mended on its way"
 
 
 CONDITIONAL = Policy(

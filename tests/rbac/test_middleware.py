@@ -29,7 +29,6 @@ from tests.rbac.world import ME, POLICY, Ctx, Server, guarded, over_http, tool
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import Victim, sweep
 
-
 ANYTHING = Policy(roles={"all": Role(["**"])})
 
 

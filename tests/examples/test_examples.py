@@ -51,7 +51,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=EXAMPLES.parent,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=150,
         check=False,
     )
 

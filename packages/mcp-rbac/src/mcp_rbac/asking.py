@@ -34,7 +34,7 @@ class Asked(NamedTuple):
         return self.method in LISTS
 
 
-_ANY = {method: (f"{method}:{nowhere(field)}",) for method, field in OBJECTS.items()}
+_ANY: dict[str, tuple[str, ...]] = {method: (f"{method}:{nowhere(field)}",) for method, field in OBJECTS.items()}
 _ANY["completion/complete"] = _ANY["prompts/get"] + _ANY["resources/read"]
 
 

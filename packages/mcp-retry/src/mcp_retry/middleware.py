@@ -36,7 +36,6 @@ R = TypeVar("R")
 UNAVAILABLE = -31103  # a circuit breaker's refusal, and that of a throttle: a retry stops there
 TIMED_OUT = -31104
 METHODS = READS | {"tools/call"}
-HINTS = frozenset({"retry_after", "retryAfter"})  # as circuit breakers and pools spell it, and as rate limits do
 
 
 class RetryMiddleware:
@@ -133,5 +132,6 @@ def _refusal(failure: object) -> tuple[object, bool]:
         details = getattr(source, "error", source)
         data = getattr(details, "data", None)
         if isinstance(data, Mapping):
-            return getattr(details, "code", None), not HINTS.isdisjoint(data)
+            # As circuit breakers and pools spell it, and as rate limits do.
+            return getattr(details, "code", None), "retry_after" in data or "retryAfter" in data
     return None, False

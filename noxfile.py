@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import nox
@@ -28,7 +29,8 @@ SUITE = sorted(f"tests/{name}" for name in FOLDERS - NEEDS_AN_SDK)
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 COVERED = "3.11"
-HERE = f"{sys.version_info.major}.{sys.version_info.minor}"  # a machine that has only a newer one runs that
+# A machine that has only a newer Python runs that.
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}" + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 SDKS = {
     "mcp2": ["mcp>=2,<3"],
     "mcp1": ["mcp>=1.20,<2"],
@@ -37,6 +39,7 @@ SDKS = {
     "fastmcp2": ["fastmcp>=2.14,<3"],
 }
 WHEELS = Path(".nox/built")
+CHECKED = Path(".nox/checked")  # the sdists and wheels that `dist` found good
 ANYIO_NEEDS = {"anyio", "exceptiongroup", "idna", "sniffio", "typing_extensions"}
 WHEEL_LIMIT = 80_000  # bytes; a library that does one thing is small
 
@@ -152,11 +155,12 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
     session.run("python", "tools/shape.py")
     session.run("python", "tools/seam.py", "--check")
+    session.run("zizmor", "--offline", ".github/workflows")
 
 
-@nox.session
+@nox.session(requires=["alone"])
 def dist(session: nox.Session) -> None:
-    """Two builds from two copies are equal byte for byte, small, and what PyPI accepts."""
+    """Two builds from two copies are equal byte for byte, small, and what PyPI accepts; each works alone."""
     session.install("--group", "dist")
     outputs = []
     for copy in (Path(session.create_tmp(), name) for name in ("first", "second")):
@@ -174,6 +178,21 @@ def dist(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *map(str, first.values()))
     session.run("check-wheel-contents", *map(str, built.values()))
     session.run("validate-pyproject", *(f"packages/{package}/pyproject.toml" for package in PACKAGES))
+    shutil.rmtree(CHECKED, ignore_errors=True)
+    shutil.copytree(next(iter(first.values())).parent, CHECKED)
+
+
+@nox.session(requires=["dist"])
+def release(session: nox.Session) -> None:
+    """Upload what dist found good: nox -s release -- mcp-NAME …; -- --dry-run only shows what would be uploaded."""
+    names = [argument for argument in session.posargs if argument != "--dry-run"]
+    dry = "--dry-run" in session.posargs
+    if not names and not dry:
+        session.error("name the packages to upload, or give --dry-run")
+    session.install("--group", "dist")
+    session.run("python", "tools/release.py", str(CHECKED), *names)
+    if not dry:
+        session.run("twine", "upload", *(str(path) for name in names for path in CHECKED.glob(f"{MODULES[name]}-*")))
 
 
 @nox.session(requires=["wheels"])
@@ -189,11 +208,15 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(requires=["wheels"])
 def bench(session: nox.Session) -> None:
-    """Ours beside its peers: nox -s bench, or only some, as in nox -s bench -- middleware."""
+    """Ours beside its peers, or only some, as in nox -s bench -- middleware; all together make docs/numbers.md."""
+    records = Path(".nox/bench-records").resolve()
+    records.mkdir(exist_ok=True)
     for name in session.posargs or sorted(path.stem[6:] for path in Path("benchmarks").glob("bench_*.py")):
         program = f"benchmarks/bench_{name}.py"
         install(session, *nox.project.load_toml(program)["dependencies"])
-        session.run("python", program)
+        session.run("python", program, env={"BENCH_RECORD": str(records / f"{name}.json")})
+    if not session.posargs:
+        session.run("python", "benchmarks/write_numbers.py", str(records))
 
 
 @nox.session(python=COVERED)

@@ -4,7 +4,11 @@ A figure in microseconds says more about the machine than about the code; a rati
 candidates take turns within each round, so that a slow second of the machine hits all alike; a candidate's ratio is
 taken within its round, and the median over the rounds is reported, with the tenth percentile as its noise floor.
 
-    rows = compare({"ours": ours, "theirs": theirs}, peers=["theirs"])
+    rows = compare({"ours": ours, "theirs": theirs}, title="a call that succeeds", peers=["theirs"])
+    figure("memory of a key", 52, "bytes", at_most=70)
+
+Both print, and both write down what they printed in the file named by the variable BENCH_RECORD, if there is one, from
+which ``write_numbers.py`` makes the pages.
 """
 
 from __future__ import annotations
@@ -13,16 +17,20 @@ import asyncio
 import gc
 import inspect
 import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any, TypeAlias
 
-__all__ = ["Row", "compare"]
+__all__ = ["Figure", "Record", "Row", "Table", "compare", "figure"]
+
+Candidates: TypeAlias = Mapping[str, Callable[[], object]]
 
 BASE = "await noop()"
 
@@ -37,42 +45,100 @@ class Row:
     nanoseconds: float
 
 
+@dataclass(frozen=True)
+class Table:
+    """What one call of ``compare`` found, and which of its rows are of others."""
+
+    title: str
+    versions: dict[str, str]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A single figure, with the limit it is to keep, if any."""
+
+    name: str
+    value: float
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def target(self) -> str:
+        """The limit in words, and whether it is kept."""
+        if self.at_most is not None:
+            return f"at most {self.at_most:g}: {'kept' if self.value <= self.at_most else 'MISSED'}"
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}: {'kept' if self.value >= self.at_least else 'MISSED'}"
+        return ""
+
+
+@dataclass
+class Record:
+    """All that one program has found so far."""
+
+    tables: list[Table] = field(default_factory=list[Table])
+    figures: list[Figure] = field(default_factory=list[Figure])
+
+    def save(self) -> None:
+        """Write it where BENCH_RECORD says."""
+        if path := os.environ.get("BENCH_RECORD"):
+            Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+
+
+_record = Record()
+
+
 def compare(
-    candidates: Mapping[str, Callable[[], object]],
+    candidates: Candidates | Callable[[AsyncExitStack], Awaitable[Candidates]],
     *,
+    title: str = "",
     rounds: int = 25,
     calls: int = 5000,
     peers: Sequence[str] = (),
-    path: Path | None = None,
 ) -> list[Row]:
-    """Measure *candidates*, print a table, and return its rows, the bare await first.
+    """Measure *candidates*, print a table under *title*, and return its rows, the bare await first.
 
-    A candidate is an async or sync function without arguments; an async one is awaited on a running asyncio loop.
+    A candidate is an async or sync function without arguments; an async one is awaited on a running asyncio loop. Those
+    that need something open on that loop are made by an async function of the stack that will close it.
     *calls* calls are timed in each of *rounds* rounds. *peers* are distributions whose versions belong beside the
-    figures. *path*, when given, receives all of it as JSON.
+    figures; a row is a peer's if its name begins with that of the distribution.
     """
     with _frozen_collector():
-        seconds = asyncio.run(_measure({BASE: _noop, **candidates}, rounds, calls))
+        seconds = asyncio.run(_measure(candidates, rounds, calls))
     rows = [_row(name, times, seconds[BASE], calls) for name, times in seconds.items()]
-    versions = {"Python": platform.python_version(), **{name: _version(name) for name in peers}}
-    print(_table(rows, versions))
-    if path is not None:
-        path.write_text(json.dumps({"versions": versions, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    table = Table(title, {"Python": platform.python_version(), **{name: _version(name) for name in peers}}, rows)
+    print(_text(table))
+    _record.tables.append(table)
+    _record.save()
     return rows
+
+
+def figure(
+    name: str, value: float, unit: str = "", *, at_most: float | None = None, at_least: float | None = None
+) -> None:
+    """Print one figure, and whether it keeps its limit."""
+    found = Figure(name, value, unit, at_most, at_least)
+    print(f"{name}: {value:.4g} {unit}  {found.target}".rstrip())
+    _record.figures.append(found)
+    _record.save()
 
 
 async def _noop() -> None: ...
 
 
-async def _measure(candidates: Mapping[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(rounds + 1):
-        gc.collect()  # what the candidates leave in cycles must not pile up
-        for name, fn in candidates.items():
-            taken = await _time_async(fn, calls) if inspect.iscoroutinefunction(fn) else _time_sync(fn, calls)
-            if number:  # the first round warms up
-                seconds[name].append(taken)
-    return seconds
+async def _measure(candidates: Any, rounds: int, calls: int) -> dict[str, list[float]]:
+    async with AsyncExitStack() as stack:
+        found: Candidates = {BASE: _noop, **(await candidates(stack) if callable(candidates) else candidates)}
+        seconds: dict[str, list[float]] = {name: [] for name in found}
+        for number in range(rounds + 1):
+            gc.collect()  # what the candidates leave in cycles must not pile up
+            for name, fn in found.items():
+                taken = await _time_async(fn, calls) if inspect.iscoroutinefunction(fn) else _time_sync(fn, calls)
+                if number:  # the first round warms up
+                    seconds[name].append(taken)
+        return seconds
 
 
 async def _time_async(fn: Callable[[], Awaitable[object]], calls: int) -> float:
@@ -95,10 +161,13 @@ def _row(name: str, times: list[float], base: list[float], calls: int) -> Row:
     return Row(name, statistics.median(ratios), tenth, statistics.median(times) / calls * 1e9)
 
 
-def _table(rows: list[Row], versions: Mapping[str, str]) -> str:
-    width = max(len(row.name) for row in rows)
-    lines = [", ".join(map(" ".join, versions.items())), f"{'':<{width}}  {'ratio':>8}  {'p10':>8}  {'ns a call':>10}"]
-    lines += [f"{row.name:<{width}}  {row.ratio:8.2f}  {row.ratio_p10:8.2f}  {row.nanoseconds:10.0f}" for row in rows]
+def _text(table: Table) -> str:
+    width = max(len(row.name) for row in table.rows)
+    lines = [f"\n{table.title}"] if table.title else []
+    lines += [", ".join(map(" ".join, table.versions.items()))]
+    lines += [f"{'':<{width}}  {'ratio':>8}  {'p10':>8}  {'ns a call':>10}"]
+    for row in table.rows:
+        lines.append(f"{row.name:<{width}}  {row.ratio:8.2f}  {row.ratio_p10:8.2f}  {row.nanoseconds:10.0f}")
     return "\n".join(lines)
 
 

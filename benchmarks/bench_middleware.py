@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-from _ratio import compare
+from _ratio import Row, compare, figure
 from aiohttp import web, web_app
 from fastmcp import FastMCP
 from fastmcp.server.middleware import Middleware as FastMiddleware
@@ -30,7 +30,6 @@ from mcp_middleware import Call, Chain, arguments, is_internal, outcome, princip
 from starlette.applications import Starlette
 from starlette.middleware import Middleware as StarletteMiddleware
 
-SIZES = (0, 1, 5, 20)
 PEERS = ["mcp", "fastmcp", "starlette", "aiohttp"]
 CALL = Call("tools/call", {"name": "add", "arguments": {"a": 1}})
 RESULT = {"content": [{"type": "text", "text": "3"}], "isError": False, "resultType": "complete"}
@@ -146,18 +145,25 @@ CHAINS: dict[str, Callable[[int], Run]] = {
 }
 
 
+def through(size: int) -> dict[str, Row]:
+    """Measure every chain with so many layers."""
+    title = f"a call through a chain of {size}"
+    return {
+        row.name: row
+        for row in compare({name: build(size) for name, build in CHAINS.items()}, title=title, peers=PEERS, calls=500)
+    }
+
+
 def main() -> None:
-    candidates: dict[str, Any] = {f"{name}, {size}": build(size) for name, build in CHAINS.items() for size in SIZES}
-    print("A call through N pass-through layers:")
-    rows = {row.name: row for row in compare(candidates, peers=PEERS, calls=500)}
-    print("\nEach further layer, from the difference of 20 and 1:")
+    many, one = through(20), through(1)
+    figure("20 layers, with the handler bound", many["chain, bound"].ratio, "bare awaits", at_most=35)
     for name in CHAINS:
-        slope = (rows[f"{name}, 20"].ratio - rows[f"{name}, 1"].ratio) / 19
-        print(f"{name:<22} {slope:5.2f}")
-    print("\nReading a context and a result:")
+        slope = (many[name].ratio - one[name].ratio) / 19
+        figure(f"each further layer, {name}", slope, "bare awaits", at_most=1.6 if name == "chain, bound" else None)
     readers: list[Callable[[Any], object]] = [target, arguments, principal, is_internal]
     reading: dict[str, Any] = {read.__name__: lambda read=read: read(CALL) for read in readers}
-    compare({**reading, "outcome of a dict": lambda: outcome(RESULT)}, calls=2000)
+    rows = compare({**reading, "outcome of a dict": lambda: outcome(RESULT)}, title="reading a context", calls=2000)
+    figure("outcome of a dict", rows[-1].ratio, "bare awaits", at_most=6)
 
 
 if __name__ == "__main__":

@@ -69,10 +69,13 @@ def run(text: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """What a reader copies must work, and print what the page says."""
+    text = page.read_text("utf-8")
+    if "REDIS_URL" in text:
+        monkeypatch.setenv("REDIS_URL", request.getfixturevalue("redis_server").url)
     monkeypatch.chdir(tmp_path)
-    run(page.read_text("utf-8"), str(page))
+    run(text, str(page))
 
 
 @pytest.mark.parametrize(

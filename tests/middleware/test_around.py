@@ -185,6 +185,9 @@ Session = sdk_class("Session", "mcp.server.session")
         (FastContext, True),
         (Context[int], True),
         (Annotated[Context, "injected"], True),
+        (Context | None, True),
+        (typing.Union[None, Context[int]], True),  # noqa: UP007  # what get_type_hints makes of Optional
+        (OwnContext | None, False),
         (OwnContext, False),
         (Session, False),
         (None, False),

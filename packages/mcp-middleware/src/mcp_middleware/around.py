@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
+import typing
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
@@ -21,6 +23,7 @@ from .context import Call
 
 __all__ = ["around"]
 
+_UNIONS = (typing.Union, types.UnionType)
 _UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
 
 
@@ -98,7 +101,9 @@ def _is_async(fn: Callable[..., Any]) -> bool:
 
 
 def _is_context(hint: object) -> bool:
-    """Say whether an SDK injects this parameter: its Context class, alone, subscripted or as a string."""
+    """Say whether an SDK injects this parameter: its Context class, alone, subscripted, in a union or as a string."""
+    if typing.get_origin(hint) in _UNIONS:
+        return any(map(_is_context, typing.get_args(hint)))
     cls = getattr(hint, "__origin__", hint)
     return getattr(cls, "__name__", None) == "Context" and cls.__module__.split(".")[0] in ("mcp", "fastmcp")
 

@@ -108,7 +108,7 @@ class _Exchange:
     async def _call_next(self, call: Call, ctx: Any) -> None:
         scope, events = self.scope, self.events
         if ctx.params is not call.params:
-            body = json.dumps({**self.message, "params": ctx.params}).encode()
+            body = _json({**self.message, "params": ctx.params})
             events = [{"type": "http.request", "body": body, "more_body": False}]
             headers = [header for header in scope["headers"] if header[0] != b"content-length"]
             scope = {**scope, "headers": [*headers, (b"content-length", b"%d" % len(body))]}
@@ -133,7 +133,7 @@ class _Exchange:
             await _respond(self.send, HTTPStatus.ACCEPTED, b"")
             return
         body = {"jsonrpc": "2.0", "id": self.message.get("id"), **outcome}
-        await _respond(self.send, status, json.dumps(body).encode(), headers)
+        await _respond(self.send, status, _json(body), headers)
 
 
 def _call(scope: Scope, message: Any) -> Call:
@@ -171,6 +171,13 @@ def _call_in(events: list[Any]) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = cast("dict[str, Any]", message) if isinstance(message, dict) else {}
     return found if isinstance(found.get("method"), str) else None
+
+
+def _json(body: object) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError:  # JSON has no NaN and no infinity; the SDKs write null for them
+        return json.dumps(json.loads(json.dumps(body), parse_constant=lambda _: None)).encode()
 
 
 def _replay(events: list[Any], receive: Receive) -> Receive:

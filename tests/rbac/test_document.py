@@ -145,6 +145,14 @@ def test_every_problem_is_reported_with_its_place():
     ]
 
 
+def test_hints_are_for_the_first_unknown_names(monkeypatch):
+    """A table that is missing makes all that refer to it unknown, and looking for each would take minutes."""
+    monkeypatch.setattr("mcp_rbac.checks.HINTS", 2)
+    document = {"roles": {"aa": {}}, "users": {name: ["aab", name] for name in ("aac", "aad", "aae")}}
+    found = problems(document)
+    assert [problem.endswith("did you mean 'aa'?") for problem in found[:6]] == [True, True, True, False, True, False]
+
+
 def role(**rules):
     return {"roles": {"r": rules, "s": {}}}
 
@@ -172,12 +180,18 @@ def role(**rules):
         (role(allow=[{"permission": "x", "scopes": [""]}]), "roles.r.allow[0].scopes[0]: wants a name, got ''"),
         (role(allow=[{"permission": "x", "when": 7}]), "roles.r.allow[0].when: wants a sync function"),
         (role(allow=[{"permission": "x", "when": {}}]), "roles.r.allow[0].when: an empty condition holds always"),
-        (role(allow=[{"permission": "x", "when": {"arg.n": {"eq": 1}}}]), "when.arg.n: 'arg.n' is no path"),
+        (
+            role(allow=[{"permission": "x", "when": {"arg.n": {"eq": 1}}}]),
+            "when.arg.n: 'arg.n' is no path: it begins with user, tenant, attributes, args",
+        ),
         (role(allow=[{"permission": "x", "when": {"args": {"eq": 1}}}]), "when.args: 'args' is no path"),
         (role(allow=[{"permission": "x", "when": {"user.x": {"eq": 1}}}]), "when.user.x: 'user.x' is no path"),
         (role(allow=[{"permission": "x", "when": {"args..n": {"eq": 1}}}]), "'args..n' is no path"),
         (role(allow=[{"permission": "x", "when": {"args.n": 5}}]), "when.args.n: a comparison is a table"),
-        (role(allow=[{"permission": "x", "when": {"args.n": {"eqq": 5}}}]), "when.args.n.eqq: 'eqq' is no comparison"),
+        (
+            role(allow=[{"permission": "x", "when": {"args.n": {"eqq": 5}}}]),
+            "'eqq' is no comparison: there are eq, ne, lt, le, gt, ge, in, same_as",
+        ),
         (
             role(allow=[{"permission": "x", "when": {"args.n": {"le": True}}}]),
             "le needs a string or a number, got True",
@@ -189,7 +203,10 @@ def role(**rules):
         (role(allow=[{"permission": "x", "when": {"args.n": {"le": float("nan")}}}]), "got nan"),
         (role(allow=[{"permission": "x", "when": {"args.n": {"in": "ab"}}}]), "in needs a list of strings, numbers"),
         (role(allow=[{"permission": "x", "when": {"args.n": {"in": [[]]}}}]), "in needs a list of strings, numbers"),
-        (role(allow=[{"permission": "x", "when": {"args.n": {"same_as": 5}}}]), "same_as needs a path"),
+        (
+            role(allow=[{"permission": "x", "when": {"args.n": {"same_as": 5}}}]),
+            "same_as needs a path that begins with user, tenant, attributes, args, got 5",
+        ),
         (role(allow=["tools/cal l:x"]), "roles.r.allow[0]: 'tools/cal l:x' needs an action"),
         (role(allow=["x", "x"]), "roles.r.allow[1]: 'x' changes nothing beside allow[0]"),
         (role(allow=["x:*", "x:y"]), "roles.r.allow[1]: 'x:y' changes nothing beside allow[0]"),

@@ -12,12 +12,14 @@ from mcp_rbac import (
     Grant,
     Policy,
     PolicyError,
+    Request,
     Role,
     Scope,
     SeparationOfDuty,
     Statistics,
     Subject,
 )
+from mcp_rbac.conditions import condition_from
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -103,6 +105,7 @@ def test_aliases_stand_for_permissions():
         ({"args.n": {"gt": 5}, "user": {"eq": "bob"}}, {"n": 6}, False),
         ({"args.a.b": {"eq": True}}, {"a": {"b": True}}, True),
         ({"args.t": {"ne": "x"}}, {"t": "y"}, True),
+        ({"args.t": {"ne": True}}, {"t": False}, True),
         ({"args.t": {"in": ["x", 1]}}, {"t": 1}, True),
         ({"args.t": {"in": ["x", 1]}}, {"t": True}, False),
         ({"args.t": {"same_as": "tenant"}}, {"t": "acme"}, True),
@@ -143,6 +146,35 @@ def test_condition_that_cannot_be_evaluated_denies(when):
     arguments = {"n": "5", "text": "t", "nan": float("nan"), "null": None, "list": [1], "true": True}
     assert not can({"r": Role(allow=[Grant("x", when=when)])}, "x", arguments=arguments)
     assert not can({"r": Role(allow=["**"], deny=[Grant("x", when=when)])}, "x", arguments=arguments)
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ({"args.n": {"le": 5}}, "le compares str with int"),
+        ({"args.list": {"in": [1]}}, "in compares list with list"),
+        ({"args.n.deeper": {"eq": 1}}, "args.n.deeper goes through str"),
+    ],
+)
+def test_condition_says_why_it_cannot_be_evaluated(when, said):
+    """To whoever tries it out; in a policy it denies."""
+    condition, faults = condition_from(when)
+    with pytest.raises(TypeError, match=said):
+        condition(Request(Subject(), "x", {"n": "5", "list": []}))
+    assert not faults
+
+
+def test_faulty_condition_is_none():
+    """Every fault is told, and nothing half-made is returned."""
+    condition, faults = condition_from({"args.n": {"eqq": 1, "lee": 2}, "n": {}, "args.m": {"eq": 1}})
+    assert condition is None
+    assert [place for place, _ in faults] == ["args.n.eqq", "args.n.lee", "n"]
+
+
+def test_subject_has_sets():
+    """Whatever collections it was given."""
+    subject = Subject("ann", ["r", "r"], ("s",))
+    assert (subject.roles, subject.scopes) == (frozenset({"r"}), frozenset({"s"}))
 
 
 def test_condition_may_stop_the_program():
@@ -252,6 +284,16 @@ def test_visible_gives_a_condition_the_benefit_of_the_doubt():
     assert one.visible(subject, "plain"), "remembered as well"
 
 
+def test_what_is_denied_for_a_time_is_not_seen():
+    """There are no arguments that would help; afterwards it is there again."""
+    now = [NOON.timestamp() - 1]
+    roles = {"r": Role(allow=["x"], deny=[Grant("x", until=NOON)])}
+    one = policy(roles=roles, clock=lambda: now[0])
+    assert not one.visible(Subject("ann", {"r"}), "x")
+    now[0] += 1
+    assert one.visible(Subject("ann", {"r"}), "x")
+
+
 def test_assignments():
     """Roles of users: of any tenant or of one, up to a time, from the policy and from elsewhere."""
     users = {"ann": ["base", Assignment("there", tenant="acme"), {"role": "brief", "until": NOON}]}
@@ -335,6 +377,62 @@ def test_memory_is_bounded(monkeypatch):
         memories = one._memories
         assert len(memories) <= 8
         assert all(len(memory) <= 4 for memory in memories.values())
+
+
+def test_memory_is_bounded_in_all(monkeypatch):
+    """5. Not for each set of roles by itself; and no name is stored that is longer than names are."""
+    monkeypatch.setattr("mcp_rbac.engine.REMEMBERED", 10)
+    one = policy(roles={"r": Role(allow=["x:*", Grant("y:*", obligations=["o"])])})
+    for number in range(25):
+        subject = Subject("ann", {"r", str(number % 5)})
+        assert one.allowed(subject, f"x:{number}")
+        assert one.visible(subject, f"y:{number}")
+        assert one.statistics().remembered <= 10
+        assert one.statistics().sets <= 5
+    one = policy(roles={"r": Role(allow=["x:*"])})
+    before = one.statistics().remembered
+    assert one.allowed(subject, "x:" + "a" * 254)
+    assert one.statistics().remembered == before + 1
+    assert one.allowed(subject, "x:" + "a" * 255)
+    assert one.statistics().remembered == before + 1
+    assert max(len(name) for memory in one._memories.values() for name in memory) == 256
+
+
+@pytest.mark.parametrize("permission", [None, 5, ["x"], {}, b"x", ("x",)])
+def test_what_is_no_permission_is_denied(permission):
+    """Whatever it is, nobody was granted it, and asking raises nothing."""
+    one = policy(roles={"r": Role(allow=["**"])})
+    subject = Subject("ann", {"r"})
+    assert not one.allowed(subject, permission)
+    assert not one.visible(subject, permission)
+    assert one.decide(subject, permission).reason == "invalid"
+
+
+def test_advice_is_given_on_demand():
+    """How many roles would do takes time to find out, and that time would tell it."""
+    one = policy(roles={"a": Role(allow=["x"]), "b": Role(allow=["*"])})
+    assert one.decide(Subject("ann"), "x").roles == ("a", "b")
+    assert one.decide(Subject("ann"), "x", advise=False).roles == ()
+
+
+def test_condition_that_counts_as_nothing_is_still_one():
+    """An object with a length of zero is false, and a condition."""
+
+    class Never(list):
+        def __call__(self, request):
+            return False
+
+    assert not can({"r": Role(allow=[Grant("x", when=Never())])}, "x")
+
+
+def test_one_decision_has_one_time():
+    """A denial that has just ended must not meet a grant that has not yet: the clock may go back between two looks."""
+    times = [NOON.timestamp(), NOON.timestamp() - 1]
+    roles = {"r": Role(allow=[Grant("x", until=NOON)], deny=[Grant("x", until=NOON)])}
+    for ask in (Policy.allowed, lambda *asked: Policy.decide(*asked).allowed):
+        clock = iter(times)
+        assert not ask(policy(roles=roles, clock=clock.__next__), Subject("ann", {"r"}), "x")
+        assert len(list(clock)) == 1
 
 
 def test_statistics():

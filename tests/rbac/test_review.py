@@ -82,7 +82,48 @@ def test_diff():
         Change("user", "ann", "x:a/**", "denied", "allowed"),
         Change("user", "ann", "y", "allowed", "conditional"),
     )
+    assert old.diff(old) == ()
     assert Policy().diff(Policy(roles={"r": Role(["**"])})) == (Change("role", "r", "**", "denied", "allowed"),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ((["x:*y"], ["x:b"]), (["x:*y"], ["x:a*"]), ("x:a*y", "allowed", "denied")),
+        ((["x:**"], []), (["x:*/**"], []), ("x:*", "allowed", "denied")),
+        ((["x:a/**"], []), (["x:a/*/**"], []), ("x:a/*", "allowed", "denied")),
+        ((["**"], []), (["*/*:**"], []), ("**", "allowed", "denied")),
+    ],
+)
+def test_diff_sees_parts_of_patterns(old, new, change):
+    """What is lost where two patterns meet, or at one depth of ``**``, is lost all the same."""
+    before, after = (Policy(roles={"r": Role(*rules)}) for rules in (old, new))
+    assert Change("role", "r", *change) in before.diff(after)
+
+
+def test_diff_tells_the_whole_once():
+    """Not each of its parts, which change with it."""
+    rules = ["x:a*", "x:*b", "x:c/**", "x:*/d/*"]
+    found = Policy(roles={"r": Role(rules)}).diff(Policy(roles={"r": Role()}))
+    assert [change.permission for change in found] == sorted(rules)
+
+
+def test_diff_sees_a_new_constraint():
+    """The rules are the same, and nobody who has both roles may use them any more."""
+    roles = {"a": Role(["x"]), "b": Role(["y"])}
+    old = Policy(roles=roles, users={"ann": ["a", "b"]})
+    new = Policy(roles=roles, users={"ann": ["a", "b"]}, dsd=[{"roles": ["a", "b"]}])
+    assert old.diff(new) == tuple(Change("user", "ann", name, "allowed", "denied") for name in "xy")
+
+
+def test_denied_in_part_is_not_denied():
+    """One depth of ``**`` that is left counts for the holder, and against the report that nothing is."""
+    one = Policy(roles={"r": Role(["x:**"], deny=["x:*/**"])})
+    assert one.permissions_of(Subject(roles=["r"])) == ("x:**",)
+    assert one.lint() == ()
+    none = Policy(roles={"r": Role(["x:**"], inherits=["s"]), "s": Role(deny=["x:*", "x:*/**"])})
+    assert none.permissions_of(Subject(roles=["r"])) == ()
+    assert [problem.place for problem in none.lint()] == ["roles.r.allow[0]"]
 
 
 def test_lint():
@@ -116,8 +157,13 @@ def test_lint():
         ("tools/call", "'tools/call' names no object, and every tools/call has one: 'tools/call:**' stands for all"),
         ("tools/list:x", "'tools/list:x' names an object, and tools/list has none: leave it out"),
         ("tasks/*:x", "unknown method 'tasks/*'"),
-        ("completion/complete", "completions belong to what they complete"),
+        ("completion/complete", ": completions belong to what they complete"),
+        ("completion/*", "unknown method 'completion/*'"),
         ("ping/*", "unknown method 'ping/*'"),
+        ("resources/read:DOCS://Host/x", "matches no URI: it is compared as 'docs://host/x'"),
+        ("resources/*:http://host:80/**", "matches no URI: it is compared as 'http://host/x'"),
+        ("resources/read:docs://a%20b", "matches no URI: it is compared as 'docs://a b'"),
+        ("resources/read:docs://a/../b", "matches no URI, since it has more than one reading"),
     ],
 )
 def test_methods_of_mcp(pattern, said):
@@ -130,10 +176,24 @@ def test_methods_of_mcp(pattern, said):
         with pytest.raises(PolicyError) as caught:
             check_methods(Policy(**parts))
         assert said in str(caught.value)
+        assert caught.value.problems[0].place in ("roles.r.allow[0]", "aliases.a", "scopes.s.allow")
 
 
 @pytest.mark.parametrize(
-    "pattern", ["**", "tools/*:x", "*/list", "tools/*", "resources/templates/list", "ping", "acme/x:y", "acme/x"]
+    "pattern",
+    [
+        "**",
+        "tools/*:X",
+        "*/*:X",
+        "resources/read:http://host/a*",
+        "resources/read:docs://*/b",
+        "*/list",
+        "tools/*",
+        "resources/templates/list",
+        "ping",
+        "acme/x:y",
+        "acme/x",
+    ],
 )
 def test_methods_that_may_be_named(pattern):
     """Those of the protocol and those that were announced."""
@@ -254,6 +314,26 @@ async def test_watch(tmp_path, anyio_backend):
     assert [type(event).__name__ for event in events] == ["PolicyReplaced", "PolicyRejected", "PolicyReplaced"]
 
 
+async def test_watch_looks_every_second_and_reads_what_has_changed(tmp_path):
+    """What is as it was costs a look and no more."""
+    path = tmp_path / "policy.json"
+    path.write_text("{}")
+    looked, loaded = [], []
+
+    async def sleep(seconds):
+        looked.append(seconds)
+        if len(looked) > 2:
+            raise EOFError
+
+    live = LivePolicy(lambda: loaded.append(1) or one_role("x"), sleep=sleep)
+    for options in ({}, {"every": 0.5}):
+        looked.clear()
+        with pytest.raises(EOFError):
+            await live.watch(path, **options)
+        assert looked == [options.get("every", 1.0)] * 3
+    assert loaded == [1]
+
+
 @pytest.mark.parametrize("every", [0, -1, float("nan")])
 async def test_watch_needs_an_interval(every):
     """Zero would never let anyone else run."""
@@ -270,5 +350,5 @@ def test_load_file(tmp_path):
         assert load_file(str(tmp_path / "p.toml")).dump() == {}
     except ModuleNotFoundError:
         pytest.skip("Python 3.10 has no tomllib")
-    with pytest.raises(ValueError, match=r"reads \.json and \.toml"):
+    with pytest.raises(ValueError, match=r"reads \.json and \.toml, got 'policy.yaml'"):
         load_file("policy.yaml")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
 
 import pytest
-from mcp_rbac import Policy, RBACMiddleware, Role, Scope, StepUp, from_token
+from mcp_rbac import CODE, Policy, RBACMiddleware, Role, Scope, StepUp, from_token, stepup
+from mcp_rbac.stepup import Challenge
 
 from tests.rbac.world import Ctx
 
@@ -100,10 +103,125 @@ async def test_denied_for_another_reason_passes():
     assert sent[0] == START
 
 
+async def test_list_is_challenged_too():
+    """An empty one would not say that there is more for a better token."""
+    start, _ = await ask("x", "files:read", method="tools/list")
+    assert start["status"] == 403
+    assert b'scope="files:write"' in dict(start["headers"])[b"www-authenticate"]
+
+
 async def test_what_the_sdk_asks_itself_decides_nothing():
     """Its list comes before the call that the client made."""
     start, *_ = await ask("x", "files:read", method="tools/list", internal=True)
     assert start == START
+
+
+async def test_a_list_that_the_sdk_may_have_does_not_open_the_way_for_the_call():
+    """It is granted, the call after it is not, and the answer is the call's."""
+    sent = []
+
+    async def app(scope, receive, send):
+        for ctx in (Ctx("tools/list", internal=True), Ctx("tools/call", {"name": "read"})):
+            with contextlib.suppress(Exception):
+                await RBAC(replace(ctx, request=HttpRequest(scope)), server)
+        await send(START)
+        await send(body(b""))
+
+    async def server(ctx):
+        return {"tools": []}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "user": User(Token("files:write"))}
+    await StepUp(app, resource_metadata=URL)(scope, None, send)
+    assert sent[0]["status"] == 403
+
+
+async def test_public_method_is_not_held_back():
+    """No decision will come, and its answer may be a long stream."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await RBAC(Ctx("initialize", request=HttpRequest(scope)), server)
+        await send(START)
+        assert sent == [START]
+
+    async def server(ctx):
+        return {}
+
+    async def send(message):
+        sent.append(message)
+
+    await StepUp(app, resource_metadata=URL)({"type": "http", "method": "POST"}, None, send)
+    assert sent == [START]
+
+
+async def test_first_decision_counts():
+    """Whatever is asked after it in the same request."""
+    sent = []
+
+    async def app(scope, receive, send):
+        assert receive == "receive"
+        for name in ("write", "read"):
+            with contextlib.suppress(Exception):
+                await RBAC(Ctx("tools/call", {"name": name}, request=HttpRequest(scope)), server)
+        await send(START)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def server(ctx):
+        return {}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "user": User(Token("files:read"))}
+    await StepUp(app, resource_metadata="http://x/meta")(scope, "receive", send)
+    assert [message.get("status") for message in sent] == [403, None]
+
+
+async def test_body_that_does_not_say_so_is_the_last():
+    """As ASGI has it."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send(START)
+        await send({"type": "http.response.body"})
+
+    async def send(message):
+        sent.append(message)
+
+    await StepUp(app, resource_metadata=URL)({"type": "http", "method": "POST"}, None, send)
+    assert sent == [START, {"type": "http.response.body"}]
+
+
+async def test_scopes_that_cannot_stand_in_a_header_are_left_out():
+    """A quotation mark would end the value."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    exchange = stepup._Exchange(send, URL, challenge=Challenge(("a", 'b"', "c d", "e\\", "Xé", "X:f"), 1), held=[START])
+    await exchange.flush()
+    text = json.dumps(
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "error": {
+                "code": CODE,
+                "message": "insufficient scope",
+                "data": {"error": "insufficient_scope", "scope": "a X:f"},
+            },
+        }
+    ).encode()
+    parts = f'Bearer error="insufficient_scope", scope="a X:f", resource_metadata="{URL}"'.encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(text)).encode()),
+        (b"www-authenticate", parts),
+    ]
+    assert sent == [{"type": "http.response.start", "status": 403, "headers": headers}, body(text)]
 
 
 @pytest.mark.parametrize("http", ["GET", "DELETE"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from mcp_rbac import Policy, Subject
 
 from tests.support.measure import count_instructions, no_growth
+
+pytestmark = pytest.mark.uninstrumented
 
 
 def of(roles, *, wild=False):

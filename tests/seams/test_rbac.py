@@ -361,8 +361,8 @@ async def test_schema_of_a_hidden_tool_is_not_probed() -> None:
 async def test_step_up() -> None:
     """HTTP 403 with every missing scope, for this tool alone, through the SDK's own HTTP."""
     policy = Policy(
-        roles={"r": Role(["tools/call:*"])},
-        scopes={"read": Scope(["tools/call:open"]), "write": Scope(["tools/call:secret"])},
+        roles={"r": Role(["tools/call:*", "tools/list"])},  # some SDKs ask for the list before each call
+        scopes={"read": Scope(["tools/call:open", "tools/list"]), "write": Scope(["tools/call:secret"])},
     )
     rbac = RBACMiddleware(policy, subject=from_token(roles="groups"), on_deny="challenge")
 

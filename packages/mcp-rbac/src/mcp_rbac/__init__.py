@@ -8,7 +8,8 @@ from .engine import Decision, Reason, Statistics
 from .identity import SubjectOf, by_client, by_subject, from_token
 from .live import LivePolicy, PolicyRejected, PolicyReplaced, load_file
 from .methods import HANDSHAKE, METHODS, check_methods
-from .middleware import CODE, AccessDecided, OnDeny, PolicySource, RBACMiddleware
+from .middleware import RBACMiddleware
+from .options import CODE, AccessDecided, OnDeny, PolicySource
 from .policy import Policy, SeparationOfDuty
 from .review import Change, Holders
 from .rules import Assignment, Exclusive, Grant, PolicyError, Problem, Role, Scope

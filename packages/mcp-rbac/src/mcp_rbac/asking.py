@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .hiding import field_of, nowhere, params_of
 from .methods import LISTS, OBJECTS
-from .permission import uri_spellings
+from .uris import uri_spellings
 
 __all__ = ["Asked", "asked_by", "of_uri"]
 

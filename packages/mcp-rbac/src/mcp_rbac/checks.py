@@ -15,6 +15,7 @@ from .rules import Exclusive, Grant, Parts, Problem, Role, meant
 __all__ = ["Effect", "ancestors", "problems_in", "rules", "unmet"]
 
 Effect: TypeAlias = Literal["allow", "deny"]
+HINTS = 20  # "did you mean" for so many names; one takes 0.2 s where there are 10,000 roles
 
 
 def problems_in(parts: Parts) -> list[Problem]:
@@ -39,10 +40,12 @@ def ancestors(roles: Mapping[str, Role], names: Collection[str]) -> dict[str, st
 
 
 def _unknown_names(parts: Parts) -> Iterator[Problem]:
+    hints: dict[str, str] = {}
     for place, names, known, kind in _references(parts):
-        for number, name in enumerate(names):
-            if name not in known:
-                yield Problem(f"{place}[{number}]", f"unknown {kind} {name!r}{meant(name, known)}")
+        for number, name in [(number, name) for number, name in enumerate(names) if name not in known]:
+            if len(hints) < HINTS:
+                hints.setdefault(name, meant(name, known))
+            yield Problem(f"{place}[{number}]", f"unknown {kind} {name!r}{hints.get(name, '')}")
 
 
 def _references(parts: Parts) -> Iterator[tuple[str, Sequence[str], Collection[str], str]]:
@@ -75,7 +78,7 @@ def _bad_rules(parts: Parts) -> Iterator[Problem]:
     for place, effect, _, grant in rules(parts):
         if grant.permission not in parts.aliases and (fault := fault_in(grant.permission)):
             yield Problem(place, fault + meant(grant.permission, parts.aliases))
-        if is_mapping(grant.when):
+        if grant.when is not None and is_mapping(grant.when):
             for where, fault in condition_from(grant.when)[1]:
                 yield Problem(".".join(filter(None, (place, "when", where))), fault)
         if grant.name is not None and names.setdefault(grant.name, place) is not place:

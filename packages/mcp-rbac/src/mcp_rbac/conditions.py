@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard, cast
 
-__all__ = ["Condition", "Key", "Request", "Subject", "condition_from", "is_condition", "is_mapping", "mapping_of"]
+__all__ = ["Condition", "Key", "Request", "Subject", "condition_from", "is_mapping", "is_sync", "mapping_of"]
 
 
 Key: TypeAlias = tuple[frozenset[str], frozenset[str] | None]
@@ -73,7 +73,7 @@ def mapping_of(value: object) -> Mapping[str, Any]:
     return value if is_mapping(value) else {}
 
 
-def is_condition(value: object) -> bool:
+def is_sync(value: object) -> bool:
     """Say whether *value* is a sync function, or an object that is called like one."""
     called = getattr(value, "__call__", None)  # noqa: B004  # the method itself is wanted
     asks = callable(value) and not inspect.isclass(value)
@@ -114,8 +114,8 @@ def _test(path: str, name: str, expected: Any) -> tuple[Condition | None, str | 
         if not _is_path(expected):
             return None, f"same_as needs a path that begins with {', '.join(_ROOTS)}, got {expected!r}"
         return (lambda request: _compare("eq", _at(request, path), _at(request, expected))), None
-    if name not in _OPERATORS:
-        return None, f"{name!r} is no comparison: there are {', '.join([*_OPERATORS, 'same_as'])}"
+    if name not in _COMPARISONS:
+        return None, f"{name!r} is no comparison: there are {', '.join(_COMPARISONS)}"
     if name == "in":
         if not isinstance(expected, (list, tuple)) or not all(map(_kind, cast("list[Any]", expected))):
             return None, f"in needs a list of strings, numbers or booleans, got {expected!r}"
@@ -125,17 +125,12 @@ def _test(path: str, name: str, expected: Any) -> tuple[Condition | None, str | 
 
 
 def _compare(name: str, left: Any, right: Any) -> bool:
-    if name == "in":
-        return any(_kind(left) is _kind(item) and left == item for item in right) if _known(left) else False
-    if _kind(left) is None or _kind(left) is not _kind(right):
+    kind = _kind(left)
+    if kind is None or (name != "in" and kind is not _kind(right)):
         raise TypeError(f"{name} compares {type(left).__name__} with {type(right).__name__}")
+    if name == "in":
+        return any(kind is _kind(item) and left == item for item in right)
     return bool(_OPERATORS[name](left, right))
-
-
-def _known(value: object) -> bool:
-    if _kind(value) is None:
-        raise TypeError(f"{type(value).__name__} is compared with nothing")
-    return True
 
 
 def _kind(value: object) -> type | None:
@@ -179,5 +174,5 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "le": operator.le,
     "gt": operator.gt,
     "ge": operator.ge,
-    "in": lambda left, right: left in right,
 }
+_COMPARISONS = (*_OPERATORS, "in", "same_as")

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .conditions import is_condition, is_mapping, mapping_of
+from .conditions import is_mapping, is_sync, mapping_of
 from .rules import Assignment, Exclusive, Grant, Parts, PolicyError, Problem, Role, Scope, meant
 
 __all__ = ["dump", "parse_json", "parse_toml", "read", "version_of"]
@@ -77,7 +77,7 @@ class _Reader:
     def condition(self, value: object, place: str) -> Any:
         if isinstance(value, Mapping):
             return self.table(cast("object", value), place)
-        if value is not None and not is_condition(value):
+        if value is not None and not is_sync(value):
             self.fault(place, f"wants a sync function of a Request, or a table of comparisons, got {value!r}")
         return value
 

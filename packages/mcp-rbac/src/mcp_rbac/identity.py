@@ -84,8 +84,7 @@ def http_request(ctx: object) -> Any:
 def _claims(ctx: object) -> Mapping[str, Any]:
     request = http_request(ctx)
     if request is not None:
-        scope: Any = getattr(request, "scope", {})
-        token = getattr(scope.get("user"), "access_token", None)
+        token = getattr(request.scope.get("user"), "access_token", None)
     else:
         auth = sys.modules.get("mcp.server.auth.middleware.auth_context")
         token = auth.get_access_token() if auth else None

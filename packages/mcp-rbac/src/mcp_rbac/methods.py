@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
 from .policy import Policy
 from .rules import PolicyError, Problem, meant
+from .uris import uri_spellings
 
 __all__ = ["HANDSHAKE", "LISTS", "METHODS", "OBJECTS", "Listed", "check_methods"]
 
@@ -56,11 +58,11 @@ LISTS: Mapping[str, Listed] = MappingProxyType(
 )
 """The methods that list; a result keeps the items that the caller may use."""
 
-METHODS: frozenset[str] = (
-    HANDSHAKE
-    | OBJECTS.keys()
-    | LISTS.keys()
-    | {
+METHODS: frozenset[str] = frozenset(
+    {
+        *HANDSHAKE,
+        *OBJECTS,
+        *LISTS,
         "completion/complete",
         "logging/setLevel",
         "notifications/roots/list_changed",
@@ -80,21 +82,39 @@ def check_methods(policy: Policy, methods: Collection[str] = ()) -> None:
         raise PolicyError(problems)
 
 
-def _fault_in(pattern: str, known: Collection[str], custom: Collection[str]) -> str | None:
-    action, colon, _ = pattern.partition(":")
+def _fault_in(pattern: str, known: frozenset[str], custom: Collection[str]) -> str | None:
+    action = pattern.partition(":")[0]
     if action == "completion/complete":
         return "completions belong to what they complete: grant 'prompts/get:…' or 'resources/read:…'"
-    matching = known if pattern == "**" else [method for method in known if _matches(action, method)]
+    if pattern == "**":
+        return None
+    matching = _matching(action, known)
     if not matching:
         return f"unknown method {action!r}{meant(action, known)}"
-    if pattern == "**" or not set(matching).isdisjoint(custom):
+    if not set(matching).isdisjoint(custom):
         return None
+    return _fault_in_object(pattern, matching)
+
+
+def _fault_in_object(pattern: str, matching: Collection[str]) -> str | None:
+    action, colon, object_ = pattern.partition(":")
     if not colon and all(method in OBJECTS for method in matching):
         return f"{pattern!r} names no object, and every {action} has one: '{action}:**' stands for all"
     if colon and not any(method in OBJECTS for method in matching):
         return f"{pattern!r} names an object, and {action} has none: leave it out"
+    if colon and all(OBJECTS.get(method, "uri") == "uri" for method in matching):
+        return _fault_in_uri(pattern, object_.replace("**", "x").replace("*", "x"))
     return None
 
 
-def _matches(action: str, method: str) -> bool:
-    return action.count("/") == method.count("/") and fnmatchcase(method, action)
+def _fault_in_uri(pattern: str, uri: str) -> str | None:
+    spellings = uri_spellings(uri)
+    if spellings[:1] == (uri,):
+        return None
+    meaning = f": it is compared as {spellings[0]!r}" if spellings else ", since it has more than one reading"
+    return f"{pattern!r} matches no URI{meaning}"
+
+
+@lru_cache(64)  # a large policy has few actions
+def _matching(action: str, known: frozenset[str]) -> list[str]:
+    return [method for method in known if action.count("/") == method.count("/") and fnmatchcase(method, action)]

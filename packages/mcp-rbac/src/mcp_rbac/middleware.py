@@ -9,7 +9,7 @@ need, callers without a token.  A denied notification is dropped, since nobody w
 
 Invariants, each tested in ``tests/rbac`` and on every SDK in ``tests/seams``:
 
-1. Nothing of the server runs for a denied message, but what answers an unknown name.
+1. Nothing of the server runs for a denied message, but what answers an unknown name, and a list to be emptied.
 2. What the caller may not see is answered byte for byte like what does not exist.
 3. ``on_event`` is told of every decision before anything else happens, so also if the call is then cancelled.
 4. No answer that was made for one caller is marked as cacheable for others.
@@ -18,9 +18,10 @@ Invariants, each tested in ``tests/rbac`` and on every SDK in ``tests/seams``:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
+from typing import Any, ClassVar, TypeVar, cast
 
 from . import hiding
 from ._seam import CallContext, arguments, as_fastmcp, is_internal, is_notification, principal, refuse, request_id
@@ -29,48 +30,15 @@ from .conditions import Subject, is_mapping, mapping_of
 from .engine import Decision, Reason
 from .identity import SubjectOf, from_token, is_local
 from .methods import HANDSHAKE, LISTS, OBJECTS, check_methods
+from .options import CODE, AccessDecided, Fulfil, OnDeny, PolicySource, check, check_callables, check_names
 from .permission import LONGEST
 from .policy import Policy, SeparationOfDuty
 from .stepup import Challenge, settle
 
-__all__ = ["CODE", "AccessDecided", "OnDeny", "PolicySource", "RBACMiddleware"]
+__all__ = ["RBACMiddleware"]
 
 C = TypeVar("C", bound=CallContext)
 R = TypeVar("R")
-
-CODE = -31003
-"""The code of a refusal, outside of the range that JSON-RPC and MCP reserve."""
-OnDeny: TypeAlias = Literal["hide", "explain", "challenge"]
-Fulfil: TypeAlias = Callable[[Any, Decision], Awaitable[bool]]
-
-
-class PolicySource(Protocol):
-    """A ``Policy``, or what has the one of the moment, as a ``LivePolicy``."""
-
-    @property
-    def current(self) -> Policy:
-        """The policy to decide by now."""
-        ...
-
-
-@dataclass(frozen=True)
-class AccessDecided:
-    """One decision, for the audit log; ``arguments`` are those that the middleware was told to show, and no others."""
-
-    method: str
-    permission: str
-    allowed: bool
-    reason: str
-    rule: str | None
-    version: str
-    user: str | None
-    client_id: str | None
-    issuer: str | None
-    tenant: str | None
-    roles: tuple[str, ...]
-    obligations: tuple[str, ...]
-    internal: bool
-    arguments: Mapping[str, Any]
 
 
 class RBACMiddleware:
@@ -86,7 +54,8 @@ class RBACMiddleware:
     - *public*: methods that pass without a grant; *methods*: custom ones that the policy may name.
     - *obligations*: for each that the policy names, an async function of the context and the decision, which waits as
       long as it takes and returns True when it is met.
-    - *on_event*: is told of each decision; what it raises denies.  *audit_arguments* names arguments to be shown to it.
+    - *on_event*: a sync function that is told of each decision; what it raises denies.  *audit_arguments* names
+      arguments to be shown to it.
     """
 
     layer: ClassVar[str] = "rbac"
@@ -105,7 +74,9 @@ class RBACMiddleware:
         on_event: Callable[[AccessDecided], None] | None = None,
         audit_arguments: Collection[str] = (),
     ) -> None:
-        _check(policy, on_deny, anonymous=anonymous, local=local)
+        check(policy, on_deny, anonymous=anonymous, local=local)
+        check_callables(subject, on_event, obligations or {})
+        check_names(public=public, methods=methods, audit_arguments=audit_arguments)
         check_methods(policy.current, methods)
         self._source = policy
         self._subject_of = subject or from_token()
@@ -118,18 +89,24 @@ class RBACMiddleware:
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Decide on one message, and pass it on or not."""
-        if ctx.method in self._public:
+        asked = asked_by(ctx)
+        if asked.method in self._public:
+            settle(ctx, None)
             return await call_next(ctx)
-        policy, asked = self._source.current, asked_by(ctx)
+        policy = self._source.current
         subject, decision = self._decide(ctx, asked, policy)
-        try:
-            if decision.reason == "obligation" and subject is not None:
+        if decision.reason == "obligation" and subject is not None:
+            try:
                 subject, decision = await self._fulfilled(ctx, asked, subject, decision)
-        finally:
-            self._tell(ctx, subject, decision)
+            except BaseException:
+                with suppress(Exception):  # a failing audit must not take the place of the cancellation
+                    self._tell(ctx, subject, decision)
+                raise
+        self._tell(ctx, subject, decision)
         if not decision.allowed or subject is None:
             return cast("R", await self._deny(ctx, call_next, asked, policy, subject=subject, decision=decision))
-        settle(ctx, None)
+        if not is_internal(ctx):  # its list comes before the call that the client made, and is decided first
+            settle(ctx, None)
         return cast("R", await self._pass(ctx, call_next, policy, subject))
 
     def protect(self, server: Any) -> None:
@@ -172,7 +149,7 @@ class RBACMiddleware:
         for permission in asked.permissions:
             if self._on_event is None and policy.allowed(subject, permission, given):
                 continue
-            decision = policy.decide(subject, permission, given, fulfilled=fulfilled)
+            decision = policy.decide(subject, permission, given, fulfilled=fulfilled, advise=self._on_deny == "explain")
             if not decision.allowed:
                 break
         return subject, decision
@@ -237,13 +214,13 @@ class RBACMiddleware:
     ) -> Any:
         if is_notification(ctx):
             return None
-        if asked.is_list and (self._on_deny != "explain" or is_internal(ctx)):
-            return hiding.made_private(hiding.filtered(ctx.method, await call_next(ctx), _nothing))
-        if self._on_deny == "challenge" and decision.reason == "scope":
+        if self._on_deny == "challenge" and decision.reason == "scope" and not is_internal(ctx):
             settle(ctx, Challenge(decision.scopes, request_id(ctx)))
             raise refuse(
                 CODE, "insufficient scope", {"error": "insufficient_scope", "scope": " ".join(decision.scopes)}
             )
+        if asked.is_list and (self._on_deny != "explain" or is_internal(ctx)):
+            return hiding.made_private(hiding.filtered(ctx.method, await call_next(ctx), _nothing))
         if self._on_deny == "explain":
             raise refuse(CODE, "access denied", _details(decision))
         if subject is not None and asked.target and self._sees(policy, subject, asked.permissions):
@@ -322,13 +299,3 @@ def _details(decision: Decision) -> dict[str, Any]:
     named = {"scopes": decision.scopes, "roles": decision.roles, "obligations": decision.obligations}
     lacking = {key: list(value) for key, value in named.items() if value}
     return {"permission": decision.permission, "reason": decision.reason, **lacking}
-
-
-def _check(policy: object, on_deny: object, **subjects: object) -> None:
-    if not isinstance(getattr(policy, "current", None), Policy):
-        raise TypeError(f"RBACMiddleware needs policy to be a Policy or LivePolicy, got {policy!r}")
-    if on_deny not in get_args(OnDeny):
-        raise ValueError(f"RBACMiddleware needs on_deny to be one of {', '.join(get_args(OnDeny))}, got {on_deny!r}")
-    for name, subject in subjects.items():
-        if not isinstance(subject, (Subject, type(None))):
-            raise TypeError(f"RBACMiddleware needs {name} to be a Subject or None, got {subject!r}")

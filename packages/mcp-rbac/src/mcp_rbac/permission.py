@@ -11,29 +11,22 @@ no case folding and no escapes: a pattern without a star is compared literally.
 ``Patterns`` is a trie over segments.  A segment with a star is found by slicing, one look-up for each length that the
 parts around a star have at that place, so the cost of a search does not grow with the number of patterns.
 
-Invariants, each a property in ``tests/rbac``:
-
-1. ``Patterns.find`` returns what comparing with every pattern in turn returns.
-2. A URI has one spelling (``uri_spellings``): what a server might take for the same resource is asked for as the same.
+Invariant, a property in ``tests/rbac``: ``Patterns.find`` returns what comparing with every pattern in turn returns.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import Any, Generic, TypeVar
-from urllib.parse import unquote
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
 
-__all__ = ["LONGEST", "Patterns", "fault_in", "uri_spellings"]
+__all__ = ["LONGEST", "Patterns", "fault_in"]
 
 V = TypeVar("V")
 LONGEST = 4096  # characters of a permission or URI; a longer one is nobody's
 _ACTION_SEGMENT = re.compile(r"[A-Za-z0-9_.$*-]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_.$-]+(?:/[A-Za-z0-9_.$-]+)*(?::[!-)+-~]+)?")  # a short cut past what follows
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
-_DEFAULT_PORTS = {"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}
 
 
 def fault_in(pattern: object) -> str | None:
@@ -69,13 +62,12 @@ def _fault_in_text(pattern: str) -> str | None:
 class _Names(Generic[V]):
     """Patterns for objects of one segment, as names are: by the parts before and after the star, and their lengths."""
 
-    __slots__ = ("any", "both", "has_rest", "prefixes", "suffixes")
+    __slots__ = ("any", "both", "has_rest", "parts")
 
     def __init__(self) -> None:
         self.has_rest = False
         self.any: list[V] = []
-        self.prefixes: list[tuple[int, dict[str, list[V]]]] = []
-        self.suffixes: list[tuple[int, dict[str, list[V]]]] = []
+        self.parts: list[tuple[slice, dict[str, list[V]]]] = []
         self.both: dict[tuple[int, int], dict[tuple[str, str], list[V]]] = {}
 
     def filed(self, segment: str) -> list[V]:
@@ -86,17 +78,15 @@ class _Names(Generic[V]):
             return self.any
         if before and after:
             return self.both.setdefault((len(before), len(after)), {}).setdefault((before, after), [])
-        tables, part = (self.prefixes, before) if before else (self.suffixes, after)
-        table = dict(tables).get(len(part))
+        part = slice(len(before)) if before else slice(-len(after), None)
+        table = next((table for own, table in self.parts if own == part), None)
         if table is None:
-            tables.append((len(part), table := {}))
-        return table.setdefault(part, [])
+            self.parts.append((part, table := {}))
+        return table.setdefault(before or after, [])
 
     def find(self, name: str) -> list[V]:
         """Return the values of all patterns that match."""
-        tables = [table.get(name[:length], ()) for length, table in self.prefixes]
-        tables += [table.get(name[-length:], ()) for length, table in self.suffixes]
-        return [value for hits in tables for value in hits] + self.rest(name)
+        return [value for part, table in self.parts for value in table.get(name[part], ())] + self.rest(name)
 
     def rest(self, name: str) -> list[V]:
         """Return those of a star alone, and of one with something on both sides."""
@@ -137,8 +127,9 @@ class Patterns(Generic[V]):
     """Values under patterns, found by a permission in a time that does not depend on how many there are."""
 
     def __init__(self, pairs: Iterable[tuple[str, V]] = ()) -> None:
-        self._exact: dict[str, list[V]] = {}
+        self._exact: dict[str, tuple[V, ...]] = {}
         self._everything: list[V] = []
+        self._is_wide = False  # whether there are patterns with a star in the action
         # Of patterns with a star in the object alone, by their action: for objects of one segment, and of several.
         self._names: dict[str, _Names[V]] = {}
         self._paths: dict[str, _Node[V]] = {}
@@ -150,9 +141,10 @@ class Patterns(Generic[V]):
     def add(self, pattern: str, value: V) -> None:
         """File *value* under *pattern*, in which ``fault_in`` finds nothing wrong."""
         if "*" not in pattern:
-            self._exact.setdefault(pattern, []).append(value)
+            self._exact[pattern] = (*self._exact.get(pattern, ()), value)
             return
         action, colon, object_ = pattern.partition(":")
+        self._is_wide |= "*" in action
         if pattern == "**":
             self._everything.append(value)
         elif "*" in action:
@@ -165,25 +157,22 @@ class Patterns(Generic[V]):
             if "/" in object_ or object_ == "**":
                 _filed(self._paths.setdefault(action, _Node()), object_.split("/")).append(value)
 
-    def find(self, permission: str) -> list[V]:
-        """Return the values of all patterns that match, in no particular order."""
+    def find(self, permission: str) -> Sequence[V]:
+        """Return the values of all patterns that match, in no particular order; not to be changed."""
         # Flat, because every decision that is not remembered comes through here: two thirds of the time of four calls.
-        found = self._exact.get(permission, _NOTHING)
-        if self._everything or self._actions:
-            found = found + self._everything + self._found_by_action(permission)
+        found: Sequence[V] = self._exact.get(permission, ())
+        if self._is_wide:
+            found = [*found, *self._everything, *self._found_by_action(permission)]
         action, colon, object_ = permission.partition(":")
         names = self._names.get(action)
         if names is None or not colon:
             return found
         if "/" in object_:
-            return found + self._found_on_path(action, object_)
-        for length, table in names.prefixes:
-            if hits := table.get(object_[:length]):
-                found = found + hits
-        for length, table in names.suffixes:
-            if hits := table.get(object_[-length:]):
-                found = found + hits
-        return found + names.rest(object_) if names.has_rest else found
+            return [*found, *self._found_on_path(action, object_)]
+        for part, table in names.parts:
+            if hits := table.get(object_[part]):
+                found = [*found, *hits] if found else hits
+        return [*found, *names.rest(object_)] if names.has_rest else found
 
     def _found_on_path(self, action: str, object_: str) -> list[V]:
         root = self._paths.get(action)
@@ -193,9 +182,6 @@ class Patterns(Generic[V]):
         action, colon, object_ = permission.partition(":")
         root = self._actions.get((action.count("/"), colon))
         return [] if root is None else _walk(root, [*action.split("/"), *object_.split("/")])
-
-
-_NOTHING: list[Any] = []
 
 
 def _filed(node: _Node[V], segments: list[str]) -> list[V]:
@@ -215,44 +201,3 @@ def _walk(root: _Node[V], segments: list[str]) -> list[V]:
         if not nodes:
             break
     return found + [value for node in nodes for value in node.ending]
-
-
-@lru_cache(4096)
-def uri_spellings(uri: str) -> tuple[str, ...]:
-    """Return what must be granted, all of it, before *uri* may be read; nothing if it has more than one reading.
-
-    Scheme and host are compared in lower case and without the scheme's own port (RFC 3986, 6.2.2.1 and 6.2.3), and
-    percent-encoding is undone once.  A URI with a query or a fragment needs a grant for itself and for what stands
-    before it, so that no suffix escapes a denial.  Refused are dot segments, encoded slashes, double encoding,
-    backslashes, control characters, and text that is not in Unicode's form NFC.
-    """
-    plain = unquote(uri, errors="replace") if "%" in uri and not _BAD_ESCAPE.search(uri) else uri
-    if (
-        len(plain) > LONGEST
-        or not plain.isprintable()
-        or not _DUBIOUS.isdisjoint(plain)
-        or not unicodedata.is_normalized("NFC", plain)
-    ):
-        return ()
-    plain = _with_plain_authority(plain)
-    before = re.split(r"[?#]", plain, maxsplit=1)[0]
-    if not before or any(segment in (".", "..") for segment in re.split(r"[/?#]", plain)):
-        return ()
-    return (plain,) if before == plain else (plain, before)
-
-
-_DUBIOUS = frozenset("\\%\N{REPLACEMENT CHARACTER}")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%2[fF]|%5[cC]|%00")
-
-
-def _with_plain_authority(uri: str) -> str:
-    scheme, separator, rest = uri.partition(":")
-    if not separator or not _SCHEME.match(scheme):
-        return uri
-    scheme = scheme.lower()
-    if not rest.startswith("//"):
-        return f"{scheme}:{rest}"
-    host = re.split(r"[/?#]", rest[2:], maxsplit=1)[0]
-    port = _DEFAULT_PORTS.get(scheme, "")
-    plain_host = host.lower().removesuffix(port)
-    return f"{scheme}://{plain_host}{rest[2 + len(host) :]}"

@@ -153,12 +153,9 @@ class Policy:
         """Say whether *subject* may; a grant with obligations does not count.  Never waits, never raises."""
         # Flat, and through the exception: the usual case is two look-ups, 0.6 of what any further call would make it.
         try:
-            verdict = self._memories[subject.key][permission]
-        except KeyError:
+            return self._memories[subject.key][permission]
+        except (KeyError, TypeError):  # not remembered, or nothing that can be
             return self._engine.allowed(subject, permission, arguments)
-        if verdict is True or verdict is False:
-            return verdict
-        return self._engine.allowed(subject, permission, arguments)
 
     def visible(self, subject: Subject, permission: str, *, scopes_aside: bool = False) -> bool:
         """Say whether *subject* may, or would with other arguments, an obligation met, or other scopes if so wished.
@@ -167,11 +164,9 @@ class Policy:
         """
         try:
             verdict = self._memories[subject.key][permission]
-        except KeyError:
-            verdict = None
-        if verdict is True or (verdict is False and not scopes_aside):
-            return verdict
-        return self._engine.visible(subject, permission, scopes_aside)
+        except (KeyError, TypeError):
+            return self._engine.visible(subject, permission, scopes_aside)
+        return verdict or (scopes_aside and self._engine.visible(subject, permission, scopes_aside))
 
     def decide(
         self,
@@ -180,9 +175,16 @@ class Policy:
         arguments: Mapping[str, Any] | None = None,
         *,
         fulfilled: Collection[str] = (),
+        advise: bool = True,
     ) -> Decision:
-        """Decide like ``allowed``, with the reason and what is lacking; *fulfilled* names obligations that are met."""
-        return replace(self._engine.decide(subject, permission, arguments, fulfilled), version=self.version)
+        """Decide like ``allowed``, with the reason and what is lacking; *fulfilled* names obligations that are met.
+
+        Without *advise*, no time is spent on the roles that would allow what no rule does: how long it takes tells how
+        many there are.
+        """
+        decision = self._engine.decide(subject, permission, arguments, fulfilled)
+        roles = set(self._engine.grants.find(permission)) if advise and decision.reason == "default" else ()
+        return replace(decision, version=self.version, roles=tuple(sorted(roles)))
 
     def explain(self, subject: Subject, permission: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Return the decision as lines of text: verdict, rule and way to it, and what would allow."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 from .conditions import Subject, is_mapping
 from .engine import Decision, Engine
 from .permission import Patterns
 from .rules import Problem
+from .witness import depth_of, instances, overlaps
 
 __all__ = ["Change", "Holders", "diff", "explain", "lint", "permissions_of", "who_can"]
 
@@ -74,7 +76,7 @@ _BECAUSE = {
 
 def who_can(engine: Engine, permission: str) -> Holders:
     """Return who may do *permission*."""
-    granting = {rule.role for rule in engine.grants.find(permission)}
+    granting = set(engine.grants.find(permission))
     found: dict[tuple[_Kind, Verdict], list[str]] = {}
     for kind, holder, subject in _holders(engine):
         if not granting.isdisjoint(rule.role for rule in engine.rules_of(subject)):
@@ -90,23 +92,46 @@ def who_can(engine: Engine, permission: str) -> Holders:
 def permissions_of(engine: Engine, subject: Subject) -> tuple[str, ...]:
     """Return the patterns that allow *subject* something."""
     own = [pattern for rule in engine.rules_of(subject) if not rule.denies for pattern in engine.meaning(rule)]
-    return tuple(pattern for pattern in sorted(set(own)) if _verdict(engine, subject, pattern) != "denied")
+    depth = depth_of(_patterns(engine, subject))
+    return tuple(pattern for pattern in sorted(set(own)) if not _is_denied(engine, subject, pattern, depth))
 
 
 def diff(old: Engine, new: Engine) -> tuple[Change, ...]:
-    """Return who gains and loses what; a pattern stands for itself: only stars match its stars."""
+    """Return who gains and loses what: whole patterns, what two of them have in common, and ``**`` of some depth."""
     before: dict[_Holder, Subject] = {(kind, holder): subject for kind, holder, subject in _holders(old)}
     after: dict[_Holder, Subject] = {(kind, holder): subject for kind, holder, subject in _holders(new)}
-    nobody = Subject()
+    duties = (old.parts.ssd, old.parts.dsd) == (new.parts.ssd, new.parts.dsd)
     changes: list[Change] = []
     for kind, holder in sorted({*before, *after}):
-        was, will = before.get((kind, holder), nobody), after.get((kind, holder), nobody)
-        probes = {pattern for engine, subject in ((old, was), (new, will)) for pattern in _patterns(engine, subject)}
-        for pattern in sorted(probes):
-            verdicts = _verdict(old, was, pattern), _verdict(new, will, pattern)
-            if verdicts[0] != verdicts[1]:
-                changes.append(Change(kind, holder, pattern, *verdicts))
+        was, will = before.get((kind, holder), Subject()), after.get((kind, holder), Subject())
+        touched = {pattern for _, _, pattern in _effects(old, was) ^ _effects(new, will)}
+        if touched or not duties:
+            patterns = _patterns(old, was) | _patterns(new, will)
+            found = _changed(partial(_verdict, old, was), partial(_verdict, new, will), patterns, touched)
+            changes += [Change(kind, holder, pattern, *verdicts) for pattern, verdicts in sorted(found.items())]
     return tuple(changes)
+
+
+def _effects(engine: Engine, subject: Subject) -> set[tuple[bool, bool, str]]:
+    return {(rule.denies, rule.is_open, one) for rule in engine.rules_of(subject) for one in engine.meaning(rule)}
+
+
+def _changed(
+    before: Callable[[str], Verdict], after: Callable[[str], Verdict], patterns: set[str], touched: set[str]
+) -> dict[str, tuple[Verdict, Verdict]]:
+    """Return what is decided otherwise, each once: not the part where the whole has changed alike."""
+    depth = depth_of(patterns)
+    found: dict[str, tuple[Verdict, Verdict]] = {}
+    for pattern, wholes in {**dict.fromkeys(patterns, ()), **overlaps(touched, patterns)}.items():
+        verdicts: dict[str, tuple[Verdict, Verdict]] = {
+            one: (before(one), after(one)) for one in instances(pattern, depth)
+        }
+        *_, own = verdicts.values()
+        known = [found.get(whole) for whole in wholes]
+        if own not in known:
+            found[pattern] = own
+        found.update({one: pair for one, pair in verdicts.items() if pair not in (own, *known)})
+    return {one: pair for one, pair in found.items() if pair[0] != pair[1]}
 
 
 def lint(engine: Engine, objects: Mapping[str, Iterable[object]]) -> tuple[Problem, ...]:
@@ -136,7 +161,8 @@ def _undone(engine: Engine) -> Iterator[Problem]:
     for rule in engine.rules:
         if not rule.denies and rule.role is not None:
             holder = Subject(roles=[rule.role])
-            if all(_verdict(engine, holder, pattern) == "denied" for pattern in engine.meaning(rule)):
+            depth = depth_of(_patterns(engine, holder))
+            if all(_is_denied(engine, holder, pattern, depth) for pattern in engine.meaning(rule)):
                 yield Problem(rule.id, f"{rule.grant.permission!r} is denied to every holder of {rule.role!r}")
 
 
@@ -147,13 +173,16 @@ def _holders(engine: Engine) -> Iterator[tuple[_Kind, str, Subject]]:
         yield "user", user, Subject(user, [assignment.role for assignment in assignments])
 
 
-def _patterns(engine: Engine, subject: Subject) -> Iterator[str]:
-    return (pattern for rule in engine.rules_of(subject) for pattern in engine.meaning(rule))
+def _patterns(engine: Engine, subject: Subject) -> set[str]:
+    return {pattern for rule in engine.rules_of(subject) for pattern in engine.meaning(rule)}
+
+
+def _is_denied(engine: Engine, subject: Subject, pattern: str, depth: int) -> bool:
+    return all(_verdict(engine, subject, one) == "denied" for one in instances(pattern, depth))
 
 
 def _verdict(engine: Engine, subject: Subject, permission: str) -> Verdict:
-    probe = "*:*/*" if permission == "**" else permission.replace("**", "*/*")
-    settled = engine.view(subject.key).settle(probe)
+    settled = engine.view(subject.key).settle(permission)
     return "conditional" if not isinstance(settled, bool) else "allowed" if settled else "denied"
 
 

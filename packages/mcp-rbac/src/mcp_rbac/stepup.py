@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from .identity import http_request
+from .options import CODE
 
 __all__ = ["Challenge", "StepUp", "settle"]
 
@@ -102,7 +103,7 @@ def _forbidden(challenge: Challenge, metadata: str) -> list[Message]:
     scope = " ".join(filter(_is_quotable, challenge.scopes))
     parts = f'Bearer error="insufficient_scope", scope="{scope}", resource_metadata="{metadata}"'
     data = {"error": "insufficient_scope", "scope": scope}
-    error = {"code": -31003, "message": "insufficient scope", "data": data}
+    error = {"code": CODE, "message": "insufficient scope", "data": data}
     body = json.dumps({"jsonrpc": "2.0", "id": challenge.request_id, "error": error}).encode()
     headers = [
         (b"content-type", b"application/json"),

@@ -25,7 +25,9 @@ def play(stage: Stage) -> None:
     calls = int(sum(sample.value for sample in find(text, COUNT, mcp_method_name="tools/call")))
     ledger = stage.ledger_lines("tools/call")
     stage.claim(f"{stage.metrics.name} holds every call that the ledger knows", calls, len(ledger))
-    refused = Counter({(row["by"], row["why"]): row["times"] for facts in layers for row in facts["refusals"]})
+    refused = Counter[tuple[str, str]]()
+    for row in (row for facts in layers for row in facts["refusals"]):
+        refused[row["by"], row["why"]] += row["times"]
     rejected = sum(line["outcome"] == "rejected" for line in ledger)
     hidden = refused["rbac", "default"]
     stage.claim("every refusal has its layer and its reason", refused.total() - hidden, rejected)

@@ -96,8 +96,9 @@ class Callers:
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Take note of the caller, and pass the call on."""
-        self.keys[caller_of(ctx)] = None
-        self.keys.move_to_end(caller_of(ctx))
+        caller = caller_of(ctx)
+        self.keys[caller] = None
+        self.keys.move_to_end(caller)
         if len(self.keys) > CALLERS:
             self.keys.popitem(last=False)
         return await call_next(ctx)

@@ -21,6 +21,7 @@ __all__ = [
     "NOWHERE",
     "field_of",
     "filtered",
+    "is_bound",
     "made_private",
     "not_found",
     "nowhere",
@@ -89,6 +90,16 @@ def _named(text: str, name: str) -> str:
     for invented in (nowhere("uri"), NOWHERE) if NOWHERE in text else ():
         text = text.replace(repr(invented), repr(name)).replace(invented, name)
     return text
+
+
+def is_bound(call_next: Any) -> bool:
+    """Whether *call_next* runs one tool, whatever name it is asked for, so that nothing can be hidden behind it.
+
+    ``Extension.intercept_tool_call`` of the 2.x SDK stands where the tool's parameters have been read already.
+    """
+    while (within := getattr(call_next, "__self__", None)) is not None:  # a step of a chain holds what comes after it
+        call_next = within
+    return getattr(call_next, "__module__", None) == "mcp.server.extension"
 
 
 def not_found(method: str) -> Exception:

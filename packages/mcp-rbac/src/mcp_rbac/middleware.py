@@ -227,6 +227,8 @@ class RBACMiddleware:
             raise refuse(CODE, "access denied")
         if not asked.field:
             raise hiding.not_found(ctx.method)
+        if hiding.is_bound(call_next):
+            raise refuse(CODE, "access denied")
         return await _asking_for_nothing(ctx, call_next, asked)
 
     def _tell(self, ctx: Any, subject: Subject | None, decision: Decision) -> None:

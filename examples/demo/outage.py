@@ -12,7 +12,7 @@ from .stage import Stage
 from .world import Premises, client_over_http, ending
 
 ARTICLES = [f"article-{number}" for number in range(16)]
-TRIP, COOLDOWN = 5, 2.0  # failures in a row that open the circuit, and seconds for which, as the stack says
+TRIP, COOLDOWN = 5, 2.2  # failures in a row that open the circuit, and seconds for which: the stack's 2, and jitter
 
 
 async def play(stage: Stage, shop: Premises) -> None:

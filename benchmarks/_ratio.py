@@ -33,6 +33,7 @@ __all__ = ["Figure", "Record", "Row", "Table", "compare", "figure"]
 Candidates: TypeAlias = Mapping[str, Callable[[], object]]
 
 BASE = "await noop()"
+LONGEST = 0.1  # seconds that one candidate may take in one round
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,13 @@ def compare(
     """Measure *candidates*, print a table under *title*, and return its rows, the bare await first.
 
     A candidate is an async or sync function without arguments; an async one is awaited on a running asyncio loop. Those
-    that need something open on that loop are made by an async function of the stack that will close it.
-    *calls* calls are timed in each of *rounds* rounds. *peers* are distributions whose versions belong beside the
-    figures; a row is a peer's if its name begins with that of the distribution.
+    that need something open on that loop are made by an async function of the stack that will close it. *calls* calls
+    are timed in each of *rounds* rounds, fewer of those that take long. *peers* are distributions whose versions belong
+    beside the figures; a row is a peer's if its name begins with that of the distribution.
     """
     with _frozen_collector():
         seconds = asyncio.run(_measure(candidates, rounds, calls))
-    rows = [_row(name, times, seconds[BASE], calls) for name, times in seconds.items()]
+    rows = [_row(name, times, seconds[BASE]) for name, times in seconds.items()]
     table = Table(title, {"Python": platform.python_version(), **{name: _version(name) for name in peers}}, rows)
     print(_text(table))
     _record.tables.append(table)
@@ -131,14 +132,19 @@ async def _noop() -> None: ...
 async def _measure(candidates: Any, rounds: int, calls: int) -> dict[str, list[float]]:
     async with AsyncExitStack() as stack:
         found: Candidates = {BASE: _noop, **(await candidates(stack) if callable(candidates) else candidates)}
+        counts = {name: min(calls, max(1, int(LONGEST / await _time(fn, 1)))) for name, fn in found.items()}
         seconds: dict[str, list[float]] = {name: [] for name in found}
         for number in range(rounds + 1):
             gc.collect()  # what the candidates leave in cycles must not pile up
             for name, fn in found.items():
-                taken = await _time_async(fn, calls) if inspect.iscoroutinefunction(fn) else _time_sync(fn, calls)
+                taken = await _time(fn, counts[name])
                 if number:  # the first round warms up
-                    seconds[name].append(taken)
+                    seconds[name].append(taken / counts[name])
         return seconds
+
+
+async def _time(fn: Any, calls: int) -> float:
+    return await _time_async(fn, calls) if inspect.iscoroutinefunction(fn) else _time_sync(fn, calls)
 
 
 async def _time_async(fn: Callable[[], Awaitable[object]], calls: int) -> float:
@@ -155,10 +161,10 @@ def _time_sync(fn: Callable[[], object], calls: int) -> float:
     return time.process_time() - began
 
 
-def _row(name: str, times: list[float], base: list[float], calls: int) -> Row:
+def _row(name: str, times: list[float], base: list[float]) -> Row:
     ratios = [own / bare for own, bare in zip(times, base, strict=True)]
     tenth = statistics.quantiles(ratios, n=10, method="inclusive")[0]
-    return Row(name, statistics.median(ratios), tenth, statistics.median(times) / calls * 1e9)
+    return Row(name, statistics.median(ratios), tenth, statistics.median(times) * 1e9)
 
 
 def _text(table: Table) -> str:

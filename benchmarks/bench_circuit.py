@@ -15,6 +15,7 @@ import asyncio
 import datetime as dt
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiobreaker
@@ -24,7 +25,7 @@ import interlock
 import nopanic
 import purgatory
 import pybreaker
-from _ratio import compare
+from _ratio import Row, compare, figure
 from mcp_circuit import (
     CircuitBreaker,
     CircuitMiddleware,
@@ -36,6 +37,7 @@ from mcp_circuit import (
 )
 
 PEERS = ["pybreaker", "aiobreaker", "circuitbreaker", "purgatory", "hyx", "interlock-cb", "nopanic"]
+BARE = "a handler without middleware"
 RESULT = {"content": [], "isError": False, "resultType": "complete"}
 HOUR = 3600.0
 
@@ -46,36 +48,39 @@ async def noop() -> None:
     return None
 
 
+@dataclass
 class Context:
     """As the official SDK's: the params are the mapping from the wire."""
 
-    method = "tools/call"
-
-    def __init__(self, tool: str) -> None:
-        self.params = {"name": tool, "arguments": {}}
+    method: str = "tools/call"
+    params: Any = field(default_factory=lambda: {"name": "search", "arguments": {}})
 
 
-def middleware(breaker: Any) -> Run:
-    run, ctx = CircuitMiddleware(breaker), Context("search")
+async def handler(ctx: Any) -> dict[str, Any]:
+    return RESULT
 
-    async def handler(ctx: Any) -> dict[str, Any]:
-        return RESULT
+
+async def pass_through(ctx: Any, call_next: Any) -> Any:
+    """The least that any middleware costs."""
+    return await call_next(ctx)
+
+
+def behind(run: Any) -> Run:
+    """A call of the handler through the middleware *run*."""
+    ctx, call_next = Context(), handler
 
     async def call() -> object:
-        return await run(ctx, handler)
+        return await run(ctx, call_next)
 
     return call
 
 
 def bare_handler() -> Run:
     """What the middleware's figures are to be compared with."""
-    ctx = Context("search")
-
-    async def handler(ctx: Any) -> dict[str, Any]:
-        return RESULT
+    ctx, call_next = Context(), handler
 
     async def call() -> object:
-        return await handler(ctx)
+        return await call_next(ctx)
 
     return call
 
@@ -115,11 +120,12 @@ def windows() -> dict[str, Run]:
         "ours, last 100 calls": CircuitBreaker(trip=failure_rate(0.5, calls=100))(noop),
         **{f"ours, {span:g} s": CircuitBreaker(trip=rate)(noop) for span, rate in rates.items()},
         "ours, slow calls, 10 s": CircuitBreaker(trip=slow_rate(0.5, slower_than=1, seconds=10))(noop),
-        "a handler without middleware": bare_handler(),
-        "ours, middleware": middleware(CircuitBreaker()),
-        "ours, middleware, 10 s": middleware(CircuitBreaker(trip=rates[10.0])),
-        "ours, middleware a tool": middleware(lambda tool: CircuitBreaker()),
-        "ours, middleware a tool, 10 s": middleware(lambda tool: CircuitBreaker(trip=rates[10.0])),
+        BARE: bare_handler(),
+        "a middleware that does nothing": behind(pass_through),
+        "ours, middleware": behind(CircuitMiddleware(CircuitBreaker())),
+        "ours, middleware, 10 s": behind(CircuitMiddleware(CircuitBreaker(trip=rates[10.0]))),
+        "ours, middleware a tool": behind(CircuitMiddleware(lambda tool: CircuitBreaker())),
+        "ours, middleware a tool, 10 s": behind(CircuitMiddleware(lambda tool: CircuitBreaker(trip=rates[10.0]))),
     }
 
 
@@ -165,8 +171,9 @@ def refusing() -> dict[str, Run]:
 async def kept_by_refusals(count: int) -> int:
     """Bytes that *count* refusals leave behind."""
     refused = refusing()["ours, refused"]
-    await refused()
     tracemalloc.start()
+    for _ in range(1000):  # the count of refusals itself takes some bytes
+        await refused()
     before = tracemalloc.get_traced_memory()[0]
     for _ in range(count):
         await refused()
@@ -186,27 +193,40 @@ def keys() -> dict[str, Callable[[], object]]:
     return found
 
 
-def bytes_per_key(count: int) -> float:
-    """What one idle breaker of many occupies."""
+def size_of_keys(count: int, maximum: int) -> int:
+    """Bytes that the breakers of *count* keys occupy, where *maximum* are kept."""
     tracemalloc.start()
-    keyed = KeyedBreakers(lambda key: CircuitBreaker(), max_keys=count // 10)
+    keyed = KeyedBreakers(lambda key: CircuitBreaker(), max_keys=maximum)
     for key in range(count):
         _ = keyed[key]
     size = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    return size / len(keyed)
+    return size
+
+
+def show_added(rows: dict[str, Row]) -> None:
+    """What each form of ours adds to what it guards."""
+    for name, row in rows.items():
+        if name.startswith("ours"):
+            base = rows[BARE].ratio if "middleware" in name else 1.0
+            target = 4.0 if name.endswith(" s") else 3.0
+            figure(f"{name}, adds", row.ratio - base, "bare awaits", at_most=target)
 
 
 def main() -> None:
-    print("A call that succeeds, while closed:")
-    compare({**windows(), **peers()}, peers=PEERS, calls=1000)
-    print("\nA call that is refused:")
-    compare(refusing(), calls=2000)
-    print("\nThe length of the window:")
-    compare({name: run for name, run in windows().items() if name in ("ours, 10 s", "ours, 3600 s")})
-    print(f"Bytes kept by 1 000 000 refusals: {asyncio.run(kept_by_refusals(1_000_000))}")
-    print(f"100 000 keys, 10 000 kept: {bytes_per_key(100_000):.0f} bytes each")
-    compare(keys(), calls=2000)
+    title = "a call that succeeds, while closed"
+    closed = compare({**windows(), **peers()}, title=title, peers=PEERS, calls=1000)
+    lengths = {name: windows()[name] for name in ("ours, 10 s", "ours, 3600 s")}
+    _, short, long = compare(lengths, title="the length of the window", rounds=50)
+    title = "a call that is refused, and the breaker of a key"
+    _, refused, _, few, many = compare({**refusing(), **keys()}, title=title, calls=2000)
+    show_added({row.name: row for row in closed})
+    figure("a window of 3600 s to one of 10 s", long.ratio / short.ratio, "times", at_most=1.05)
+    figure("a refusal", refused.nanoseconds / 1000, "µs", at_most=1.5)
+    figure("growth over 1,000,000 refusals", asyncio.run(kept_by_refusals(1_000_000)), "bytes", at_most=0)
+    bounded, full = size_of_keys(100_000, 10_000), size_of_keys(10_000, 10_000)
+    figure("memory after 100,000 keys to that after the 10,000 kept", bounded / full, "times", at_most=1.1)
+    figure("a look-up among 100,000 keys to one among 100", many.ratio / few.ratio, "times", at_most=1.5)
 
 
 if __name__ == "__main__":

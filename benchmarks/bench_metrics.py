@@ -2,34 +2,49 @@
 # requires-python = ">=3.10"
 # dependencies = ["prometheus-client", "opentelemetry-sdk", "aioprometheus"]
 # ///
-"""What measuring costs: a bound series, a whole RED middleware, a scrape, a series in memory.
+"""What measuring costs: a bound series, a whole RED middleware, a scrape, a series in memory, an attack.
 
 Beside prometheus_client, the OpenTelemetry SDK and aioprometheus. The middleware of prometheus_client is the one that
 everyone writes: a counter and a histogram by method, tool and error, and a gauge of what is in flight. The others, and
-*one*, are one histogram with the same eight attributes as ours, and that gauge.
+*one*, are one histogram with eight of our ten attributes, and that gauge. Each figure is printed beside its target.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import random
 import statistics
+import threading
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aioprometheus
 import prometheus_client
 from _ratio import compare
-from mcp_metrics import DEFAULT_BUCKETS, MetricsMiddleware, Registry, openmetrics
+from mcp_metrics import DEFAULT_BUCKETS, MetricsMiddleware, Names, Registry, openmetrics, render
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.openmetrics.exposition import generate_latest
 
-CTX = SimpleNamespace(
-    method="tools/call", params={"name": "add", "arguments": {}}, protocol_version="2026-07-28", request=None
-)
+FORMATS = ("text/plain", "application/openmetrics-text", "application/vnd.google.protobuf")
+
+
+@dataclass
+class Context:
+    """A dataclass, as the official SDK's is."""
+
+    method: str
+    params: dict[str, Any]
+    protocol_version: str = "2026-07-28"
+    request: Any = None
+
+
+CTX = Context("tools/call", {"name": "add", "arguments": {}})
 RESULT = {"content": [{"type": "text", "text": "3"}], "isError": False, "resultType": "complete"}
 LABELS = ["method", "tool", "prompt", "operation", "error", "code", "version", "transport"]
 PEERS = ["prometheus_client", "opentelemetry-sdk", "aioprometheus"]
@@ -131,8 +146,8 @@ def bound() -> dict[str, Callable[[], object]]:
     return {
         "inc": count,
         "inc, prometheus_client": peer,
-        "observe": lambda: observe(0.03),
-        "observe, prometheus_client": lambda: observe_peer(0.03),
+        "observe": partial(observe, 0.03),
+        "observe, prometheus_client": partial(observe_peer, 0.03),
     }
 
 
@@ -163,9 +178,9 @@ def scrapes(lines: int = 10_000, rounds: int = 9) -> None:
             scrape()
             times.append(time.process_time() - began)
     print(f"\nscrape of {lines} lines, OpenMetrics: {statistics.median(warm) * 1e3:.1f} ms")
-    for name, times in (("warm", warm), ("cold", cold)):
+    for name, times, target in (("warm", warm, 25), ("cold", cold, 12)):
         ratio = statistics.median(theirs / ours for theirs, ours in zip(peer, times, strict=True))
-        print(f"  prometheus_client takes {ratio:.1f} times as long as ours {name}")
+        say(f"prometheus_client takes, as a multiple of ours {name}", ratio, f">= {target}")
 
 
 def memory(series: int = 1000) -> None:
@@ -185,8 +200,99 @@ def memory(series: int = 1000) -> None:
             child = bind("tools/call", tool)
             for _ in range(300):
                 child.observe(rng.lognormvariate(-3, 1))
-        print(f"bytes a series, {name}: {tracemalloc.get_traced_memory()[0] / series:.0f}")
+        say(f"bytes a series of 15 buckets, {name}", tracemalloc.get_traced_memory()[0] / series, "ours <= 700")
         tracemalloc.stop()
+
+
+async def stall(lines: int = 100_000) -> None:
+    """Render while another task keeps asking for its turn; the most CPU time between two turns, of the best run."""
+    registry = Registry(max_series=lines)
+    family = registry.histogram("h", "Help.", labels=["method", "tool"])
+    for number in range(lines // (len(DEFAULT_BUCKETS) + 4)):
+        family.bind("tools/call", f"tool-{number}").observe(number / 1000)
+    for accept in FORMATS:
+        say(
+            f"longest wait beside {lines} lines, ms, {accept}",
+            1e3 * min([await _wait(registry, accept) for _ in range(5)]),
+            "<= 5",
+        )
+
+
+async def _wait(registry: Registry, accept: str) -> float:
+    longest, done = 0.0, False
+
+    async def watch() -> None:
+        nonlocal longest
+        before = time.thread_time()
+        while not done:
+            await asyncio.sleep(0)
+            longest, before = max(longest, time.thread_time() - before), time.thread_time()
+
+    task = asyncio.create_task(watch())
+    async for _ in render(registry, accept):
+        pass
+    done = True
+    await task
+    return longest
+
+
+async def attack(requests: int = 1_000_000) -> None:
+    """Ask for made-up tools, prompts and methods, between calls of one that exists."""
+    registry = Registry()
+    metrics = MetricsMiddleware(registry, tools=Names(["add"]))
+    rng = random.Random(1)  # noqa: S311  # the same names in each run
+    methods = ["tools/call", "prompts/get"]
+
+    async def refuse(ctx: Any) -> Any:
+        return {"isError": True}
+
+    async def send(number: int) -> None:
+        name = f"{rng.random()}"
+        method = methods[number % 2] if number % 3 else name
+        await metrics(Context(method, {"name": name}, name if number % 5 == 0 else "2026-07-28"), refuse)
+
+    for number in range(1000):
+        await send(number)
+    gc.collect()
+    tracemalloc.start()
+    for number in range(requests):
+        await send(number)
+    gc.collect()
+    growth = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    (points,) = (list(points) for about, points in registry.collect() if about.name == "mcp.server.operation.duration")
+    values = max(len({point.labels[place] for point in points}) for place in range(3))
+    say(f"values of a label after {requests} random names", values, "<= known + 2, which is 4")
+    say("growth, KiB", growth / 1024, "< 1024")
+    say("requests not counted", requests + 1000 - sum(sum(point.counts) for point in points), "0")
+
+
+def threads(snapshots: int = 100_000, writers: int = 8) -> None:
+    """Read a histogram whose sum is three times its count while eight threads write to it."""
+    for native in (None, 3):
+        series = Registry().histogram("h", "Help.", buckets=[1, 2, 5], native=native).bind()
+        stop = threading.Event()
+        written = [0] * writers
+
+        def write(place: int) -> None:
+            while not stop.is_set():  # noqa: B023  # joined within the iteration
+                series.observe(3)  # noqa: B023
+                written[place] += 1  # noqa: B023
+
+        workers = [threading.Thread(target=write, args=(place,)) for place in range(writers)]
+        for worker in workers:
+            worker.start()
+        torn = sum(point.value != 3 * sum(point.counts) for point in (series.read() for _ in range(snapshots)))
+        stop.set()
+        for worker in workers:
+            worker.join()
+        kind = "native" if native else "plain"
+        say(f"torn of {snapshots} snapshots under {writers} threads, {kind}", torn, "0")
+        say(f"lost of {sum(written)} observations, {kind}", sum(written) - sum(series.read().counts), "0")
+
+
+def say(what: str, figure: float, target: str) -> None:
+    print(f"{what:72} {figure:10.2f}   target {target}")
 
 
 def main() -> None:
@@ -201,13 +307,20 @@ def main() -> None:
     rows = {row.name: row for row in compare({**bound(), **candidates}, peers=PEERS, rounds=9, calls=2000)}
     floor = rows["pass-through"].ratio
     own = rows["MetricsMiddleware"].ratio - floor
-    print("\nover pass-through, as a multiple of ours:")
-    for name in list(candidates)[2:]:
-        print(f"  {name:24} {(rows[name].ratio - floor) / own:5.1f}")
-    for name in ("inc", "observe"):
-        print(f"{name}: {rows[name].ratio / rows[f'{name}, prometheus_client'].ratio:.2f} of prometheus_client's")
+    print()
+    for name, target in zip(list(candidates)[2:], (">= 5", "", ">= 15", ""), strict=True):
+        say(f"over pass-through, as a multiple of ours: {name}", (rows[name].ratio - floor) / own, target)
+    for name, target in (("inc", "<= 0.45"), ("observe", "<= 0.35")):
+        say(
+            f"{name}, as a share of prometheus_client's",
+            rows[name].ratio / rows[f"{name}, prometheus_client"].ratio,
+            target,
+        )
     scrapes()
     memory()
+    threads()
+    asyncio.run(stall())
+    asyncio.run(attack())
 
 
 if __name__ == "__main__":

@@ -4,52 +4,56 @@
 # ///
 """What a pool costs, beside four others, all with resources that do nothing; and beside a bare ``asyncio.Semaphore``.
 
-- *alone*: acquire and release with ten idle resources and one task;
-- *hooks*: the same with a check before and a reset after, which do nothing;
-- *100 tasks*: a hundred tasks on ten resources, which each yields to the loop once while it has one;
-- *queue*: one hand-over while 10, and while 10,000 others wait.
+- acquire and release with ten idle resources and one task;
+- a hundred tasks on ten resources, which each yields to the loop once while it has one;
+- one hand-over while a hundred, and while ten thousand others wait.
+
+asyncpg always resets, with a timer around it; the others have neither check nor reset, but for the line that says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 import psycopg
 import psycopg_pool
 import redis.asyncio
 import sqlalchemy.pool
+from _ratio import compare, figure
 from mcp_pool import Pool
 from sqlalchemy.util import greenlet_spawn
 
-PEERS = ["redis", "sqlalchemy", "psycopg_pool"]
-SIZE, TASKS, ROUNDS, CALLS = 10, 100, 15, 1000
+PEERS = ["asyncpg", "psycopg_pool", "SQLAlchemy", "redis"]
+SIZE, TASKS = 10, 100
+Enter = Callable[[], Any]
+Use = Callable[[], Awaitable[None]]
 
 
 class Resource:
-    """Does nothing, under every name that a pool calls."""
+    """Does nothing, under every name by which redis-py and SQLAlchemy call it."""
 
     is_connected = True
 
-    def __init__(self, **_: Any) -> None: ...
+    def __init__(self, **_: object) -> None: ...
 
     async def aclose(self) -> None: ...
 
-    async def connect(self, *_: Any) -> None: ...
+    async def connect(self, *_: object) -> None: ...
 
-    async def disconnect(self, *_: Any) -> None: ...
+    async def disconnect(self, *_: object) -> None: ...
 
     async def re_auth(self) -> None: ...
 
-    async def can_read(self, *_: Any) -> bool:
+    async def can_read(self, *_: object) -> bool:
         return False
 
-    async def can_read_destructive(self) -> bool:
-        return False
+    can_read_destructive = can_read
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **kwargs: None
@@ -68,13 +72,38 @@ class PsycopgConnection(psycopg.AsyncConnection[Any]):
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> Any:
         idle = psycopg.pq.TransactionStatus.IDLE
-        return cls(SimpleNamespace(transaction_status=idle, status=psycopg.pq.ConnStatus.OK, finish=nothing, socket=-1))  # type: ignore[arg-type]
+        return cls(SimpleNamespace(transaction_status=idle, status=psycopg.pq.ConnStatus.OK, finish=nothing, socket=-1))  # type: ignore[arg-type]  # all that the pool looks at
 
     async def close(self) -> None: ...
 
 
+class AsyncpgConnection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
+    """A connection of asyncpg without a server."""
+
+    def __init__(self) -> None:  # without the base's, which wants a protocol and an address
+        self._proxy = None
+        self._protocol = SimpleNamespace(queries_count=0, _is_cancelling=bool)
+
+    def __del__(self) -> None: ...
+
+    def is_closed(self) -> bool:
+        return False
+
+    def _on_release(self, stacklevel: int = 1) -> None: ...
+
+    async def reset(self, *, timeout: float | None = None) -> None: ...
+
+    async def close(self, *, timeout: float | None = None) -> None: ...
+
+    def terminate(self) -> None: ...
+
+
+async def connect_asyncpg(*_: object, **__: object) -> AsyncpgConnection:
+    return AsyncpgConnection()
+
+
 @asynccontextmanager
-async def of_redis(pool: Any) -> Any:
+async def of_redis(pool: Any) -> AsyncGenerator[object]:
     connection = await pool.get_connection()
     try:
         yield connection
@@ -83,7 +112,7 @@ async def of_redis(pool: Any) -> Any:
 
 
 @asynccontextmanager
-async def of_sqlalchemy(pool: Any) -> Any:
+async def of_sqlalchemy(pool: Any) -> AsyncGenerator[object]:
     connection = await greenlet_spawn(pool.connect)
     try:
         yield connection
@@ -91,28 +120,61 @@ async def of_sqlalchemy(pool: Any) -> Any:
         await greenlet_spawn(connection.close)
 
 
-def once(enter: Callable[[], Any]) -> Callable[[], Awaitable[None]]:
-    async def call() -> None:
+async def enters(stack: AsyncExitStack) -> dict[str, Enter]:
+    """What enters a block with a resource, ours and theirs."""
+    plain = await stack.enter_async_context(Pool(connect, max_size=SIZE))
+    hooked = await stack.enter_async_context(Pool(connect, max_size=SIZE, check=nothing, reset=nothing, check_after=0))
+    semaphore = asyncio.Semaphore(SIZE)
+    redis_pool = redis.asyncio.BlockingConnectionPool(connection_class=Resource, max_connections=SIZE)  # type: ignore[arg-type,var-annotated]  # a stand-in
+    alchemy = sqlalchemy.pool.AsyncAdaptedQueuePool(Resource, pool_size=SIZE, max_overflow=0)  # type: ignore[arg-type]  # a stand-in
+    sizes = {"min_size": SIZE, "max_size": SIZE}
+    psycopg_one = psycopg_pool.AsyncConnectionPool("", connection_class=PsycopgConnection, open=False, **sizes)  # type: ignore[arg-type]  # a dict of ints
+    await stack.enter_async_context(psycopg_one)
+    asyncpg_one = asyncpg.create_pool(connect=connect_asyncpg, connection_class=AsyncpgConnection, **sizes)
+    await stack.enter_async_context(asyncpg_one)
+    return {
+        "Semaphore": lambda: semaphore,
+        "ours": plain.acquire,
+        "ours, check and reset": hooked.acquire,
+        "redis, BlockingConnectionPool": lambda: of_redis(redis_pool),
+        "psycopg_pool": psycopg_one.connection,
+        "asyncpg": asyncpg_one.acquire,
+        "SQLAlchemy, AsyncAdaptedQueuePool": lambda: of_sqlalchemy(alchemy),
+    }
+
+
+def alone(enter: Enter) -> Use:
+    async def use() -> None:
         async with enter():
             pass
 
-    return call
+    return use
 
 
-def crowd(enter: Callable[[], Any]) -> Callable[[], Awaitable[None]]:
+def crowd(enter: Enter) -> Use:
     async def worker() -> None:
-        for _ in range(5):
+        for _ in range(10):
             async with enter():
                 await asyncio.sleep(0)
 
-    async def call() -> None:
+    async def use() -> None:
         await asyncio.gather(*(worker() for _ in range(TASKS)))
 
-    return call
+    return use
+
+
+def compared(title: str, kind: Callable[[Enter], Use], calls: int) -> dict[str, float]:
+    """Compare all of them; return the ratios to the semaphore."""
+
+    async def candidates(stack: AsyncExitStack) -> dict[str, Use]:
+        return {name: kind(enter) for name, enter in (await enters(stack)).items()}
+
+    rows = {row.name: row.ratio for row in compare(candidates, title=title, calls=calls, peers=PEERS)}
+    return {name: ratio / rows["Semaphore"] for name, ratio in rows.items()}
 
 
 async def hand_over(waiting: int) -> float:
-    """Seconds of one hand-over while so many wait."""
+    """CPU seconds of one hand-over while so many wait."""
     async with Pool(connect, max_size=1, max_waiters=waiting, timeout=600) as pool:
 
         async def wait() -> None:
@@ -128,48 +190,16 @@ async def hand_over(waiting: int) -> float:
         return (time.process_time() - began) / waiting
 
 
-async def main(stack: AsyncExitStack) -> dict[str, Callable[[], Any]]:
-    plain = await stack.enter_async_context(Pool(connect, max_size=SIZE))
-    hooked = await stack.enter_async_context(Pool(connect, max_size=SIZE, check=nothing, reset=nothing, check_after=0))
-    semaphore = asyncio.Semaphore(SIZE)
-    redis_pool = redis.asyncio.BlockingConnectionPool(connection_class=Resource, max_connections=SIZE)  # type: ignore[arg-type,var-annotated]
-    alchemy = sqlalchemy.pool.AsyncAdaptedQueuePool(lambda: Resource(), pool_size=SIZE, max_overflow=0)  # type: ignore[arg-type,return-value]  # noqa: PLW0108
-    psycopg_one = psycopg_pool.AsyncConnectionPool(
-        "", connection_class=PsycopgConnection, min_size=SIZE, max_size=SIZE, open=False
-    )
-    await stack.enter_async_context(psycopg_one)
-    return {
-        "Semaphore": lambda: semaphore,
-        "mcp-pool": plain.acquire,
-        "mcp-pool, hooks": hooked.acquire,
-        "redis-py": lambda: of_redis(redis_pool),
-        "SQLAlchemy": lambda: of_sqlalchemy(alchemy),
-        "psycopg_pool": psycopg_one.connection,
-    }
-
-
-async def show() -> None:
-    for waiting in (10, 100, 1000, 10_000):
-        print(f"queue of {waiting:6}: {await hand_over(waiting) * 1e6:6.2f} us a hand-over")
-    async with AsyncExitStack() as stack:
-        pools = await main(stack)
-        for title, kind in (("alone", once), ("100 tasks", crowd)):
-            rounds, times = (ROUNDS, CALLS) if kind is once else (7, 2)
-            calls = {name: kind(enter) for name, enter in pools.items()}
-            ratios = {name: [] for name in calls}
-            for number in range(rounds + 1):
-                seconds = {}
-                for name, call in calls.items():
-                    began = time.process_time()
-                    for _ in range(times):
-                        await call()
-                    seconds[name] = time.process_time() - began
-                for name, taken in seconds.items():
-                    if number:
-                        ratios[name].append(taken / seconds["Semaphore"])
-            for name, found in ratios.items():
-                print(f"{title:10} {name:18} {sorted(found)[len(found) // 2]:7.2f}")
+def main() -> None:
+    one = compared("acquire and release, one task", alone, 1000)
+    many = compared("100 tasks on 10 resources, 10 turns each", crowd, 5)
+    figure("one task, to a Semaphore", one["ours"], "times", at_most=1.3)
+    figure("one task, with check and reset, to a Semaphore", one["ours, check and reset"], "times", at_most=2.5)
+    figure("100 tasks, to a Semaphore", many["ours"], "times", at_most=2.0)
+    few, all_of_them = (min(asyncio.run(hand_over(waiting)) for _ in range(3)) for waiting in (100, 10_000))
+    figure("a hand-over while 100 wait", few * 1e6, "us")
+    figure("a hand-over while 10,000 wait", all_of_them * 1e6, "us", at_most=few * 1e6 * 1.25)
 
 
 if __name__ == "__main__":
-    asyncio.run(show())
+    main()

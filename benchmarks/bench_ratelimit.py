@@ -1,10 +1,13 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["limits>=5.8", "throttled-py>=3.5", "pyrate-limiter>=4.5", "aiolimiter>=1.3", "fastmcp>=4,<5"]
+# dependencies = [
+#     "limits>=5.8", "throttled-py>=3.5", "pyrate-limiter>=4.5", "aiolimiter>=1.3", "fastmcp>=4,<5",
+#     "redis>=7", "pytest",
+# ]
 # ///
-"""What a decision costs, beside the limiters that people use; and what a million keys cost.
+"""What a decision costs, beside the limiters that people use; what many keys, many waiters, and shared stores cost.
 
-Each candidate decides about one key that is within its limit: the path that nearly every call takes.
+Decisions are about one key that is within its limit: the path that nearly every call takes.
 
 - *try_acquire*, *check*, *three limits*: ``RateLimiter`` in memory;
 - *middleware*: what ``RateLimitMiddleware`` adds to a handler that does nothing, with a key that costs nothing to find;
@@ -12,36 +15,50 @@ Each candidate decides about one key that is within its limit: the path that nea
 - *throttled-py*: its async token bucket (its default) and GCRA in memory;
 - *pyrate-limiter*, *aiolimiter*: their usual in-memory limiters;
 - *FastMCP*: ``RateLimitingMiddleware`` around a handler that does nothing.
+
+The stores are measured by the clock on the wall, beside what they are made of in the same run: PING by redis-py, one a
+call, and the two system calls of a lock.  ``redis-server`` has to be on the PATH.
 """
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import gc
+import os
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from _ratio import compare
+sys.path.append(str(Path(__file__).parent.parent))  # for the servers of the tests
+
+import anyio
+import redis.asyncio as redis
+from _ratio import Row, compare
 from aiolimiter import AsyncLimiter
 from fastmcp.server.middleware.rate_limiting import RateLimitingMiddleware
 from limits import parse
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
-from mcp_ratelimit import RateLimiter, RateLimitMiddleware
+from mcp_ratelimit import AsyncRateLimiter, HostStore, RateLimiter, RateLimitMiddleware, RedisStore
 from pyrate_limiter import Duration, InMemoryBucket, Limiter, Rate
 from throttled.asyncio import RateLimiterType, Throttled, rate_limiter
+
+from tests.support.servers import RedisServer
 
 PEERS = ["limits", "throttled-py", "pyrate-limiter", "aiolimiter", "fastmcp"]
 MUCH = 500_000
 CONTEXT = SimpleNamespace(method="tools/call", params={"name": "search"}, request=None)
+RESULT = {"resultType": "complete"}
 
 
-async def handler(ctx: Any) -> None:
-    return None
+async def handler(ctx: Any) -> Any:
+    return RESULT
 
 
 def awaited(fn: Callable[..., Any], *arguments: object) -> Callable[[], Any]:
@@ -85,15 +102,34 @@ def candidates() -> dict[str, Callable[[], Any]]:
         "throttled-py GCRA": awaited(gcra.limit, "ann"),
         "pyrate-limiter": lambda: pyrate.try_acquire("ann", blocking=False),
         "aiolimiter": awaited(aio.acquire),
+        "acquire": awaited(one.acquire, "ann"),
         "FastMCP middleware": awaited(fast.on_request, CONTEXT, handler),
     }
 
 
-def test_decisions() -> None:
-    compare(candidates(), rounds=11, calls=500, peers=PEERS)
+def report(what: str, value: float, target: str, form: str = ".2f") -> None:
+    print(f"{what:<58}{value:>10{form}}   target {target}")
 
 
-def test_a_million_keys() -> None:
+def decisions() -> None:
+    rows = {row.name: row for row in compare(candidates(), rounds=11, calls=500, peers=PEERS)}
+    print()
+    report("try_acquire, bare awaits", rows["try_acquire"].ratio, "<= 3.5")
+    report("check, bare awaits", rows["check"].ratio, "<= 6")
+    bare = rows["handler behind a pass-through"]
+    for name, target in (("middleware, one limit", "<= 0.5"), ("middleware, three limits", "<= 1.6")):
+        report(f"{name}, us on top of a pass-through", added(rows[name], bare), target)
+    for peer in ("limits fixed window", "throttled-py token bucket", "throttled-py GCRA", "pyrate-limiter"):
+        report(f"{peer}, times try_acquire", rows[peer].ratio / rows["try_acquire"].ratio, ">= 8", ".1f")
+    theirs = added(rows["FastMCP middleware"], bare) / added(rows["middleware, one limit"], bare)
+    report("FastMCP middleware, times the middleware with one limit", theirs, ">= 15", ".1f")
+
+
+def added(row: Row, bare: Row) -> float:
+    return (row.nanoseconds - bare.nanoseconds) / 1000
+
+
+def a_million_keys() -> None:
     limiter = RateLimiter("100/min")
     keys = [f"client-{number:07}" for number in range(1_000_000)]
     gc.collect()
@@ -107,12 +143,97 @@ def test_a_million_keys() -> None:
     again = [timed(limiter, key) for key in keys[::37]]
     alone = [timed(limiter, "client-0000000") for _ in range(20_000)]
     gc.enable()
-    bytes_a_key = (grown - sys.getsizeof(times) - 24 * len(times)) / len(keys)
-    print(
-        f"\n{bytes_a_key:.0f} bytes a key besides the key; new key: median {statistics.median(times) * 1e6:.2f} us,"
-        f" longest {max(times) * 1e3:.2f} ms; known key: median {statistics.median(again) * 1e6:.2f} us,"
-        f" one key alone {statistics.median(alone) * 1e6:.2f} us"
-    )
+    print()
+    report("a million keys, bytes each", (grown - sys.getsizeof(times) - 24 * len(times)) / len(keys), "<= 70", ".0f")
+    report("  longest call, ms of CPU", max(times) * 1e3, "<= 5")
+    report("  one of them, times a key alone", statistics.median(again) / statistics.median(alone), "<= 2")
+
+
+async def waiting_in_line(number: int = 1000) -> float:
+    """Return the CPU time, in microseconds, of one of many that queue up and are then served without a delay."""
+    limiter = RateLimiter("20000/4weeks", max_waiters=None)
+    limiter.take_up_to("key", 20000)
+    begin = time.process_time()
+    queue = asyncio.gather(*(limiter.acquire("key") for _ in range(number)))
+    await asyncio.sleep(0)
+    limiter.reset("key")
+    await queue
+    return (time.process_time() - begin) / number * 1e6
+
+
+async def waiting_for_an_event(number: int = 1000) -> float:
+    """Return the same of tasks that wait for one event of anyio, and do nothing else."""
+    event = anyio.Event()
+    begin = time.process_time()
+    queue = asyncio.gather(*(event.wait() for _ in range(number)))
+    await asyncio.sleep(0)
+    event.set()
+    await queue
+    return (time.process_time() - begin) / number * 1e6
+
+
+async def many_waiters() -> None:
+    # Whoever queues is decided about when he comes and when it is his turn, and waits for an event in between, which
+    # alone takes most of the target.  What paid: no scope where there is no timeout, and the short way for who comes.
+    gc.disable()
+    rounds = [(await waiting_in_line(), await waiting_for_an_event()) for _ in range(9)]
+    gc.enable()
+    ours, events = (statistics.median(column) for column in zip(*rounds, strict=True))
+    report("a queued waiter, us of CPU", ours, "<= 7")
+    report("  a task that waits for an event alone", events, "-")
+
+
+async def a_second_of(call: Callable[[], Awaitable[object]], tasks: int) -> float:
+    """Return how many calls end in a second that *tasks* tasks make one after the other."""
+    done, begin = 0, time.perf_counter()
+
+    async def work() -> None:
+        nonlocal done
+        while time.perf_counter() < begin + 0.5:
+            for _ in range(10):
+                await call()
+            done += 10
+
+    await asyncio.gather(*(work() for _ in range(tasks)))
+    return done / (time.perf_counter() - begin)
+
+
+async def over_redis(port: int) -> None:
+    client = redis.Redis(host="127.0.0.1", port=port, max_connections=64)
+    store = RedisStore(client)
+    exact = AsyncRateLimiter(f"{MUCH}/s", store=store, budget=5)
+    leased = AsyncRateLimiter(f"{MUCH + 1}/s", store=store, budget=5, lease=100, lease_ttl=1.0)
+    calls = {"PING": client.ping, "exact": lambda: exact.try_acquire("k"), "leased": lambda: leased.try_acquire("k")}
+    rounds = [{name: await a_second_of(call, 64) for name, call in calls.items()} for _ in range(6)][1:]
+    await client.aclose()
+    report("PING by redis-py from 64 tasks, a second", statistics.median(each["PING"] for each in rounds), "-", ".0f")
+    for name, target in (("exact", ">= 2.5"), ("leased", ">= 20")):
+        times = statistics.median(each[name] / each["PING"] for each in rounds)
+        report(f"  Redis, {name}, times that", times, target)
+
+
+def on_one_host(folder: str) -> None:
+    store = HostStore(folder)
+    limiter = RateLimiter(f"{MUCH}/s", store=store)
+    file = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT)
+
+    def lock() -> None:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 7)
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, 7)
+
+    rounds = [(each(lambda: limiter.try_acquire("key")), each(lock)) for _ in range(9)]
+    store.close()
+    os.close(file)
+    ours, locks = (statistics.median(column) for column in zip(*rounds, strict=True))
+    report("same-host store, us an acquire", ours, "<= 5")
+    report("  its two system calls alone", locks, "-")
+
+
+def each(call: Callable[[], object], number: int = 5000) -> float:
+    begin = time.process_time()
+    for _ in range(number):
+        call()
+    return (time.process_time() - begin) / number * 1e6
 
 
 def timed(limiter: RateLimiter, key: str) -> float:
@@ -123,3 +244,22 @@ def timed(limiter: RateLimiter, key: str) -> float:
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096
+
+
+def main() -> None:
+    """Measure all of it."""
+    decisions()
+    a_million_keys()
+    asyncio.run(many_waiters())
+    with tempfile.TemporaryDirectory() as folder:
+        on_one_host(folder)
+        server = RedisServer(Path(folder))
+        server.start()
+        try:
+            asyncio.run(over_redis(server.port))
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,12 +6,20 @@
 
 Each candidate wraps an async function that returns at once:
 
-- *Retry*: the decorator, with the default budget; *call*: ``retry.call(fn)``; *on_result*: with a predicate on results;
-  *attempt_timeout*: each attempt in a cancel scope; *block*: ``async for attempt in retry``;
+- *Retry*: the decorator, with the default budget; *50 conditions*: the same with more to check and more attempts;
+  *call*: ``retry.call(fn)``; *on_result*: with a predicate on results; *attempt_timeout*: each attempt in a cancel
+  scope; *block*: ``async for attempt in retry``;
 - *tenacity*, *stamina*, *backoff*, *hyx*: their decorators; *tenacity, block*: its ``async for``;
-- *RetryMiddleware*, *FastMCP RetryMiddleware*: a ``tools/call`` through the middleware to a handler.
+- *RetryMiddleware*, *FastMCP RetryMiddleware*: a ``tools/call`` through the middleware to a handler;
+- *bare ...*: the least that each could cost: a wrapper that only passes its arguments on, the partial around *call*,
+  the handler called as the middlewares are, and a middleware that does nothing.
 
-Then the table of ``retry_storm.py``.
+The factors compare what is added to the bare function or handler.  Against hyx, a factor of 8 leaves 1.4 bare awaits,
+and 1.2 of them is what the bare wrapper takes; the rest is to count the call for the budget.  Tried: the loop in the
+wrapper itself (0.1 more), the count as a float, in a list or in a closure (no less), a wrapper without ``**kwargs``
+(0.2 less, but then nothing can be passed by name).
+
+Then the tables of ``retry_leak.py`` and ``retry_storm.py``.
 """
 
 from __future__ import annotations
@@ -23,10 +31,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import backoff
+import retry_leak
 import retry_storm
 import stamina
 import tenacity
-from _ratio import compare
+from _ratio import compare, figure
 from fastmcp.server.middleware import MiddlewareContext
 from fastmcp.server.middleware.error_handling import RetryMiddleware as FastMCPRetryMiddleware
 from hyx.retry import retry as hyx_retry
@@ -68,6 +77,28 @@ def through(middleware: Any, context: Any) -> Any:
     return run
 
 
+class Bare:
+    """The least that a middleware and a wrapper can do."""
+
+    async def __call__(self, ctx: Any, call_next: Any) -> Any:
+        """Pass the request on."""
+        return await call_next(ctx)
+
+    @staticmethod
+    def wrapper(fn: Any) -> Any:
+        """Pass the arguments on."""
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await fn(*args, **kwargs)
+
+        return call
+
+    @staticmethod
+    async def handler() -> object:
+        """Call the handler as ``through`` calls a middleware."""
+        return await handler(None)
+
+
 def compare_with_installed() -> None:
     """Fail when the defaults of tenacity or stamina are no longer those in ``retry_storm``."""
     retrying = tenacity.AsyncRetrying()
@@ -84,12 +115,14 @@ def compare_with_installed() -> None:
         raise SystemExit(f"retry_storm.py has other defaults than the peers that are installed: {found}")
 
 
-def main() -> None:
-    retry = Retry(on=ConnectionError)
+def candidates() -> dict[str, Any]:
+    """Return everything that is measured."""
+    retry, many = Retry(on=ConnectionError), [type(f"Error{number}", (Exception,), {}) for number in range(50)]
     request = SimpleNamespace(method="tools/call", params={"name": "add", "arguments": {}})
     message = MiddlewareContext(message=None, method="tools/call", type="request")
-    candidates: dict[str, Any] = {
+    return {
         "Retry": retry(noop),
+        "Retry, 50 conditions": Retry(on=many, attempts=1000)(noop),
         "Retry, call": functools.partial(retry.call, noop),
         "Retry, on_result": Retry(on=ConnectionError, on_result=lambda result: False)(noop),
         "Retry, attempt_timeout": Retry(on=ConnectionError, attempt_timeout=1)(noop),
@@ -101,13 +134,33 @@ def main() -> None:
         "tenacity, block": tenacity_block(),
         "RetryMiddleware": through(RetryMiddleware(retry), request),
         "FastMCP RetryMiddleware": through(FastMCPRetryMiddleware(), message),
+        "bare wrapper": Bare.wrapper(noop),
+        "bare partial": functools.partial(noop),
+        "bare handler": Bare.handler,
+        "bare middleware": through(Bare(), request),
     }
-    rows = {row.name: row for row in compare(candidates, peers=PEERS, calls=300)}
-    print("\nWhat the peers add to a bare await, as a multiple of what Retry adds:")
-    for name in ("hyx", "backoff", "stamina", "tenacity"):
-        print(f"{name:<12} {(rows[name].ratio - 1) / (rows['Retry'].ratio - 1):6.1f}")
-    theirs, own = rows["FastMCP RetryMiddleware"], rows["RetryMiddleware"]
-    print(f"FastMCP's middleware, as a multiple of RetryMiddleware: {(theirs.ratio - 1) / (own.ratio - 1):.1f}\n")
+
+
+def main() -> None:
+    title = "a call that succeeds"
+    ratios = {row.name: row.ratio for row in compare(candidates(), title=title, peers=PEERS, calls=2000)}
+
+    def added(name: str, bare: str = "await noop()") -> float:
+        return ratios[name] - ratios[bare]
+
+    figure("decorator, the function included", ratios["Retry"], "bare awaits", at_most=2.6)
+    figure("the same with 50 conditions", ratios["Retry, 50 conditions"], "bare awaits", at_most=2.6)
+    figure("call", 1 + added("Retry, call", "bare partial"), "bare awaits", at_most=2.6)
+    figure("a wrapper that only awaits", ratios["bare wrapper"], "bare awaits")
+    figure("RetryMiddleware", 1 + added("RetryMiddleware", "bare handler"), "bare awaits")
+    figure("a middleware that only awaits", 1 + added("bare middleware", "bare handler"), "bare awaits")
+    for name, least in (("hyx", 8), ("backoff", 8), ("stamina", 8), ("tenacity", 100)):
+        figure(f"what {name} adds to what Retry adds", added(name) / added("Retry"), "times", at_least=least)
+    theirs, own = added("FastMCP RetryMiddleware", "bare handler"), added("RetryMiddleware", "bare handler")
+    figure("what FastMCP's RetryMiddleware adds to what ours adds", theirs / own, "times", at_least=8)
+    print()
+    retry_leak.main()
+    print()
     compare_with_installed()
     retry_storm.main()
 

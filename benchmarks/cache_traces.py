@@ -12,8 +12,11 @@ import heapq
 import itertools
 import os
 import random
+import statistics
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from cachebox import LRUCache
 from mcp_cache.entries import NEVER, Entry
@@ -56,20 +59,24 @@ def pairs(length: int, distance: int) -> list[int]:
     return [key for _, key in sorted(fresh + again)][:length]
 
 
+GENERATED: dict[str, Callable[[], list[int]]] = {
+    "zipf 0.7": lambda: zipf(100_000, 10_000, 0.7),
+    "zipf 1.0": lambda: zipf(100_000, 10_000, 1.0),
+    "loop": lambda: loop(50_000, 3000),
+    "scan": lambda: scans(20),
+    "shift": lambda: shifts(8),
+    "pairs": lambda: pairs(50_000, 200),
+}
+
+
 def traces() -> Iterator[tuple[str, list[int]]]:
     """Yield the generated traces, and the recorded ones if there are any."""
-    yield "zipf 0.7", zipf(100_000, 10_000, 0.7)
-    yield "zipf 1.0", zipf(100_000, 10_000, 1.0)
-    yield "loop", loop(50_000, 3000)
-    yield "scan", scans(20)
-    yield "shift", shifts(8)
-    yield "pairs", pairs(50_000, 200)
+    for name, generate in GENERATED.items():
+        yield name, generate()
     for path in sorted(Path(os.environ.get("CACHE_TRACES", "/nonexistent")).glob("*.gz")):
-        with gzip.open(path, "rt") as file:
-            yield (
-                path.name.partition(".")[0],
-                [hash(line.strip()) for line in itertools.islice(file, LONGEST) if line.strip()],
-            )
+        with gzip.open(path, "rb") as file:  # checksums, since Python's own hashes of strings differ in every process
+            lines = itertools.islice(file, LONGEST)
+            yield path.name.partition(".")[0], [zlib.crc32(line.strip()) for line in lines if line.strip()]
 
 
 def optimum(trace: list[int], size: int) -> int:
@@ -105,8 +112,6 @@ def ours(policy: str) -> Callable[[list[int], int], int]:
             if entry is None:
                 entry = entries[key] = Entry(entries, key, None, 0)
                 policy_.insert(entry)
-                if policy_.watches(entry):
-                    entry.fast_until = NEVER
                 if len(entries) > size:
                     del entries[policy_.evict().key]
                 continue
@@ -152,24 +157,36 @@ CACHES: dict[str, Callable[[list[int], int], int]] = {
 }
 
 
-def main() -> None:
-    """Print a line for each trace and size, and below each column its share of the optimum."""
+class Figures(NamedTuple):
+    """How the adaptive policy did on some traces: its mean share of the optimum, its worst distance in points."""
+
+    share: float
+    regret: float
+
+
+def main() -> dict[str, Figures]:
+    """Print a line for each trace and size, and below each column its share of the optimum; return the sums."""
     print(f"{'':24}{'optimum':>9}" + "".join(f"{name:>13}" for name in CACHES))
-    shares: dict[str, list[float]] = {name: [] for name in CACHES}
-    regrets: dict[str, float] = dict.fromkeys(CACHES, 0.0)
+    found: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {}
     for name, trace in traces():
-        for share in SHARES:
-            size = max(2, int(len(set(trace)) * share))
+        for size in (max(2, int(len(set(trace)) * share)) for share in SHARES):
             best = optimum(trace, size)
             ratios = {cache: count(trace, size) / len(trace) for cache, count in CACHES.items()}
             reference = max(ratios[cache] for cache in ("lru", "s3fifo", "tinylfu"))
-            for cache, ratio in ratios.items():
-                shares[cache].append(ratio * len(trace) / best)
-                regrets[cache] = max(regrets[cache], 100 * (reference - ratio))
+            shares = {cache: ratio * len(trace) / best for cache, ratio in ratios.items()}
+            regrets = {cache: 100 * (reference - ratio) for cache, ratio in ratios.items()}
+            found.setdefault("generated" if name in GENERATED else "recorded", []).append((shares, regrets))
             line = "".join(f"{100 * ratio:12.1f}%" for ratio in ratios.values())
             print(f"{f'{name} @ {size}':24}{100 * best / len(trace):8.1f}%{line}")
-    print(f"{'share of the optimum':33}" + "".join(f"{sum(found) / len(found):13.3f}" for found in shares.values()))
-    print(f"{'worst regret, points':33}" + "".join(f"{regret:13.1f}" for regret in regrets.values()))
+    for kind, rows in found.items():
+        means = [statistics.fmean(shares[cache] for shares, _ in rows) for cache in CACHES]
+        print(f"{f'share of the optimum, {kind}':33}" + "".join(f"{mean:13.3f}" for mean in means))
+        worst = [max(regrets[cache] for _, regrets in rows) for cache in CACHES]
+        print(f"{f'worst regret, points, {kind}':33}" + "".join(f"{points:13.1f}" for points in worst))
+    return {
+        kind: Figures(statistics.fmean(s["adaptive"] for s, _ in rows), max(r["adaptive"] for _, r in rows))
+        for kind, rows in found.items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Every async test runs on asyncio and trio in virtual time and on uvloop in real time.
 
 A test that asks for ``clock`` runs on the two virtual backends alone. Each test has its own event loop. To narrow a
-test further: ``@pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)``.
+test further: ``@pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)``. The variable TEST_BACKENDS names
+those to which all others are narrowed, as mutation testing does for speed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import pytest
 from tests.support.clock import VirtualClock, guarded
 from tests.support.servers import RedisServer
 
-VIRTUAL = ("asyncio", "trio")
-REAL = ("uvloop",)
+CHOSEN = os.environ.get("TEST_BACKENDS", "asyncio,trio,uvloop").split(",")
+VIRTUAL = tuple(backend for backend in ("asyncio", "trio") if backend in CHOSEN)
+REAL = tuple(backend for backend in ("uvloop",) if backend in CHOSEN)
 
 # `--hypothesis-profile=fuzz` chooses another. A property may share fixtures between its examples: each has its own
 # event loop, and its clock starts at zero.
@@ -27,6 +29,8 @@ COMMON: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis
 hypothesis.settings.register_profile("default", **COMMON)
 hypothesis.settings.register_profile("ci", **COMMON, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("fuzz", **COMMON, max_examples=10_000)
+QUICK = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # what fails need not be made small
+hypothesis.settings.register_profile("mutants", **COMMON, derandomize=True, max_examples=30, phases=QUICK)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 

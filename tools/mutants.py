@@ -28,7 +28,7 @@ CONFIG = """
 [tool.mutmut]
 source_paths = ["src"]
 do_not_mutate = {skipped}
-pytest_add_cli_args = ["-m", "not uninstrumented"]
+pytest_add_cli_args = ["-m", "not uninstrumented", "--hypothesis-profile=mutants"]
 pytest_add_cli_args_test_selection = {tests}
 """
 
@@ -60,7 +60,7 @@ def main(stage: Path, justified: Path) -> int:
     }
     os.chdir(stage)
     configure()
-    subprocess.run([MUTMUT, "run"], check=True)
+    subprocess.run([MUTMUT, "run"], check=True, env={**os.environ, "TEST_BACKENDS": "asyncio"})
     results = subprocess.run([MUTMUT, "results"], check=True, stdout=subprocess.PIPE, text=True).stdout
     left = re.findall(r"^\s*(\S+): (?:survived|no tests)$", results, re.MULTILINE)
     survivors = {found for mutant in left if (found := survivor(mutant))}

@@ -21,7 +21,7 @@ def version_of(package: str) -> str:
     """Return the version that the package's module states."""
     module = package.replace("-", "_")
     text = (PACKAGES / package / "src" / module / "__init__.py").read_text("utf-8")
-    return re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)[0]
+    return str(re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)[0])
 
 
 def objection(package: str, files: list[Path]) -> str | None:

@@ -8,8 +8,9 @@ import random
 from collections.abc import Generator
 from typing import Any
 
+from mcp_pool.entry import Entry
 from mcp_pool.settings import Settings
-from mcp_pool.shelf import Entry, Shelf
+from mcp_pool.shelf import Shelf
 
 SIZES = range(6, 21)
 BUSY = {"6 busy on average": 6.0, "8 busy on average": 8.0, "10 busy on average": 10.0}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from retry_storm import OUTAGE, POLICIES, Simulation
+from retry_storm import OUTAGE, POLICIES, Simulation, evenly
 
 SECONDS = 40
 PANELS = {
@@ -47,7 +47,7 @@ def panel(title: str, names: tuple[str, ...], offered: float, top: float) -> Ite
     for second in range(0, SECONDS + 1, 10):
         yield f'<text x="{x[second]}" y="{top + HEIGHT + 16}" text-anchor="middle">{second} s</text>'
     for row, name in enumerate(names):
-        shares = Simulation(POLICIES[name], offered, seconds=SECONDS).run().shares[:-1]
+        shares = Simulation(POLICIES[name], evenly(offered), seconds=SECONDS).run().shares[:-1]
         points = " ".join(f"{x[at]:.0f},{top + HEIGHT * (1 - share):.1f}" for at, share in enumerate(shares))
         dash = f' stroke-dasharray="8 16" stroke-dashoffset="-{DASHES[name]}"' if name in DASHES else ""
         yield f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"{dash}/>'

@@ -21,28 +21,16 @@ from mcp_cache import (
     ServedStale,
 )
 
+from tests.cache import source
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep
 
 
-class Source:
-    """A computation that takes 1 s, counts its calls, and can be told to fail."""
+class Source(source.Source):
+    """A computation that takes 1 s of virtual time unless told otherwise."""
 
     def __init__(self, value="value", seconds=1.0, error=None):
-        self.value, self.seconds, self.error = value, seconds, error
-        self.calls = self.running = self.most = 0
-
-    async def __call__(self):
-        self.calls += 1
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            await anyio.sleep(self.seconds)
-        finally:
-            self.running -= 1
-        if self.error is not None:
-            raise self.error
-        return self.value
+        super().__init__(value, seconds, error)
 
 
 async def gather(*calls):
@@ -418,6 +406,38 @@ async def test_closing_stops_refreshing_and_leaves_nothing(clock):
             raise KeyError("the block's own error, and no group around it")
 
 
+async def test_refresh_that_was_overtaken_before_it_began(clock):
+    """Nobody needs what it would compute."""
+    cache, source = Cache(ttl=10, stale_while_revalidate=50, clock=clock), Source("new")
+    async with cache:
+        await cache.set("key", "old")
+        await clock.advance(12)
+        assert await cache.get_or_compute("key", source) == "old"
+        await cache.delete("key")
+        await clock.advance(2)
+    assert source.calls == 0
+    assert is_idle(cache)
+
+
+async def test_refresh_that_ends_after_a_newer_one_began(clock):
+    """It was overtaken by what was set; the newer one goes on, and is ended with the cache."""
+    cache = Cache(ttl=1, stale_while_revalidate=50, clock=clock)
+    slow, slower = Source("slow", 5), Source("slower", 9)
+    async with cache:
+        await cache.set("key", "old")
+        await clock.advance(2)
+        assert await cache.get_or_compute("key", slow) == "old"
+        await clock.advance(0.5)
+        await cache.set("key", "set")
+        await clock.advance(2)
+        assert await cache.get_or_compute("key", slower) == "set"
+        await clock.advance(4)
+        assert (slow.running, slower.running) == (0, 1)
+    assert slower.running == 0
+    assert is_idle(cache)
+    assert not cache._engine.refreshing
+
+
 async def test_refresh_that_fails_is_an_event(clock):
     """Nobody waits for it, so nothing may be raised anywhere."""
     events, error = [], OSError("down")
@@ -574,7 +594,9 @@ async def test_never_more_than_maxsize(policy):
         assert cache.statistics().entries <= 50
     assert cache.statistics().evictions > 100
     assert any(isinstance(event, Left) and event.reason == "evicted" for event in events)
-    assert len(cache._entries) == cache.statistics().entries == sum(line.size for line in cache._engine.table._lines)
+    assert (
+        len(cache._space.entries) == cache.statistics().entries == sum(line.size for line in cache._engine.table._lines)
+    )
 
 
 async def test_lru_order():
@@ -730,3 +752,117 @@ async def test_nonsense_per_entry_is_refused(ttl):
         await cache.set("key", 1, tags="tag")
     assert cache.statistics().entries == 0
     assert cache.statistics().hit_ratio == cache.statistics().seconds_saved == 0.0
+
+
+async def test_value_that_is_not_stored_leaves_no_older_one():
+    """What was set last is the truth, even where it cannot be kept."""
+    events = []
+    for options, ttl, value in (
+        ({}, lambda _: 0, "new"),
+        ({"isolation": "copy"}, None, lambda: "new"),
+        ({"max_weight": 3, "weigh": len}, None, "heavy"),
+    ):
+        cache = Cache(**options, on_event=events.append)
+        await cache.set("key", "old")
+        await cache.set("key", value, ttl=ttl)
+        assert await cache.get("key") is None
+    assert [type(event) for event in events].count(NotStored) == 2
+
+
+@pytest.mark.parametrize("how", ["tags", "a function of the value"])
+async def test_failure_from_before_an_invalidation_is_nobody_elses(clock, how):
+    """Invariant 3 holds for failures, too: neither told to those who came after it, nor remembered."""
+    cache = Cache(clock=clock, negative_ttl={LookupError: 60})
+    source, results = Source(error=LookupError("old")), []
+    tags = ("tag",) if how == "tags" else lambda value: ("tag",)
+    call = partial(cache.get_or_compute, "key", source, tags=tags)
+
+    async def lead():
+        with pytest.raises(LookupError):
+            await call()
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(lead)
+        await anyio.sleep(0.5)
+        await cache.invalidate(tag="tag")
+        source.error = None
+        source.value = "new"
+
+        async def follow():
+            results.append(await call())
+
+        tg.start_soon(follow)
+        await anyio.sleep(0.1)
+        source.error = LookupError("old")
+        await anyio.sleep(0.45)
+        source.error = None
+    assert results == ["new"]
+
+
+async def test_remembered_failure_has_the_tags_of_its_key(clock):
+    """Or a resource that now exists would stay missing."""
+    cache = Cache(clock=clock, negative_ttl={LookupError: 60})
+    source = Source(error=LookupError("missing"))
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            await cache.get_or_compute("key", source, tags=("tag",))
+    assert source.calls == 1
+    await cache.invalidate(tag="tag")
+    source.error = None
+    assert await cache.get_or_compute("key", source, tags=("tag",)) == "value"
+
+
+async def test_forgotten_await_says_so():
+    """A coroutine can be awaited once: cached, it would fail for everybody but the first."""
+    inner = Source()
+
+    async def compute():
+        return inner()
+
+    cache = Cache()
+    with pytest.raises(TypeError, match=r"compute\(\) has returned a coroutine .* did you forget 'await'\?"):
+        await cache.get_or_compute("key", compute)
+    assert cache.statistics().entries == 0
+    assert is_idle(cache)
+
+
+async def test_callback_that_raises_leaves_nothing_in_the_air(clock):
+    """It must not raise; if it does, its own caller is told, and the key is free."""
+    cache = Cache(clock=clock, on_event=lambda event: 1 / 0)
+    for compute in (Source(), Source(error=LookupError())):
+        outcomes = await gather(*[partial(cache.get_or_compute, "key", compute)] * 3)
+        assert any(isinstance(outcome, ZeroDivisionError) for outcome in outcomes)
+        assert is_idle(cache)
+
+
+@pytest.mark.parametrize("options", [{"ttl": 0}, {"ttl": -1}, {"ttl": math.nan}, {"ttl": True}, {"tags": "tag"}])
+async def test_nonsense_per_call_is_refused(options):
+    """Before anything is computed."""
+    cache, source = Cache(), Source()
+    with pytest.raises((ValueError, TypeError), match=r"ttl|tags"):
+        await cache.get_or_compute("key", source, **options)
+    assert source.calls == 0
+    assert is_idle(cache)
+
+
+@pytest.mark.parametrize("options", [{"ttl": 0}, {"tags": "tag"}])
+async def test_nonsense_of_one_who_would_wait_holds_up_nobody(clock, options):
+    """It is refused before it lines up: as the heir of a cancelled leader, it would leave the others waiting."""
+    cache, source, results = Cache(clock=clock), Source(), []
+
+    async def lead():
+        with anyio.move_on_after(0.5):
+            await cache.get_or_compute("key", source)
+
+    async def follow():
+        results.append(await cache.get_or_compute("key", source, tags=iter(("tag",))))
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(lead)
+        await anyio.sleep(0.1)
+        with pytest.raises((ValueError, TypeError), match=r"ttl|tags"):
+            await cache.get_or_compute("key", source, **options)
+        for _ in range(2):
+            tg.start_soon(follow)
+    assert results == ["value", "value"]
+    assert cache.explain("key").tags == ("tag",)

@@ -7,7 +7,7 @@ import math
 import anyio
 import pytest
 from mcp_cache import Cache, NotStored, StoreDown, StoreUp, canonical
-from mcp_cache.eviction import Sketch
+from mcp_cache.eviction import TinyLfu
 from mcp_cache.keys import parsed
 from mcp_cache.store import Made, Stored
 
@@ -115,6 +115,33 @@ async def test_store_that_is_down_is_left_alone_for_a_while(shelf, clock):
     assert [type(event) for event in events if isinstance(event, (StoreDown, StoreUp))] == [StoreDown, StoreUp]
 
 
+async def test_two_who_make_up_for_the_same(shelf, clock):
+    """What the one has told the store, the other must not tick off in place of what comes next."""
+    cache = Cache(store=shelf, clock=clock)
+    await cache.set_many({"a": 1, "b": 2})
+    shelf.error = OSError("gone")
+    for key in "ab":
+        await cache.delete(key)
+    shelf.error = None
+    await clock.advance(1.5)
+    invalidate, told = shelf.invalidate, []
+
+    async def slow(by, what):
+        told.append(what)
+        await anyio.sleep(len(told))
+        if told.count('="b"') == 1 and what == '="b"':
+            raise OSError("gone again")
+        await invalidate(by, what)
+
+    shelf.invalidate = slow
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(cache.get, "x")
+        tg.start_soon(cache.get, "y")
+    await clock.advance(1.5)
+    assert await cache.get("b") is None
+    assert '="b"' not in shelf.rows
+
+
 async def test_too_much_to_make_up_for_is_everything(shelf, clock):
     """What is remembered for a store that is down is bounded."""
     cache = Cache(store=shelf, clock=clock)
@@ -179,7 +206,7 @@ async def test_names_are_forgotten_with_their_entries(shelf, clock):
         await clock.advance(0.1)
         for number in range(100):
             await cache.get_or_compute(number, one)
-    assert len(cache._engine.names) <= 4 * 4 + 1
+    assert len(cache._engine.remote.places) <= 4 * 4 + 1
 
 
 async def test_prefix_and_the_keys_of_others(shelf):
@@ -231,7 +258,7 @@ async def test_failing_ttl_and_tags_release_the_key():
 async def test_empty_main_line_and_removal_from_no_line():
     """Corners of the policies that a cache does not come by."""
     from mcp_cache.entries import Entry
-    from mcp_cache.eviction import S3Fifo, TinyLfu
+    from mcp_cache.eviction import S3Fifo
 
     for policy in (TinyLfu(4, 1.0, 1), S3Fifo(4)):
         entries = {}
@@ -242,16 +269,16 @@ async def test_empty_main_line_and_removal_from_no_line():
         assert {policy.evict().key for _ in range(4)} == {0, 1, 2, 3}
 
 
-def test_sketch_is_halved_in_slices():
+def test_counters_are_halved_in_slices():
     """So that no call takes long; and after the last slice, counting goes on."""
-    sketch = Sketch(10_000)
+    policy, popular = TinyLfu(10_000), hash(("popular",))
     for _ in range(8):
-        sketch.add("popular")
-    before = sketch.count("popular")
+        policy._count(popular, 1)
+    before = policy._count(popular, 0)
     for number in range(100_000):
-        sketch.add(number)
+        policy._count(hash((number,)), 1)
     assert before == 8
-    assert 4 <= sketch.count("popular") <= 8
+    assert 4 <= policy._count(popular, 0) <= 10
 
 
 async def test_what_is_loaded_while_the_store_is_told_is_forgotten(shelf, clock):
@@ -268,3 +295,64 @@ async def test_what_is_loaded_while_the_store_is_told_is_forgotten(shelf, clock)
         shelf.invalidate = slow
         await cache.invalidate(prefix="k")
         assert cache.explain("key").state == "absent"
+
+
+async def test_what_is_deleted_while_it_is_read_is_not_kept(shelf, clock):
+    """The store's answer is older than the deletion."""
+    cache, read = Cache(store=shelf, clock=clock), shelf.read
+
+    async def slow(keys):
+        found = await read(keys)
+        await anyio.sleep(1)
+        return found
+
+    await cache.set("key", "old")
+    shelf.read = slow
+    async with cache:
+        await clock.advance(0.1)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(cache.get, "key")
+            await anyio.sleep(0.5)
+            await cache.delete("key")
+        assert cache.explain("key").state == "absent"
+
+
+async def test_set_that_was_overtaken_is_not_kept(shelf, clock):
+    """The store has what was set last, so the copy in process must be that, too."""
+    cache, write = Cache(store=shelf, clock=clock), shelf.write
+
+    async def slow(key, made):
+        await write(key, made)
+        await anyio.sleep(1 if made.payload == b"1" else 0.1)
+
+    shelf.write = slow
+    async with cache:
+        await clock.advance(0.1)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(cache.set, "key", 1)
+            await anyio.sleep(0.5)
+            await cache.set("key", 2)
+        assert cache.explain("key").state == "fresh"
+        assert await cache.get("key") == 2
+
+
+async def test_who_asks_while_a_value_is_read_gets_it(shelf, clock):
+    """A read is a flight like any other: nobody computes what is there."""
+    cache, read, calls = Cache(store=shelf, clock=clock), shelf.read, []
+
+    async def slow(keys):
+        await anyio.sleep(1)
+        return await read(keys)
+
+    async def compute():
+        calls.append(1)
+        return 1
+
+    await cache.set("key", "there")
+    shelf.read = slow
+    async with cache, anyio.create_task_group() as tg:
+        await clock.advance(0.1)
+        tg.start_soon(cache.get, "key")
+        await anyio.sleep(0.5)
+        assert await cache.get_or_compute("key", compute) == "there"
+    assert not calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import gc
 import inspect
@@ -15,6 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_cache import Cache, Unkeyable, cached, canonical
 from mcp_cache.keys import parsed
+from mcp_cache.sqlite import SqliteStore
+
+from tests.support.measure import count_instructions
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)) | st.binary()
 VALUES = st.recursive(
@@ -343,3 +347,91 @@ async def test_annotations_that_cannot_be_resolved():
 
     assert await fn(1) == 1
     assert str(inspect.signature(fn)) == "(a: 'OnlyForCheckers') -> 'int'"
+
+
+async def test_every_kind_of_parameter():
+    """By place, by name, by default, or as one of many: equal calls are one, others are not."""
+    calls = []
+    cache = Cache()
+
+    @cache
+    async def many(a, /, b, c=3, *rest, d, e=5, **more):
+        calls.append((a, b, c, rest, d, e, more))
+        return len(calls)
+
+    @cache
+    async def none():
+        calls.append("none")
+
+    same = [await many(1, 2, d=4), await many(1, b=2, c=3, e=5, d=4), await many(1, 2, 3, d=4)]
+    others = [
+        await many(1, 2, 3, 4, d=4),
+        await many(1, 2, d=4, x=1),
+        await many(1, 2, d=True),
+        await many(1, 2, 3, 4.0, d=4),
+    ]
+    assert (same, others) == ([1, 1, 1], [2, 3, 4, 5])
+    assert calls[4] == (1, 2, 3, (4.0,), 4, 5, {})
+    assert many.key(1, 2, d=4) == many.key(1, d=4, b=2)
+    assert await many.invalidate(1, 2, e=5, d=4)
+    for _ in range(2):
+        await none()
+    assert calls[5:] == ["none"]
+    with pytest.raises(TypeError, match=r"many\(\) missing 1 required"):
+        many(1)
+
+
+async def test_keyword_only_arguments_have_the_fast_way():
+    """Named arguments are bound by Python itself, not by looking at the signature for each call."""
+    cache = Cache()
+
+    @cache
+    async def price(item, *, currency="EUR"):
+        return f"{item} {currency}"
+
+    assert await price("tea") == "tea EUR"
+    hit = count_instructions(lambda: price("tea", currency="EUR"))
+    assert hit == count_instructions(lambda: price(currency="EUR", item="tea")) < 70
+    assert await price("tea", currency="USD") == "tea USD"
+
+
+@pytest.mark.parametrize("unkeyable", ["raise", "bypass"])
+async def test_instance_that_makes_no_key(unkeyable):
+    """One without a hash, one that takes no weak reference: named, or not cached."""
+    calls = []
+
+    class Bare:
+        __slots__ = ()
+
+        @cached(Cache(), unkeyable=unkeyable)
+        async def method(self, value):
+            calls.append(value)
+
+    class Unhashable:
+        __hash__ = None
+        method = Bare.method
+
+    for instance in (Bare(), Unhashable()):
+        for _ in range(2):
+            if unkeyable == "bypass":
+                await instance.method(1)
+            else:
+                with pytest.raises(Unkeyable, match="argument 'self'"):
+                    await instance.method(1)
+    assert len(calls) == (4 if unkeyable == "bypass" else 0)
+
+
+def test_functions_that_could_be_taken_for_each_other():
+    """In a store, a function goes by its name."""
+    cache = Cache(store=SqliteStore("unused"))
+
+    def make():
+        @cache
+        async def fn(value):
+            return value
+
+    make()
+    with pytest.raises(ValueError, match=r"fn has a namesake in this store"):
+        make()
+    with pytest.raises(TypeError, match="a function with a name"):
+        cache(partial(asyncio.sleep, 1))

@@ -355,6 +355,7 @@ async def test_fastmcp_context():
         ({"ttl": {"tools/call": 1}}, ValueError, "tools/call"),
         ({"tools": {"look": -1}}, ValueError, "look"),
         ({"annotated_tools": float("inf")}, ValueError, "annotated_tools"),
+        ({"annotated_tools": 0}, ValueError, "annotated_tools"),
         ({"public": ["tools/call"]}, ValueError, "tools/call"),
         ({"public": "tools/list"}, ValueError, "tools/list"),
     ],

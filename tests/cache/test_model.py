@@ -59,10 +59,17 @@ class Model:
         assert age < TTL + STALE, f"{age} s after its computation"
 
 
-async def play(script, policy, opened):  # noqa: C901  # one story, told by inner functions
+async def play(script, policy, opened, remembers):  # noqa: C901  # one story, told by inner functions
     """Run the script in virtual time, and check every answer."""
     model = Model()
-    cache = Cache(maxsize=2, ttl=TTL, stale_while_revalidate=STALE, policy=policy, clock=anyio.current_time)
+    cache = Cache(
+        maxsize=2,
+        ttl=TTL,
+        stale_while_revalidate=STALE,
+        negative_ttl={LookupError: TTL} if remembers else None,
+        policy=policy,
+        clock=anyio.current_time,
+    )
 
     async def call(key, seconds, fails, patience):
         own = []
@@ -121,8 +128,13 @@ async def play(script, policy, opened):  # noqa: C901  # one story, told by inne
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@given(script=st.lists(steps, max_size=40), policy=st.sampled_from(["adaptive", "lru", "s3fifo"]), opened=st.booleans())
+@given(
+    script=st.lists(steps, max_size=40),
+    policy=st.sampled_from(["adaptive", "lru", "s3fifo"]),
+    opened=st.booleans(),
+    remembers=st.booleans(),
+)
 @settings(max_examples=150)
-def test_against_the_model(backend, script, policy, opened):
-    """Invariants 1 to 6 together, in any order of events."""
-    run(play, script, policy, opened, backend=backend)
+def test_against_the_model(backend, script, policy, opened, remembers):
+    """Invariants 1 to 6 together, in any order of events; failures are forgotten or remembered."""
+    run(play, script, policy, opened, remembers, backend=backend)

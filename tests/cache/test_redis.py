@@ -20,7 +20,7 @@ from mcp_cache import PICKLE, Cache, CacheUnavailable, NotStored, StoreDown, Sto
 from mcp_cache.redis import RedisStore
 from mcp_cache.store import Made
 
-from tests.support.servers import RedisServer
+from tests.cache.source import Source
 
 redis = pytest.importorskip("redis.asyncio", reason="needs redis-py, the client of the store")
 pytestmark = pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)  # real time, for a real server
@@ -28,46 +28,36 @@ pytestmark = pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
 WORKER = Path(__file__).with_name("worker.py")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """One server for the module."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
-async def client(server, anyio_backend):
+async def client(redis_server, anyio_backend):
     """A client of the empty server."""
-    server.start()
-    server.flush()
-    async with redis.Redis.from_url(server.url) as client:
+    async with redis.Redis.from_url(redis_server.url) as client:
         yield client
 
 
 def with_caches(test):
-    """Hand *test* a function ``connect`` that makes a cache with a client of its own, as another process would have."""
+    """Hand *test* a function ``connect`` that makes a cache with a client of its own, as another process would have.
+
+    Not a fixture: the tasks of opened caches end with the test, and before its guard looks for any that are left.
+    """
 
     @functools.wraps(test)
-    async def wrapper(server, **arguments):
-        server.start()
-        server.flush()
+    async def wrapper(redis_server, **arguments):
         async with AsyncExitStack() as stack:
-            if "server" in signature.parameters:
-                arguments["server"] = server
-            await test(connect=functools.partial(connect, server, stack), **arguments)
+            if "redis_server" in signature.parameters:
+                arguments["redis_server"] = redis_server
+            await test(connect=functools.partial(connect, redis_server, stack), **arguments)
 
     signature = inspect.signature(test)
-    kept = [p for p in signature.parameters.values() if p.name not in ("connect", "server")]
-    own = inspect.Parameter("server", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    kept = [p for p in signature.parameters.values() if p.name not in ("connect", "redis_server")]
+    own = inspect.Parameter("redis_server", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     wrapper.__signature__ = signature.replace(parameters=[own, *kept])
     return wrapper
 
 
-async def connect(server, stack, *, opened=True, lease=2.0, **options):
+async def connect(redis_server, stack, *, opened=True, lease=2.0, **options):
     """Make a cache, and open it unless told otherwise."""
-    client = redis.Redis.from_url(server.url)
+    client = redis.Redis.from_url(redis_server.url)
     stack.push_async_callback(client.aclose)
     cache = Cache(**{"ttl": 30, **options}, store=RedisStore(client, lease=lease))
     if opened:
@@ -76,18 +66,6 @@ async def connect(server, stack, *, opened=True, lease=2.0, **options):
             while not cache._engine.remote.is_heard:
                 await anyio.sleep(0.01)
     return cache
-
-
-class Source:
-    """Counts its calls."""
-
-    def __init__(self, value="value", seconds=0.0):
-        self.value, self.seconds, self.calls = value, seconds, 0
-
-    async def __call__(self):
-        self.calls += 1
-        await anyio.sleep(self.seconds)
-        return self.value
 
 
 async def eventually(check):
@@ -241,21 +219,19 @@ class Workers:
         worker.stdin.flush()
 
 
-def test_one_computation_in_four_processes(server, anyio_backend):
+def test_one_computation_in_four_processes(redis_server, anyio_backend):
     """Four times 25 callers: one computation, no polling, at most four commands for each that waits."""
-    server.start()
-    server.flush()
-    before = commands(server)
-    with Workers(server, 4, "key", 25, 1.0, 2.0) as workers:
+    before = commands(redis_server)
+    with Workers(redis_server, 4, "key", 25, 1.0, 2.0) as workers:
         lines = [worker.stdout.read().splitlines() for worker in workers.all]
     assert sum(line.count("computing") for line in lines) == 1
     assert len({line[-1] for line in lines}) == 1
-    assert (commands(server) - before) / 99 < 4
+    assert (commands(redis_server) - before) / 99 < 4
 
 
-def commands(server):
+def commands(redis_server):
     """Return how many commands the server has processed, those of its scripts not counted."""
-    with_socket = redis_sync(server)
+    with_socket = redis_sync(redis_server)
     found = sum(
         int(stats["calls"])
         for name, stats in with_socket.info("commandstats").items()
@@ -265,21 +241,19 @@ def commands(server):
     return found
 
 
-def redis_sync(server):
+def redis_sync(redis_server):
     """Return a blocking client."""
     from redis import Redis
 
-    return Redis.from_url(server.url)
+    return Redis.from_url(redis_server.url)
 
 
-def test_killed_leader_is_replaced(server, anyio_backend):
+def test_killed_leader_is_replaced(redis_server, anyio_backend):
     """``kill -9``: another takes over within the lease and 0.2 s, and nobody loses its call."""
-    server.start()
-    server.flush()
     lease = 1.0
-    with Workers(server, 1, "key", 1, 60, lease) as first:
+    with Workers(redis_server, 1, "key", 1, 60, lease) as first:
         assert first.all[0].stdout.readline() == "computing\n"
-        with Workers(server, 3, "key", 25, 0.1, lease) as others:
+        with Workers(redis_server, 3, "key", 25, 0.1, lease) as others:
             time.sleep(0.3)
             killed = time.monotonic()
             first.all[0].kill()
@@ -295,14 +269,14 @@ def test_killed_leader_is_replaced(server, anyio_backend):
 
 
 @with_caches
-async def test_store_down_and_up_again(server, connect):
+async def test_store_down_and_up_again(redis_server, connect):
     """The cache lives on its own memory, says so once each way, and makes up for what the store missed."""
     events = []
     one = await connect(on_event=events.append, retry_store_after=0.1)
     two = await connect(retry_store_after=0.1)
     source = Source()
     assert await one.get_or_compute("before", source, ttl=math.inf) == "value"
-    server.stop()
+    redis_server.stop()
     for _ in range(3):
         assert await one.get_or_compute("during", source) == "value"
     assert source.calls == 2, "its own memory still serves"
@@ -310,7 +284,7 @@ async def test_store_down_and_up_again(server, connect):
     assert await one.get("set") == 1
     await one.invalidate(tag="tag")
     assert [type(event) for event in events].count(StoreDown) == 1
-    server.start()
+    redis_server.start()
 
     async def is_up():
         await one.get_or_compute(f"probe {time.monotonic()}", source)
@@ -327,23 +301,23 @@ async def test_store_down_and_up_again(server, connect):
 
 
 @with_caches
-async def test_store_down_denied(server, connect):
+async def test_store_down_denied(redis_server, connect):
     """For those who would rather not answer than compute everywhere."""
     cache = await connect(opened=False, on_store_error="deny")
-    server.stop()
+    redis_server.stop()
     for _ in range(2):
         with pytest.raises(CacheUnavailable):
             await cache.get_or_compute("key", Source())
-    server.start()
+    redis_server.start()
 
 
 @with_caches
-async def test_corrupt_entry_is_a_miss_and_an_event(server, connect):
+async def test_corrupt_entry_is_a_miss_and_an_event(redis_server, connect):
     """Who can write to the server can write nonsense; it is computed anew, and repaired."""
     events = []
     one, two = await connect(on_event=events.append), await connect()
     await two.set("key", "value")
-    client = redis_sync(server)
+    client = redis_sync(redis_server)
     (name,) = client.keys("*v:*")
     client.hset(name, "p", b"\xff{")
     client.close()
@@ -369,21 +343,21 @@ async def test_value_that_cannot_be_serialized(connect):
 
 
 @with_caches
-async def test_every_key_has_an_end(server, connect):
+async def test_every_key_has_an_end(redis_server, connect):
     """Nothing is left on the server for ever, whatever becomes of us."""
     cache = await connect()
     await cache.set("key", 1, ttl=math.inf, tags=("tag",))
     await cache.invalidate(tag="tag")
     await cache.get_or_compute("other", Source())
-    client = redis_sync(server)
+    client = redis_sync(redis_server)
     assert all(client.pttl(name) > 0 for name in client.keys("*"))
     assert all(name.startswith(b"{mcp-cache}:") for name in client.keys("*"))
     client.close()
 
 
-async def test_named_stores_do_not_meet(server, anyio_backend):
+async def test_named_stores_do_not_meet(redis_server, anyio_backend):
     """Two caches on one server."""
-    client = redis.Redis.from_url(server.url)
+    client = redis.Redis.from_url(redis_server.url)
     one, two = RedisStore(client, name="one"), RedisStore(client, name="two")
     await one.write("key", Made(b"x", 5.0))
     assert await two.read(["key"]) == [None]

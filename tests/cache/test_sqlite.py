@@ -15,6 +15,8 @@ from mcp_cache import Cache, StoreDown
 from mcp_cache.sqlite import SqliteStore
 from mcp_cache.store import Made
 
+from tests.cache.source import Source
+
 WRITER = """
 import anyio, os, signal, sys
 from mcp_cache import Cache
@@ -28,18 +30,6 @@ async def main():
 
 anyio.run(main)
 """
-
-
-class Source:
-    """Counts its calls."""
-
-    def __init__(self, value="value", seconds=0.0):
-        self.value, self.seconds, self.calls = value, seconds, 0
-
-    async def __call__(self):
-        self.calls += 1
-        await anyio.sleep(self.seconds)
-        return self.value
 
 
 async def test_values_outlive_the_cache(tmp_path):

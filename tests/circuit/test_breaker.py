@@ -215,6 +215,28 @@ async def test_slow_failing_result_trips(clock, how):
     assert breaker.state is State.OPEN
 
 
+@EVERY_FACE
+async def test_quick_call_at_an_edge_is_not_slow(clock, how):
+    """Where the window has to move on, the time of the call is still its own."""
+    breaker = CircuitBreaker(trip=slow_rate(1.0, slower_than=2.0, seconds=10, min_calls=1), clock=clock)
+    await anyio.sleep(100)
+    await face(breaker, anyio.sleep, how)(1.5)
+    assert (breaker.state, breaker.statistics().calls) == (State.CLOSED, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "reads"), [(QUICK, 0), (JUDGED, 0), (TIMED, 1), (SLOW, 2)], ids=["quick", "judged", "timed", "slow"]
+)
+async def test_success_reads_the_clock_no_oftener_than_its_rules_need(options, reads):
+    """A third of the cost of a guarded call, where it can be spared."""
+    read = []
+    guarded = CircuitBreaker(clock=lambda: read.append(1) or 100.0, **options)(echo)
+    await guarded(1)
+    before = len(read)
+    await guarded(1)
+    assert len(read) - before == reads
+
+
 @pytest.mark.parametrize("how", ["call", "decorator"])
 async def test_window_moves_on_at_its_edge(clock, how):
     """A success at the very end of a slot belongs to the next one."""
@@ -290,6 +312,14 @@ async def test_guard_can_decide_for_itself():
     async with breaker.guard() as guard:
         guard.fail()
     assert breaker.state is State.OPEN
+
+
+async def test_guard_is_for_one_block():
+    """Kept and used by two tasks, it would settle one call twice and the other never."""
+    guard = CircuitBreaker().guard()
+    async with guard:
+        with pytest.raises(RuntimeError, match=r"^a guard is for one block; call guard\(\) again for each$"):
+            await guard.__aenter__()
 
 
 @EVERY_FACE

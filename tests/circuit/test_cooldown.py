@@ -65,6 +65,7 @@ def test_jitter_spreads_what_would_be_equal():
         (asking(retry_after="soon"), None),
         (asking(retry_after=math.inf), math.inf),
         (asking(retry_after=10**400), math.inf),
+        (asking(retry_after=-(10**400)), None),
         (asking(response=SimpleNamespace(headers={"Retry-After": in_seconds(-60)})), None),
         (asking(response=SimpleNamespace(headers={"Retry-After": "Fri, 99 Foo 2026 00:00:00 GMT"})), None),
         (asking(data=7, response=7), None),
@@ -199,6 +200,12 @@ def test_nonsense_for_growing_is_refused(options, message):
     """Each argument by its name."""
     with pytest.raises(ValueError, match=message):
         growing(**{"first": 5, **options})
+
+
+def test_growing_needs_a_source_of_randomness():
+    """A seed is a likely slip."""
+    with pytest.raises(TypeError, match="growing needs a callable as random, got 7"):
+        growing(5, random=7)
 
 
 def test_nonsense_for_from_error_is_refused():

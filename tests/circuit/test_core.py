@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+from contextlib import suppress
+from functools import partial
 
 import anyio
 import pytest
@@ -347,3 +349,30 @@ def test_two_loops_in_two_threads(trip):
         if breaker.state is State.CLOSED:
             return
     raise AssertionError(f"wedged: {breaker.snapshot()}")
+
+
+def test_two_loops_through_the_decorator():
+    """The short way through it takes no lock: a success may be lost, never a failure, and no place."""
+    breaker = CircuitBreaker(trip=consecutive(3), cooldown=0.001)
+    failed = []
+
+    @breaker
+    async def service(is_up):
+        await anyio.lowlevel.checkpoint()
+        if not is_up:
+            failed.append(1)
+            raise ConnectionError
+
+    async def load():
+        for number in range(2000):
+            with suppress(ConnectionError, CircuitOpen):
+                await service(number % 50 > 3)
+
+    run_in_threads(load, load)
+    statistics = breaker.statistics()
+    assert 0 < statistics.failures <= len(failed)
+    assert statistics.failures < statistics.calls
+    assert breaker.snapshot().in_flight == 0
+    run_in_threads(partial(anyio.sleep, 0.002))
+    run_in_threads(partial(service, is_up=True))
+    assert breaker.state is State.CLOSED

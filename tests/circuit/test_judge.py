@@ -34,10 +34,11 @@ def group(*members):
         SystemExit(),
         GeneratorExit(),
         CircuitOpen("inner", State.OPEN, 1.0),
+        group(CircuitOpen("inner", State.OPEN, 1.0), group(CircuitOpen("other", State.OPEN, 1.0))),
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("options", [{}, {"failures": BaseException}, {"failures": lambda error: True}], ids=repr)
+@pytest.mark.parametrize("options", [{}, {"failures": BaseException}, {"failures": lambda error: True}])
 def test_what_says_nothing_is_ignored(error, options):
     """Invariant 1: not even a predicate that takes everything can turn a cancellation into a failure."""
     assert judge(**options).error(error) == "ignored"
@@ -84,6 +85,7 @@ def test_cancellation_of_trio_is_ignored():
         ({"failures": ConnectionError}, group(ValueError()), "ignored"),
         ({"ignored": ValueError}, group(ValueError(), ConnectionError()), "failure"),
         ({"ignored": ValueError}, group(ValueError(), group(ValueError())), "ignored"),
+        ({}, group(CircuitOpen("inner", State.OPEN, 1.0), ValueError()), "failure"),
     ],
 )
 def test_error(options, error, verdict):
@@ -117,6 +119,19 @@ def test_nonsense_is_refused(argument, value):
     """No class that could ever be raised, and no predicate."""
     with pytest.raises(TypeError, match=f"exception classes or a predicate as {argument}, got"):
         CircuitBreaker(**{argument: value})
+
+
+async def predicate(value):
+    return True
+
+
+@pytest.mark.parametrize("argument", ["failures", "ignored", "failed_result", "on_event", "clock", "cooldown"])
+def test_what_is_not_awaited_must_not_be_async(argument):
+    """A coroutine is true whatever it would have said, and nobody would ever run it."""
+    with pytest.raises(
+        TypeError, match=f"CircuitBreaker does not await {argument}, which must not be async, got <func"
+    ):
+        CircuitBreaker(**{argument: predicate})
 
 
 def test_failed_result_must_be_a_predicate():

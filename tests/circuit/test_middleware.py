@@ -35,6 +35,16 @@ class Context:
     headers: Any = field(default_factory=dict)
 
 
+class Rude:
+    """A result of somebody's own, which does not like to be looked into."""
+
+    def __getitem__(self, name):
+        raise RuntimeError(name)
+
+    def __repr__(self):
+        return "Rude()"
+
+
 OK = {"content": [], "isError": False, "resultType": "complete"}
 BAD = {"content": [{"type": "text", "text": "Error executing tool search"}], "isError": True}
 
@@ -129,7 +139,7 @@ NEUTRAL = [
     model(result_type="input_required"),
     CircuitOpen("inner", State.OPEN, 1.0),
 ]
-SUCCESSES = [OK, {}, model(), None, "text", [], SimpleNamespace(root=model())]
+SUCCESSES = [OK, {}, {"isError": None}, model(), None, "text", [], SimpleNamespace(root=model()), Rude()]
 EVERY_PATH = pytest.mark.parametrize("state", ["closed", "half_open"])
 
 
@@ -183,12 +193,12 @@ async def test_refusal_tells_the_client_when_to_come_back():
     refusal = await calls(middleware, AssertionError("called"))
     assert isinstance(refusal, Refused)
     assert (refusal.code, refusal.message) == (CIRCUIT_OPEN, "circuit 'search' is open, retry after 30 s")
-    assert refusal.data == {"name": "search", "state": "open", "retry_after": 30.0}
+    assert refusal.data == {"name": "search", "state": "open", "retryAfter": 30.0}
     assert refusal.refused
     assert refusal.__cause__ is None
     assert refusal.__suppress_context__
     middleware.breakers["search"].force("isolated")
-    assert (await calls(middleware, AssertionError("called"))).data["retry_after"] is None
+    assert (await calls(middleware, AssertionError("called"))).data["retryAfter"] is None
 
 
 async def test_each_tool_has_its_own_breaker():
@@ -307,7 +317,7 @@ async def test_cooldown_from_the_cause():
     error.retry_after = 7
     middleware = per_tool(cooldown=from_error(30), clock=lambda: 0.0)
     await calls(middleware, tool_error(error))
-    assert (await calls(middleware, OK)).data["retry_after"] == 7
+    assert (await calls(middleware, OK)).data["retryAfter"] == 7
 
 
 async def test_slow_tools_trip(clock):
@@ -341,6 +351,15 @@ def test_cancelled_anywhere_nothing_is_left(state):
     sweep(scenario, check)
 
 
+@pytest.mark.parametrize("used", [False, True])
+async def test_tool_that_was_called_last_is_forgotten_last(used):
+    """From when half of the places are taken: a fifth tool takes the place of the first, unless that was used again."""
+    middleware = CircuitMiddleware(lambda tool: CircuitBreaker(name=tool), max_keys=4)
+    for tool in ["a", "b", "c", *["a"] * used, "d", "e"]:
+        await calls(middleware, OK, Context(params={"name": tool}))
+    assert [tool for tool in "abcde" if tool in middleware.breakers] == list("acde" if used else "bcde")
+
+
 async def test_memory_is_bounded_by_max_keys():
     """Whatever names come."""
     middleware = CircuitMiddleware(lambda tool: CircuitBreaker(), max_keys=10)
@@ -357,7 +376,7 @@ def test_work_of_a_success():
         return OK
 
     ctx = Context()
-    for trip, limit in [(consecutive(5), 120), (failure_rate(0.5, seconds=10), 145)]:
+    for trip, limit in [(consecutive(5), 85), (failure_rate(0.5, seconds=10), 105)]:
         run = partial(per_tool(trip=trip, clock=lambda: 0.0), ctx, call_next)
         added = count_instructions(run) - count_instructions(partial(call_next, ctx))
         assert added <= limit
@@ -369,7 +388,9 @@ def test_work_of_a_success():
         ([None], {}, "a CircuitBreaker, or a function of the key, got None"),
         ([CircuitBreaker], {}, "a CircuitBreaker, or a function of the key, got <class"),
         ([CircuitBreaker()], {"key": "name"}, "a callable as key, got 'name'"),
-        ([CircuitBreaker()], {"fallback": "cached"}, "a callable as fallback, got 'cached'"),
+        ([CircuitBreaker()], {"key": calls}, "does not await key, which must not be async, got <function"),
+        ([CircuitBreaker()], {"fallback": "cached"}, "'cached' is not async; did you forget"),
+        ([CircuitBreaker()], {"fallback": brought_to}, "brought_to is not async; did you forget"),
         ([CircuitBreaker()], {"max_keys": 1.5}, "int as max_keys, got 1.5"),
     ],
 )

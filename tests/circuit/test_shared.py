@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import weakref
 from contextlib import suppress
@@ -149,6 +150,18 @@ async def test_probes_are_leased_in_all(clock):
     assert {breaker.state for breaker in breakers} == {State.CLOSED}
 
 
+async def test_clock_that_moves_on_at_every_look_lends_no_place(clock):
+    """Invariant 1: a cooldown that ends between two looks at the clock must not let a probe through unasked."""
+    store = MemoryStore(clock=clock)
+    times = itertools.repeat(0.0)
+    breaker = process(store, lambda: next(times))
+    await open_it(breaker)
+    for step in (0.6, 1.7, 3.3, 9.9):
+        times = itertools.count(9.5, step)
+        assert (await end(breaker)).state is State.OPEN
+        assert breaker.state is State.OPEN
+
+
 async def test_failed_probe_opens_for_all(clock):
     """With the cooldown of a re-opening, which no process has counted alone."""
     store = MemoryStore(clock=clock)
@@ -264,7 +277,18 @@ async def test_allow_lets_all_pass_without_the_store(clock):
     breaker = process(store, clock, options={"on_store_error": "allow"})
     for _ in range(5):
         assert await end(breaker, fail) == "failed"
+        with pytest.raises(ConnectionError):
+            async with breaker.guard():
+                raise ConnectionError
     assert breaker.state is State.CLOSED
+
+
+async def test_deny_says_to_come_back_at_once_where_the_store_took_too_long(clock):
+    """The time to ask it again is over when it has been waited for longer than that."""
+    store = Flaky(clock=clock)
+    store.fault = "hang"
+    breaker = process(store, clock, options={"on_store_error": "deny", "refresh": 0.1, "timeout": 0.25})
+    assert (await end(breaker)).retry_after == 0
 
 
 async def test_deny_refuses_all_without_the_store(clock):
@@ -331,6 +355,9 @@ async def test_cooldown_sees_the_error_of_a_probe(clock):
     await anyio.sleep(10)
     await end(breaker, fail)
     assert [(opening.reopens, type(opening.error)) for opening in seen] == [(0, ConnectionError), (1, ConnectionError)]
+    await anyio.sleep(10)
+    assert await end(breaker) == "ok"
+    assert len(seen) == 2
 
 
 async def test_manual_states_are_of_one_process(clock):
@@ -445,12 +472,23 @@ def test_cancelled_anywhere_no_lease_is_left():
     sweep(scenario, check, ways=(("asyncio", "scope"), ("trio", "scope"), ("trio", "handover")))
 
 
+class SyncStore:
+    """As somebody writes it who forgets 'async'."""
+
+    def admit(self, name, terms, lease): ...
+
+    trip = settle = admit
+
+
 @pytest.mark.parametrize(
     ("local", "store", "options", "error", "message"),
     [
-        (CircuitBreaker(), MemoryStore(), {}, ValueError, "a CircuitBreaker with a name, under which to share it, got"),
-        ("db", MemoryStore(), {}, ValueError, "a CircuitBreaker with a name, under which to share it, got 'db'"),
-        (CircuitBreaker(name="db"), None, {}, TypeError, r"a store such as RedisStore\(client\), got None"),
+        (CircuitBreaker(), MemoryStore(), {}, ValueError, "local to have a name, under which to share it, got <"),
+        ("db", MemoryStore(), {}, TypeError, "a CircuitBreaker as local, got 'db'"),
+        (CircuitBreaker, MemoryStore(), {}, TypeError, "a CircuitBreaker as local, got <class"),
+        (CircuitBreaker(name="db"), None, {}, TypeError, r"async methods such as RedisStore\(client\), got None"),
+        (CircuitBreaker(name="db"), MemoryStore, {}, TypeError, r"async methods such as RedisStore\(client\), got <"),
+        (CircuitBreaker(name="db"), SyncStore(), {}, TypeError, r"async methods such as RedisStore\(client\), got <"),
         (CircuitBreaker(name="db"), MemoryStore(), {"refresh": 0}, ValueError, "0 < refresh < inf seconds, got 0"),
         (CircuitBreaker(name="db"), MemoryStore(), {"timeout": math.inf}, ValueError, "timeout < inf seconds, got inf"),
         (CircuitBreaker(name="db"), MemoryStore(), {"on_store_error": "close"}, ValueError, "'deny', got 'close'"),

@@ -142,7 +142,9 @@ def test_what_is_read_is_what_was_counted(observations, about):
     histogram = registry.histogram("h", about, labels=["one", "two"], buckets=[10, 1000])
     totals = {}
     for one, two, amount, exemplar in observations:
-        known = {name: value for name, value in exemplar.items() if name.isidentifier() and name.isascii()}
+        # No quotes in exemplars: prometheus_client's strict parser cannot read them escaped; the next test has one.
+        named = ((name, value) for name, value in exemplar.items() if name.isidentifier() and name.isascii())
+        known = {name: value.replace('"', "") for name, value in named}
         counter.bind(one, two).inc(amount, known)
         histogram.bind(one, two).observe(amount, known)
         labels = counter.bind(one, two).labels

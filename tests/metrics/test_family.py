@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mcp_metrics import Overflow, Registry
 
+from tests.metrics.elsewhere import elsewhere
+
 IDLE = 60.0
 
 
@@ -119,6 +121,24 @@ def test_a_write_that_had_begun_before_the_freeze_is_seen():
     series._value += 1  # what the owner does, late
     clock.now = 120.0
     assert scrape(family)[()].value == 2
+
+
+def test_who_thaws_a_series_does_not_overwrite_its_owner():
+    """The owner may be stopped within a write while another thread thaws the series and goes on writing."""
+    clock = Time()
+    series = (family := Registry(idle=IDLE, clock=clock).counter("jobs", "Jobs.")).bind()
+    series.inc()
+    for clock.now in (0.0, 60.0):
+        scrape(family)
+    read = series._value
+    elsewhere(lambda: [series.inc() for _ in range(3)])
+    series._value = read + 1  # what the owner does, late
+    assert not series.frozen
+    assert series.activity() == 5
+    series.inc()  # through the lock, and is the owner again
+    before = series._value
+    series.inc()
+    assert (series._value, series.activity()) == (before + 1, 7)
 
 
 def test_a_dropped_child_finds_its_successor():

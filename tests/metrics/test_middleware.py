@@ -13,7 +13,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_metrics import MetricsMiddleware, Names, Registry, openmetrics
+from mcp_metrics import DEFAULT_BUCKETS, MetricsMiddleware, Names, Network, Registry, openmetrics
 from mcp_metrics.testing import assert_metric, find, parse
 
 from tests.support.measure import count_instructions, no_growth
@@ -52,6 +52,13 @@ class ToolError(Exception):
     pass
 
 
+class Unruly:
+    """A result that is no dictionary but has a ``get`` of its own."""
+
+    def get(self, name):
+        raise RuntimeError(name)
+
+
 class Hostile(Exception):
     @property
     def error(self):
@@ -60,6 +67,31 @@ class Hostile(Exception):
 
 class ValidationError(Exception):
     __module__ = "pydantic_core"
+
+
+class HttpError(Exception):
+    """A code that is not of JSON-RPC."""
+
+    def __init__(self, code):
+        super().__init__("secret text")
+        self.code, self.message = code, "Not Found"
+
+
+class Group(Exception):
+    def __init__(self, exceptions):
+        super().__init__("secret text")
+        self.exceptions = tuple(exceptions)
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def refusal(code):
+    error = HttpError(code)
+    error.refused = True
+    return error
 
 
 def answering(result):
@@ -116,7 +148,7 @@ async def test_a_tool_call(registry):
         ({"method": "notifications/initialized", "params": None}, {"mcp_method_name": "notifications/initialized"}),
         ({"method": "made/up"}, {"mcp_method_name": "_OTHER"}),
         ({"method": None}, {"network_transport": "pipe"}),
-        ({"request": object()}, {"network_transport": "tcp"}),
+        ({"request": object()}, {"network_transport": "tcp", "network_protocol_name": "http"}),
         ({"protocol_version": "1999-01-01"}, {"mcp_protocol_version": "_OTHER"}),
         ({"protocol_version": ["x"]}, {"mcp_protocol_version": "_OTHER"}),
         ({"params": None}, {"mcp_method_name": "tools/call"}),
@@ -151,12 +183,23 @@ async def test_attributes(registry, fields, expected):
         (SimpleNamespace(root=SimpleNamespace(isError=True)), "tool_error", None),
         (SimpleNamespace(code=-32603, message="no"), "-32603", "-32603"),
         (SimpleNamespace(code=-32601, message="no"), None, "-32601"),
+        (SimpleNamespace(root=SimpleNamespace(code=-32603, message="no")), "-32603", "-32603"),
+        (SimpleNamespace(code=True, message="no"), "_OTHER", None),
+        (SimpleNamespace(code=10**5000, message="no"), "_OTHER", None),
+        (SimpleNamespace(code=2**63, message="no"), "_OTHER", None),
+        (SimpleNamespace(code=0, message="no"), "0", "0"),
         (ToolError("x"), "tool_error", None),
         (ValueError("secret text"), "ValueError", None),
         (SdkError(-32603), "-32603", "-32603"),
         (SdkError(-32601), None, "-32601"),
         (SdkError(-31029), "-31029", "-31029"),
         (SdkError(-32001), "timeout", "-32001"),
+        (SdkError(0), "0", "0"),
+        (HttpError(404), "HttpError", None),
+        (SystemExit(3), "cancelled", None),
+        (Group([SdkError(-32603)]), "Group", None),
+        (caused(ToolError("x"), SdkError(-32603)), "tool_error", None),
+        (refusal(-31029), "-31029", "-31029"),
         (ValidationError("secret text"), None, "-32602"),
         (TimeoutError(), "timeout", None),
         (Hostile(), "Hostile", None),
@@ -175,12 +218,20 @@ async def test_outcomes(registry, result, error_type, code):
 
 
 async def test_one_key_is_never_taken_for_another(registry):
-    """1 equals True in a dictionary, but only True is an error."""
+    """1 equals True in a dictionary, but only True is an error; and who asks for input has not failed."""
     metrics = MetricsMiddleware(registry)
-    for flag in (1, True, 0, False, 1.0, True):
-        await send(metrics, {"isError": flag})
-    assert {labels.get("error_type") for labels in labels_of(registry)} == {None, "tool_error"}
-    assert sum(sample.value for sample in find(registry, COUNT)) == 6
+    asking = {"resultType": "input_required", "isError": True}
+    for result in (asking, *({"isError": flag} for flag in (1, True, 0, False, 1.0, True, None, []))):
+        await send(metrics, result)
+    assert [sample.value for sample in find(registry, COUNT) if "error_type" in sample.labels] == [2]
+    assert sum(sample.value for sample in find(registry, COUNT)) == 9
+
+
+async def test_a_foreign_result_passes(registry):
+    """Whatever it does when it is looked at, it is passed on and counted."""
+    result = Unruly()
+    assert await send(MetricsMiddleware(registry), result) is result
+    assert_metric(registry, COUNT, 1)
 
 
 async def test_client_side(registry):
@@ -192,14 +243,86 @@ async def test_client_side(registry):
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({"side": "client"}, None), ({"side": "client", "transport": "tcp"}, "tcp"), ({"transport": "quic"}, "quic")],
+    [
+        ({}, {"network_transport": "tcp", "network_protocol_name": "http", "network_protocol_version": "1.1"}),
+        ({"network": Network("pipe")}, {"network_transport": "pipe"}),
+        ({"side": "client"}, {}),
+        (
+            {"side": "client", "network": Network("quic", "http", "3", "shop.example", 443)},
+            {
+                "network_transport": "quic",
+                "network_protocol_name": "http",
+                "network_protocol_version": "3",
+                "server_address": "shop.example",
+                "server_port": "443",
+            },
+        ),
+        (
+            {"side": "client", "network": Network("unix", address="/run/shop")},
+            {"network_transport": "unix", "server_address": "/run/shop"},
+        ),
+    ],
 )
-async def test_transport(registry, options, expected):
-    """A context without an HTTP request says nothing of how a client is connected."""
-    await send(MetricsMiddleware(registry, **options))
+async def test_network(registry, options, expected):
+    """Seen on a server unless it is given; a client sees nothing. Twice, for the fast path."""
+    metrics = MetricsMiddleware(registry, **options)
+    for _ in range(2):
+        await send(metrics, request=SimpleNamespace(scope={"http_version": "1.1"}))
     side = options.get("side", "server")
     (labels,) = labels_of(registry, f"mcp_{side}_operation_duration_seconds_count")
-    assert labels.get("network_transport") == expected
+    assert {name: value for name, value in labels.items() if name.startswith(("network", "server"))} == expected
+    assert_metric(registry, f"mcp_{side}_operation_duration_seconds_count", 2)
+
+
+async def test_each_version_of_http_has_its_series(registry):
+    """One server answers several; a caller's made-up one is ``_OTHER``."""
+    metrics = MetricsMiddleware(registry)
+    for version in ("1.1", "2", "1.1", "made up", "2", None):
+        await send(metrics, request=version and SimpleNamespace(scope={"http_version": version}))
+    counts = {labels.get("network_protocol_version") for labels in labels_of(registry)}
+    assert counts == {"1.1", "2", "_OTHER", None}
+    assert_metric(registry, COUNT, 2, network_protocol_version="2")
+    assert_metric(registry, COUNT, 1, network_transport="pipe")
+
+
+async def test_a_client_of_two_servers(registry):
+    """One object a server: the metrics are shared, what one server lists is not believed of the other."""
+    count = "mcp_client_operation_duration_seconds_count"
+    metrics = MetricsMiddleware(registry, side="client", tools=Names(["given"]))
+    one, two = (metrics.over(Network("tcp", "http", address=f"{name}.example", port=80)) for name in ("one", "two"))
+    await send(one, {"tools": [{"name": "add"}]}, method="tools/list")
+    for each in (one, two):
+        await send(each, {"isError": True})
+        await send(each, {"isError": True}, params={"name": "given"})
+    assert_metric(registry, count, 1, server_address="one.example", server_port="80", gen_ai_tool_name="add")
+    assert_metric(registry, count, 1, server_address="two.example", gen_ai_tool_name="_OTHER")
+    assert_metric(registry, count, 1, server_address="two.example", gen_ai_tool_name="given")
+    with two.session():
+        pass
+    assert_metric(registry, "mcp_client_session_duration_seconds_count", 1, server_address="two.example")
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_the_conventions_to_the_letter(side):
+    """Names, units, buckets and attributes of the four metrics that the conventions have."""
+    common = ["mcp.protocol.version", "network.transport", "network.protocol.name", "network.protocol.version"]
+    if side == "client":
+        common += ["server.address", "server.port"]
+    named = ["gen_ai.tool.name", "gen_ai.prompt.name", "gen_ai.operation.name"]
+    operation = ["mcp.method.name", *named, "error.type", "rpc.response.status_code", *common]
+    registry = Registry()
+    MetricsMiddleware(registry, side=side)
+    found = {
+        about.name: (about.kind, about.unit, about.bounds, list(about.labels))
+        for about, _ in registry.collect()
+        if about.name.endswith(".duration")
+    }
+    bounds = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+    assert bounds == DEFAULT_BUCKETS
+    assert found == {
+        f"mcp.{side}.operation.duration": ("histogram", "s", bounds, operation),
+        f"mcp.{side}.session.duration": ("histogram", "s", bounds, ["error.type", *common]),
+    }
 
 
 async def test_error_table_is_pluggable(registry):
@@ -240,7 +363,7 @@ async def test_names_are_learned_from_lists(registry, listed):
     assert_metric(registry, COUNT, 1, gen_ai_tool_name="add", error_type="ValueError")
 
 
-@pytest.mark.parametrize("listed", [{}, {"tools": 7}, None, "text", {"tools": [7]}, {"tools": {}}, 7])
+@pytest.mark.parametrize("listed", [{}, {"tools": 7}, None, "text", {"tools": [7, Unruly()]}, {"tools": {}}, 7])
 async def test_lists_of_no_shape(registry, listed):
     """Whatever a handler returns, it is passed on."""
     metrics = MetricsMiddleware(registry)
@@ -313,6 +436,9 @@ async def test_in_flight(registry):
     [
         ("00-" + "ab" * 16 + "-" + "cd" * 8 + "-01", {"trace_id": "ab" * 16, "span_id": "cd" * 8}),
         ("00-" + "AB" * 16 + "-" + "cd" * 8 + "-01", None),
+        ("ff-" + "ab" * 16 + "-" + "cd" * 8 + "-01", None),
+        ("00-" + "00" * 16 + "-" + "cd" * 8 + "-01", None),
+        ("00-" + "ab" * 16 + "-" + "00" * 8 + "-01", None),
         ('00-"\n', None),
         (7, None),
     ],
@@ -323,8 +449,10 @@ async def test_exemplars(registry, traceparent, expected):
     for _ in range(2):
         await send(metrics, params={"name": "add", "_meta": {"traceparent": traceparent}})
     await send(metrics, params=None)
+    fast = Fast("tools/call", SimpleNamespace(name="add", meta=SimpleNamespace(traceparent=traceparent)))
+    await metrics(fast, answering(OK))
     found = [s.exemplar for f in parse("".join(openmetrics(registry))) for s in f.samples if s.exemplar]
-    assert [dict(exemplar.labels) for exemplar in found] == ([expected] if expected else [])
+    assert [dict(exemplar.labels) for exemplar in found] == ([expected] * 2 if expected else [])
 
 
 async def test_sizes(registry):
@@ -343,13 +471,14 @@ async def test_session(registry):
     """How long, and how it ended."""
     ticks = iter([0.0, 5.0, 0.0, 1.0])
     metrics = MetricsMiddleware(registry, clock=lambda: next(ticks))
-    with metrics.session(protocol_version=VERSION, transport="pipe"):
+    with metrics.over(Network("pipe")).session(protocol_version=VERSION):
         pass
-    with pytest.raises(ValueError, match="end"), metrics.session(transport="pigeon"):
+    with pytest.raises(ValueError, match="end"), metrics.session(protocol_version="made up"):
         raise ValueError("end")
     name = "mcp_server_session_duration_seconds_sum"
     assert_metric(registry, name, 5, mcp_protocol_version=VERSION, network_transport="pipe")
-    assert_metric(registry, name, 1, error_type="ValueError", network_transport="_OTHER")
+    assert_metric(registry, name, 1, error_type="ValueError", mcp_protocol_version="_OTHER")
+    assert "network_transport" not in labels_of(registry, name)[1]
 
 
 async def test_native_histograms(registry):
@@ -495,8 +624,10 @@ def test_shuffled_calls_are_conserved():
     ("options", "error", "message"),
     [
         ({"side": "middle"}, ValueError, "side 'server' or 'client', got 'middle'"),
-        ({"transport": "pigeon"}, ValueError, "transport 'pipe', 'tcp', 'quic' or '', got 'pigeon'"),
+        ({"network": "tcp"}, TypeError, "a Network, or None, got 'tcp'"),
+        ({"network": Network(address="a")}, ValueError, "address with side='client' alone, got Network"),
         ({"is_error": 7}, TypeError, "callable is_error, got 7"),
+        ({"methods": "tools/call"}, TypeError, "a collection of methods, got the text 'tools/call'"),
         ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
         ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),
         ({"native": 99}, ValueError, "native must be a schema from -4 to 8, got 99"),
@@ -506,6 +637,13 @@ def test_nonsense_is_refused(registry, options, error, message):
     """At construction, naming argument and value."""
     with pytest.raises(error, match=message):
         MetricsMiddleware(registry, **options)
+
+
+@pytest.mark.parametrize("registry", [None, Registry, 7])
+def test_a_registry_is_wanted(registry):
+    """An instance, not the class."""
+    with pytest.raises(TypeError, match="a Registry or a MeterSink, got"):
+        MetricsMiddleware(registry)
 
 
 def test_two_of_a_side_share_no_registry(registry):
@@ -525,4 +663,4 @@ def test_the_hot_path_is_cheap(registry):
     async def call():
         return await metrics(context, handler)
 
-    assert count_instructions(call) <= 160
+    assert count_instructions(call) <= 174

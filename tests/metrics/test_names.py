@@ -30,6 +30,17 @@ def test_what_is_no_name(name):
     assert len(names) == 0
 
 
+def test_unlearned_names_are_those_given():
+    """What was learned of one server is not believed of another; the rest is as it was."""
+    names = Names(["known"], limit=2)
+    names.listed(["listed"])
+    twin = names.unlearned()
+    assert [twin.admit(name, succeeded=False) for name in ("known", "listed")] == ["known", "_OTHER"]
+    twin.listed(["a", "b"])
+    assert (len(names), len(twin)) == (2, 2)
+    assert Names(learn=False).unlearned().admit("worked", succeeded=True) == "_OTHER"
+
+
 def test_learning_can_be_off():
     """For a server where any name succeeds."""
     names = Names(["known"], learn=False)

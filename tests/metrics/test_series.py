@@ -56,17 +56,27 @@ def test_gauge(registry):
     assert gauge.read().value == 1
 
 
-def test_gauge_steps(registry):
+def test_gauge_of_what_is_running(registry):
     """What begins and ends is counted by any thread, beside what was set."""
     gauge = registry.gauge("running", "Running.").bind()
-    begin, end = gauge.steps()
-    begin(None)
-    elsewhere(lambda: begin(None), lambda: begin(None))
+    running = gauge.running()
+    running.append(None)
+    elsewhere(lambda: running.append(None), lambda: running.append(None))
     assert gauge.read().value == 3
-    elsewhere(end)
-    again, _ = gauge.steps()
-    again(None)
+    elsewhere(running.pop)
+    gauge.running().append(None)
     assert gauge.read().value == 3
+    gauge.set(10)
+    assert gauge.read().value == 13
+
+
+def test_gauge_recovers_from_what_is_no_number(registry):
+    """Set by whichever thread: infinity minus infinity must not stay behind."""
+    gauge = registry.gauge("depth", "Depth.").bind()
+    for nonsense in (math.inf, math.nan):
+        gauge.set(nonsense)
+        elsewhere(lambda: gauge.set(5))
+        assert gauge.read().value == 5
 
 
 def test_info(registry):
@@ -91,15 +101,15 @@ def test_exemplar(registry):
 def test_totals_are_exact_under_threads(registry):
     """Invariant 1: eight threads, one counter, one gauge; the owner is one of them."""
     counter, gauge = registry.counter("jobs", "Jobs.").bind(), registry.gauge("depth", "Depth.").bind()
-    begin, end = gauge.steps()
+    running = gauge.running()
 
     def work():
         for _ in range(20_000):
-            begin(None)
+            running.append(None)
             counter.inc()
             gauge.inc(2)
             gauge.dec(2)
-            end()
+            running.pop()
 
     threads = [threading.Thread(target=work) for _ in range(7)]
     for thread in threads:

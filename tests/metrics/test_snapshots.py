@@ -1,15 +1,17 @@
-"""Several processes, one sum: in any order, whatever a disk has done to the files."""
+"""Several processes, one sum, in any order."""
 
 from __future__ import annotations
 
 import json
-import os
-import zlib
+import math
+from functools import reduce
+from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_metrics import Registry, Snapshot, merge, openmetrics, read, snapshot, write
+from mcp_metrics import Registry, Snapshot, merge, openmetrics, snapshot
+from mcp_metrics.snapshots import dump, load
 from mcp_metrics.testing import assert_metric, parse
 
 OPERATIONS = st.lists(
@@ -51,11 +53,11 @@ def state(taken):
     return families, taken.skipped
 
 
-def test_workers_add_up(tmp_path):
+def test_workers_add_up():
     """Two workers, one answer; gauges as their family says."""
-    write(worker([("a", 2.0, True)], now=500.0), tmp_path, "one")
-    write(worker([("a", 0.5, False), ("b", 4.0, False)]), tmp_path, "two")
-    everything = read(tmp_path)
+    one = worker([("a", 2.0, True)], now=500.0)
+    two = worker([("a", 0.5, False), ("b", 4.0, False)])
+    everything = merge(snapshot(one), snapshot(two))
     assert_metric(everything, "jobs_total", 2.5, kind="a")
     assert_metric(everything, "jobs_total", 4, kind="b")
     assert_metric(everything, "jobs_created", 500.0, kind="a")
@@ -69,13 +71,54 @@ def test_workers_add_up(tmp_path):
     assert {found.labels["trace_id"] for found in exemplars} == {"2.0"}
 
 
+@pytest.mark.parametrize(("mode", "expected"), [("max", 3.0), ("min", 1.0)])
+def test_no_number_is_no_value(mode, expected):
+    """One worker without an answer must not hide the others', nor win or lose by its place."""
+    workers = []
+    for value in (1.0, math.nan, 3.0):
+        registry = Registry()
+        registry.gauge("depth", "Depth.", merge=mode).bind().set(value)
+        workers.append(snapshot(registry))
+    for order in permutations(workers):
+        assert_metric(reduce(merge, order), "depth", expected)
+
+
+def test_a_snapshot_of_a_snapshot_is_itself():
+    """What is written on from one folder to the next says nothing twice."""
+    taken = snapshot(worker([("a", 1.0, False)]))
+    assert snapshot(taken) is taken
+    parse(text(snapshot(merge(taken, taken))))
+
+
+@pytest.mark.parametrize(
+    "families",
+    [
+        7,
+        [["x"]],
+        [[["counter", "c", "C.", "", [], [], "sum"], 7]],
+        [[["counter", "c", "C.", "", [], [], "sum"], [[[], 0, "1", [], [], None]]]],
+        [[["counter", "c", "C.", "", [], [], "sum"], [[[], 0, 10**400, [], [], None]]]],
+        [[["counter", "c", "C.", "", ["a"], [], "sum"], [[[], 0, 1, [], [], None]]]],
+        [[["counter", "c", "C.", "", [], [], "sum"], [[[], 0, 1, [1], [], None]]]],
+        [[["gauge", "c", "C.", "", [], [], "mean"], [[[], 0, 1, [], [], None]]]],
+        [[["histogram", "h", "H.", "", [], [1], "sum"], [[[], 0, 1, [1], [], None]]]],
+        [[["histogram", "h", "H.", "", [], [], "sum"], [[[], 0, 1, ["x"], [], None]]]],
+        [[["histogram", "h", "H.", "", [], [], "sum"], [[[], 0, 1, [1], [], [[9, 160, 0, 0], [], []]]]]],
+        [[["histogram", "h", "H.", "", [], [], "sum"], [[[], 0, 1, [1], [], [[3, 0, 0, 0], [], []]]]]],
+        [[["histogram", "h", "H.", "", [], [], "sum"], [[[], 0, 1, [1], [], [[3, 9, 0, 0], [[None, 1]], []]]]]],
+    ],
+)
+def test_what_is_no_snapshot(families):
+    """It is told when it is loaded, not when it is added up or scraped."""
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        load(families)
+
+
 @given(OPERATIONS, st.sampled_from([500.0, 1000.0]))
-def test_what_is_written_is_read_back(tmp_path_factory, operations, now):
-    """Invariant 2, first half: equal to the last bit."""
-    folder = tmp_path_factory.mktemp("snapshots")
-    registry = worker(operations, now)
-    write(registry, folder)
-    assert state(read(folder)) == state(snapshot(registry))
+def test_what_is_dumped_is_loaded(operations, now):
+    """Equal to the last bit, through JSON."""
+    taken = snapshot(worker(operations, now))
+    assert state(load(json.loads(json.dumps(dump(taken))))) == state(taken)
 
 
 @given(OPERATIONS, OPERATIONS, OPERATIONS, st.sampled_from([0, 3]))
@@ -85,63 +128,6 @@ def test_merge_is_associative_and_commutative(one, two, three, schema):
     assert state(merge(a, b)) == state(merge(b, a))
     assert state(merge(merge(a, b), c)) == state(merge(a, merge(b, c)))
     assert state(merge(a, Snapshot())) == state(a) == state(merge(Snapshot(), a))
-
-
-def signed(body):
-    return f"mcp-metrics 1 {zlib.crc32(body.encode()):08x}\n{body}"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"garbage",
-        b"\xff\xfe\x00",
-        b"mcp-metrics 1 00000000\n[]x",
-        b"mcp-metrics 2 00000000\n[]",
-        signed("{").encode(),
-        signed("7").encode(),
-        signed('[["x"]]').encode(),
-        signed(json.dumps([[["counter", "c", "C.", "", ["a"], [], "sum"], [[[], 0, 1, [], [], None]]]])).encode(),
-        signed("[" * 100_000).encode(),
-    ],
-)
-def test_broken_files_are_skipped_and_counted(tmp_path, content):
-    """Invariant 2, second half: one bad file must not end the scrape of all."""
-    write(worker([("a", 1.0, False)]), tmp_path, "good")
-    (tmp_path / "bad.metrics").write_bytes(content)
-    everything = read(tmp_path)
-    assert_metric(everything, "jobs_total", 1, kind="a")
-    assert_metric(everything, "mcp_metrics_snapshots_skipped", 1)
-
-
-def test_torn_at_every_length(tmp_path):
-    """A disk that is full, or a kill: whatever the length, it is seen."""
-    path = write(worker([("a", 1.0, True)]), tmp_path)
-    content = path.read_bytes()
-    for length in range(0, len(content), 7):
-        path.write_bytes(content[:length])
-        assert read(tmp_path).skipped == 1
-
-
-def test_a_file_that_vanishes_is_no_fault(tmp_path):
-    """A worker may end between the list and the reading."""
-    (tmp_path / "gone.metrics").symlink_to(tmp_path / "nowhere")
-    assert read(tmp_path).skipped == 0
-
-
-def test_the_file_bears_the_process_id(tmp_path):
-    """And is replaced, not added to; other files are not read."""
-    registry = worker()
-    assert write(registry, tmp_path) == write(registry, tmp_path) == tmp_path / f"{os.getpid()}.metrics"
-    assert [path.name for path in tmp_path.iterdir()] == [f"{os.getpid()}.metrics"]
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "x" * 65, "a b"])
-def test_worker_names_stay_in_the_folder(tmp_path, name):
-    """A name from outside must not write elsewhere."""
-    with pytest.raises(ValueError, match="worker must be 1 to 64 letters"):
-        write(worker(), tmp_path, name)
 
 
 def test_workers_of_two_versions():
@@ -154,8 +140,18 @@ def test_workers_of_two_versions():
     assert len(parse(text(one))) == 3
 
 
+def test_native_buckets_of_one_alone_are_dropped():
+    """Half of the values would be missing from them, and Prometheus compares their number with the count."""
+    one, two = Registry(), Registry()
+    one.histogram("plain", "Plain.", native=3).bind().observe(1)
+    two.histogram("plain", "Plain.").bind().observe(2)
+    for pair in permutations((snapshot(one), snapshot(two))):
+        (point,) = next(points for about, points in merge(*pair).families.items() if about.name == "plain").values()
+        assert (point.value, point.native) == (3, None)
+
+
 def test_the_newest_exemplar_and_both_native_sets_are_kept():
-    """By bucket; and a worker without native buckets takes none away."""
+    """By bucket, and by labels."""
     old, new = worker([("a", 2.0, True)], now=1.0), worker([("a", 4.0, True), ("b", 0.5, True)], now=2.0)
     united = merge(snapshot(old), snapshot(new))
     points = next(points for about, points in united.families.items() if about.name == "wait")
@@ -164,12 +160,3 @@ def test_the_newest_exemplar_and_both_native_sets_are_kept():
     assert points["b",].exemplars[1].value == 0.5
     (point,) = merge(snapshot(Registry()), snapshot(Registry())).families.values()
     assert point == {}
-    classic = [worker_without_native(value) for value in (1, 2)]
-    (both,) = [points for about, points in merge(*classic).families.items() if about.name == "plain"]
-    assert (both[()].value, both[()].native) == (3, None)
-
-
-def worker_without_native(value):
-    registry = Registry()
-    registry.histogram("plain", "Plain.").bind().observe(value)
-    return snapshot(registry)

@@ -17,9 +17,11 @@ from mcp_middleware import (
     Chain,
     Principal,
     Refused,
+    access_token,
     arguments,
     as_fastmcp,
     headers,
+    http_request,
     is_continuation,
     is_internal,
     is_notification,
@@ -277,6 +279,15 @@ def test_request_id_is_the_wire_id():
 def test_principal_of_tokens_that_say_less(token, expected):
     """1.x tokens carry the subject in their claims only; a string is not a list of scopes."""
     assert principal(served(scope={"user": SimpleNamespace(access_token=token)})) == expected
+
+
+def test_the_request_and_its_token_are_there_for_what_principal_leaves_out(stale_sdk):
+    """Claims, the HTTP version, the peer: what one middleware needs and no other."""
+    ctx = served(scope={"user": SimpleNamespace(access_token=TOKEN)})
+    assert (http_request(ctx), access_token(ctx)) == (ctx.request, TOKEN)
+    assert (http_request(Call("x")), access_token(Call("x")).client_id) == (None, "first")
+    stale_sdk.current = ctx
+    assert (http_request(Call("x")), access_token(Call("x"))) == (ctx.request, TOKEN)
 
 
 def test_principal_of_our_own_context():

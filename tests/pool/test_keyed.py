@@ -84,6 +84,8 @@ async def test_a_busy_key_does_not_keep_a_quiet_one_out(clock: VirtualClock) -> 
             tg.start_soon(hold, pools, "busy")
         await settle()
         tg.start_soon(hold, pools, "quiet", 1.0, log)
+        await clock.advance(1.5)
+        assert pools.pool("busy").statistics().closed == {"evicted": 1}
     assert log == [("quiet", 1.0)]
     assert backends.most_open == 2
 
@@ -135,7 +137,23 @@ async def test_refresh_and_close_reach_every_key(clock: VirtualClock) -> None:
             assert (clock(), backends.open) == (3.0, 0)
     with pytest.raises(PoolClosed):
         pools.acquire("a")
-    with pytest.raises(PoolMisuse, match="opened before"):
+    with pytest.raises(PoolMisuse, match="opened or closed before"):
+        await pools.__aenter__()
+
+
+async def test_nonsense_for_a_drain_timeout() -> None:
+    """The pools go on."""
+    async with Backends().pools() as pools:
+        with pytest.raises(ValueError, match="0 to inf seconds as drain_timeout, got -1"):
+            await pools.close(drain_timeout=-1)
+        await hold(pools, "a", 0)
+
+
+async def test_pools_that_were_never_opened_can_be_closed() -> None:
+    """And not be opened afterwards, like a single pool."""
+    pools = Backends().pools()
+    await pools.close()
+    with pytest.raises(PoolMisuse, match="opened or closed before"):
         await pools.__aenter__()
 
 
@@ -171,6 +189,12 @@ def test_nonsense(options: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         KeyedPool(Backends().connect, **options)
     assert str(caught.value) == message
+
+
+def test_a_factory_that_cannot_be_called_is_named() -> None:
+    """As ``Pool.from_context`` does."""
+    with pytest.raises(TypeError, match="from_context needs a function that returns a context manager, got 3"):
+        KeyedPool.from_context(3)  # type: ignore[arg-type]
 
 
 Requests = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 2.0])), min_size=1, max_size=25)

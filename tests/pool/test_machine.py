@@ -10,11 +10,10 @@ from typing import Any
 import anyio
 import hypothesis.strategies as st
 import mcp_pool.shelf
-import mcp_pool.supply
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from mcp_pool import Pool, PoolError
-from mcp_pool.shelf import TRANSITIONS, Entry
+from mcp_pool.entry import TRANSITIONS, Entry
 
 from tests.pool.world import STEADY, Backend, Connection, Never, check_invariants
 from tests.support.virtual_asyncio import VirtualLoop
@@ -71,7 +70,7 @@ class Pools(RuleBasedStateMachine):
         size=st.integers(1, 3), least=st.integers(0, 1), reset=st.booleans(), lifetime=st.sampled_from([math.inf, 4.0])
     )
     def begin(self, size: int, least: int, reset: bool, lifetime: float) -> None:
-        mcp_pool.supply.Entry = mcp_pool.shelf.Entry = WatchedEntry  # type: ignore[misc]
+        mcp_pool.shelf.Entry = WatchedEntry  # type: ignore[misc]
         self.loop = VirtualLoop()
         self.backend = Backend()
         self.size = size
@@ -231,7 +230,7 @@ class Pools(RuleBasedStateMachine):
         assert sum(self.pool.statistics().closed.values()) == self.backend.made == self.pool.statistics().connects
         assert {task.get_name() for task in asyncio.all_tasks(self.loop)} == set()
         self.loop.close()
-        mcp_pool.supply.Entry = mcp_pool.shelf.Entry = Entry  # type: ignore[misc]
+        mcp_pool.shelf.Entry = Entry  # type: ignore[misc]
 
 
 TestPools = Pools.TestCase

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from mcp_pool import KeyedPool, Pool, PoolMiddleware
+from mcp_pool import KeyedPool, Pool, PoolClosed, PoolMiddleware, PoolMisuse
 from mcp_pool._seam import Principal, Refused
 
 from tests.pool.world import Backend, Connection
@@ -190,7 +190,7 @@ async def test_refusals(clock: VirtualClock) -> None:
         tg.cancel_scope.cancel()
     backend.default = OSError("refused by 10.0.0.1")
     async with backend.pool(connect_attempts=1, backoff=4.0) as pool:
-        assert await refusal(PoolMiddleware(pool)) == (-31103, {"reason": "unavailable", "retry_after": 4.0})
+        assert await refusal(PoolMiddleware(pool)) == (-31103, {"reason": "unavailable", "retryAfter": 4.0})
 
 
 async def test_the_handler_s_own_pool_errors_pass_unchanged() -> None:
@@ -201,10 +201,20 @@ async def test_the_handler_s_own_pool_errors_pass_unchanged() -> None:
         async def handler(ctx: Call) -> None:
             await other.take()
 
-        from mcp_pool import PoolClosed
-
         with pytest.raises(PoolClosed):
             await PoolMiddleware(pool)(Call(), handler)
+
+
+async def test_a_slip_of_the_program_is_no_refusal() -> None:
+    """Two of them around one pool of one: the client cannot do anything about it."""
+    async with Backend().pool(max_size=1) as pool:
+
+        async def inner(ctx: Call) -> object:
+            return await PoolMiddleware(pool)(ctx, inner)
+
+        with pytest.raises(PoolMisuse, match="has the only resource"):
+            await PoolMiddleware(pool)(Call(), inner)
+        assert pool.statistics().idle == 1
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from typing import Any
 
 import anyio
 import pytest
-from mcp_pool import Pool, PoolClosed, PoolError
+from mcp_pool import Pool, PoolClosed
 
-from tests.pool.world import STEADY, Backend, Connection, check_invariants
+from tests.pool.storm import storm_of
+from tests.pool.world import STEADY, Backend, Connection, all_closed, check_invariants
 from tests.support.clock import settle
-from tests.support.schedule import run_shuffled
 from tests.support.sweep import Victim, sweep
 
 
@@ -35,12 +34,6 @@ async def still_works(pool: Pool[Connection], backend: Backend) -> None:
             tg.start_soon(use, pool)
     check_invariants(pool, backend)
     assert pool.statistics().waiting == pool.statistics().in_use == 0
-
-
-def all_closed(backend: Backend) -> None:
-    assert backend.open == set()
-    assert all(len(closers) == 1 for closers in backend.closers.values())
-    assert len(backend.closers) == backend.made
 
 
 async def pause(connection: Connection) -> None:
@@ -124,52 +117,6 @@ def test_a_life_cancelled_anywhere_leaves_nothing_open(how: str) -> None:
     sweep(scenario)
 
 
-SEEDS = 200
-
-
-def test_shuffled_schedules() -> None:  # noqa: C901  # a storm has many winds
-    """Borrowers, cancellations, failures and a resize, in orders that asyncio by itself never takes."""
-
-    async def storm() -> None:
-        dice = random.Random(len(orders))
-        backend = Backend()
-
-        async def connect() -> Connection:
-            if dice.random() < 0.2:
-                raise OSError("refused")
-            return await backend.connect()
-
-        async def hook(connection: Connection) -> bool:
-            await anyio.sleep(dice.choice([0, 0.01]))
-            if dice.random() < 0.1:
-                raise OSError("stale")
-            return dice.random() > 0.1
-
-        async def borrow(pool: Pool[Connection]) -> None:
-            try:
-                with anyio.move_on_after(dice.choice([0.02, 0.1, 10.0])):
-                    async with pool.acquire(timeout=dice.choice([0.05, 10.0])) as connection:
-                        assert connection.is_open
-                        await anyio.sleep(dice.choice([0, 0.01, 0.03]))
-                        if dice.random() < 0.1:
-                            pool.discard(connection)
-            except PoolError:
-                pass
-
-        options: dict[str, Any] = {"max_size": 3, "check": hook, "check_after": 0.005, "reset": hook, "backoff": 0.01}
-        async with Pool(connect, close=backend.close, max_lifetime=0.2, **{**STEADY, **options}) as pool:
-            async with anyio.create_task_group() as tg:
-                for number in range(25):
-                    tg.start_soon(borrow, pool)
-                    if number == 15:
-                        pool.refresh()
-                    await anyio.sleep(dice.choice([0, 0, 0.01]))
-                    check_invariants(pool, backend)
-            check_invariants(pool, backend)
-            assert pool.statistics().in_use == pool.statistics().waiting == 0
-        all_closed(backend)
-        orders.append(pool.statistics().uses)
-
-    orders: list[int] = []
-    run_shuffled(storm, seeds=range(SEEDS))
-    assert len(set(orders)) > 1
+def test_shuffled_schedules() -> None:
+    """Borrowers, cancellations, failures and resizes, in orders that asyncio by itself never takes."""
+    assert len({storm_of(seed) for seed in range(200)}) > 1

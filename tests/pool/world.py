@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from mcp_pool import Pool
-from mcp_pool.shelf import Entry
+import anyio.lowlevel
+import pytest
+from mcp_pool import Pool, PoolClosed
+from mcp_pool.entry import Entry
 
 
 class Connection:
@@ -83,6 +85,13 @@ class Backend:
             with anyio.CancelScope(shield=True):
                 await self.close(connection)
 
+    @asynccontextmanager
+    async def patient(self) -> AsyncIterator[Connection]:
+        """A context that cannot close when it is cancelled."""
+        connection = await self.connect()
+        yield connection
+        await self.close(connection)
+
     def pool(self, **options: Any) -> Pool[Connection]:
         return Pool(self.connect, **{"close": self.close, **STEADY, **options})
 
@@ -119,8 +128,38 @@ def check_invariants(pool: Pool[Any], backend: Backend | None = None) -> None:
         assert backend.most_open <= shelf.max_size
 
 
+def all_closed(backend: Backend) -> None:
+    """Every connection that was made is closed, once."""
+    assert backend.open == set()
+    assert all(len(closers) == 1 for closers in backend.closers.values())
+    assert len(backend.closers) == backend.made
+
+
 async def until(condition: Callable[[], bool], *, limit: float = 10.0, step: float = 0.001) -> None:
     """Wait, for virtual seconds, until *condition* holds."""
     with anyio.fail_after(limit):
         while not condition():
             await anyio.sleep(step)
+
+
+async def hold(pool: Pool[Connection], seconds: float, log: list[Any] | None = None, name: object = None) -> None:
+    async with pool.acquire() as connection:
+        if log is not None:
+            log.append(connection if name is None else name)
+        await anyio.sleep(seconds)
+
+
+async def settle_on_any() -> None:
+    """Let the pool's tasks run on every backend."""
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+    await anyio.sleep(0.001)
+
+
+def on_trio() -> bool:
+    return anyio.get_cancelled_exc_class().__module__.startswith("trio")
+
+
+async def expect_closed(use: Callable[[], Awaitable[object]]) -> None:
+    with pytest.raises(PoolClosed):
+        await use()

@@ -1,12 +1,10 @@
-"""A private Redis, and the smallest client there is: enough to send a command, on any event loop."""
+"""The smallest Redis client there is: enough to send a command, on any event loop."""
 
 from __future__ import annotations
 
 import socket
 
 import pytest
-
-from tests.support.servers import RedisServer
 
 
 class Client:
@@ -41,25 +39,8 @@ class Client:
         self.socket.close()
 
 
-@pytest.fixture(scope="session")
-def _server(tmp_path_factory):
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
-def server(_server):
-    """Redis, running and empty."""
-    _server.start()
-    _server.thaw()
-    _server.flush()
-    return _server
-
-
-@pytest.fixture
-def client(server):
-    client = Client(server)
+def client(redis_server):
+    client = Client(redis_server)
     yield client
     client.close()

@@ -3,67 +3,14 @@
 from __future__ import annotations
 
 import math
-import random
 from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp_ratelimit import Limit, MemoryStore, RateLimiter
-from mcp_ratelimit.memory import ROUND
 
-from tests.ratelimit.model import model_of
-
-FUZZ = settings.get_profile("fuzz").max_examples == settings().max_examples
-STEPS = 1_000_000 if FUZZ else 8_000
-ALGORITHMS = ("gcra", "strict_gcra", "sliding_log", "bucketed", "fixed_window", "sliding_counter")
-
-
-def limit_of(algorithm, amount, period, burst=None):
-    if algorithm == "strict_gcra":
-        return Limit(amount=amount + 1, per=period, burst=min(amount, burst or 1), algorithm=algorithm)
-    return Limit(amount=amount, per=period, burst=burst if algorithm == "gcra" else None, algorithm=algorithm)
-
-
-class Time:
-    def __init__(self, now=1_000.0):
-        self.now = now
-
-    def __call__(self):
-        return self.now
-
-
-def walk(limit, store, time, steps, *, seed=0, keys=3):
-    """Drive one limiter and one model a key with the same random requests; every answer must be equal."""
-    rng = random.Random(seed)
-    limiter = RateLimiter(limit, store=store)
-    algorithm = store.table(limit).algorithm
-    models = {f"key {i}": model_of(limit, algorithm) for i in range(keys)}
-    spacing = limit.period / limit.amount
-    for _ in range(steps):
-        time.now += rng.choice((0.0, spacing * rng.random(), spacing, limit.period * rng.random(), 1e-6))
-        key = rng.choice(list(models))
-        cost = rng.choice((1, 1, 1, rng.randint(0, limit.burst)))
-        model, hz = models[key], algorithm.hz
-        now = time.now * hz + ROUND - ROUND
-        if rng.random() < 0.1:
-            limiter.refund(key, cost)
-            model.refund(now, cost)
-        fits = model.fits(now, cost)
-        decision = limiter.check(key, cost)
-        assert decision.allowed is fits
-        if fits:
-            model.charge(now, cost)
-            assert decision.retry_after == 0.0
-        else:
-            wait = round(decision.retry_after * hz - 0.25)
-            assert model.fits(now + wait, cost)
-            assert not model.fits(now + wait - 1, cost)
-        used = model.used(now)
-        assert decision.remaining == math.floor(limit.burst - used)
-        empty = round(decision.reset_after * hz)
-        assert model.used(now + empty) == 0
-        assert empty == 0 or model.used(now + empty - 1) > 0
+from tests.ratelimit.walks import ALGORITHMS, Time, limit_of, walk
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -74,7 +21,7 @@ def test_every_answer_equals_that_of_the_model(algorithm, amount, period, burst)
     """Invariant 1 of the limiter, rules 1 to 3 of the algorithms: allowed, remaining, retry_after and reset_after."""
     time = Time()
     store = MemoryStore(clock=time, wall_clock=time)
-    walk(limit_of(algorithm, amount, period, burst), store, time, STEPS // 4, seed=amount)
+    walk(limit_of(algorithm, amount, period, burst), store, time, 2000, seed=amount)
 
 
 @pytest.mark.parametrize("unit", ["day", "week", "month", "year"])
@@ -82,7 +29,7 @@ def test_calendar_windows_equal_the_model(unit):
     """The same over months of different length and over changes of the clocks."""
     time = Time(1_700_000_000.0)
     limit = Limit(f"40/{unit}", algorithm="fixed_window", timezone="Europe/Paris")
-    walk(limit, MemoryStore(clock=time, wall_clock=time), time, STEPS // 8)
+    walk(limit, MemoryStore(clock=time, wall_clock=time), time, 1000)
 
 
 @settings(max_examples=60)

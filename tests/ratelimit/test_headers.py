@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,15 +17,18 @@ from mcp_ratelimit import (
     MemoryStore,
     QuotaPolicy,
     RateLimiter,
+    RateLimitMiddleware,
+    Refused,
     ServiceLimit,
     limit_asgi,
     parse_policy,
     parse_rate_limit,
     parse_retry_after,
     rate_limit_fields,
+    with_rate_limit_fields,
 )
 
-from tests.ratelimit.test_exact import Time
+from tests.ratelimit.walks import Time
 
 
 def test_fields_of_an_answer():
@@ -62,6 +67,7 @@ def test_what_is_written_is_read(policies):
         ('"a";r=5;t=10', [("a", 5, 10)]),
         ('"a"; r=5 , "b";r=0;t=3', [("a", 5, None), ("b", 0, 3)]),
         ('"a";r=5;pk=:YWJj:;x="y;r=9";ok;z=?1;t=tok', [("a", 5, None)]),
+        ('"a";r=1;t=0', [("a", 1, 0)]),
         ('"a";t=10', []),
         ('"a";r=-1', []),
         ('"a";r=1.5', []),
@@ -81,7 +87,7 @@ def test_reading_ignores_what_is_malformed(field, expected):
 
 def test_reading_policies():
     """A window is optional, and never zero."""
-    assert parse_policy('"a";q=5;w=0, "b";q=7, "c";w=3') == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 7, None)]
+    assert parse_policy('"a";q=5;w=0, "b";q=0;w=3, "c";w=3') == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 0, 3)]
 
 
 @given(st.text(max_size=60))
@@ -160,3 +166,61 @@ def test_asgi_nonsense(arguments):
     """Refused where it is wrapped."""
     with pytest.raises(TypeError, match="limit_asgi needs an ASGI app, a limiter and a function"):
         limit_asgi(*arguments)
+
+
+async def headers_of(app, **scope):
+    """What an app sends with the start of its response."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await app({"type": "http", **scope}, None, send)
+    return dict(sent[0]["headers"])
+
+
+async def nothing(ctx):
+    pass
+
+
+def served_behind(limits):
+    """An app that answers by what a middleware says about a call, as the ASGI seam of a server does."""
+
+    async def served(scope, receive, send):
+        with contextlib.suppress(Refused):
+            await limits(SimpleNamespace(method="tools/call", params=scope, request=None), nothing)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"Retry-After", b"9")]})
+
+    return served
+
+
+async def test_responses_tell_what_the_middleware_decided():
+    """To callers that have the limit for themselves; a field that the app has sent already stays alone."""
+    limits = RateLimitMiddleware(
+        Limit("2/min", name="yours"),
+        overall=Limit("3/min", name="all"),
+        key=lambda ctx: ctx.params["who"],
+        http_fields=True,
+    )
+    app = with_rate_limit_fields(served_behind(limits))
+    first = await headers_of(app, who="ann")
+    assert first[b"ratelimit-policy"] == b'"yours";q=2;w=60, "all";q=3;w=60'
+    assert first[b"ratelimit"] == b'"yours";r=1;t=30'
+    await headers_of(app, who="ann")
+    refused = await headers_of(app, who="ann")
+    assert refused[b"ratelimit"].startswith(b'"yours";r=0')
+    assert {name for name in refused if name.lower() == b"retry-after"} == {b"Retry-After"}
+    await headers_of(app, who="bob")
+    assert b"ratelimit" not in await headers_of(app, who="bob")
+
+
+async def test_no_fields_where_nothing_was_decided():
+    """Nor outside of a request, nor of callers who may be many."""
+    limits = RateLimitMiddleware("2/min", http_fields=True, cost=lambda ctx: 3)
+    assert set(await headers_of(with_rate_limit_fields(served_behind(limits)))) == {b"Retry-After"}
+    own = RateLimitMiddleware("2/min", http_fields=True, key=lambda ctx: "ann", cost=lambda ctx: 3)
+    assert set(await headers_of(served_behind(own))) == {b"Retry-After"}
+    never = await headers_of(with_rate_limit_fields(served_behind(own)))
+    assert never[b"ratelimit"] == b'"2/min";r=0;t=0'
+    with pytest.raises(TypeError, match="with_rate_limit_fields needs an ASGI app, got 3"):
+        with_rate_limit_fields(3)

@@ -12,7 +12,7 @@ import pytest
 from mcp_ratelimit import Limit, RateLimiter, _hosttable
 from mcp_ratelimit.hostfile import HostStore
 
-from tests.ratelimit.test_exact import ALGORITHMS, FUZZ, Time, limit_of, walk
+from tests.ratelimit.walks import ALGORITHMS, Time, limit_of, walk
 from tests.ratelimit.workers import hammer, worst
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl locks")
@@ -36,7 +36,7 @@ def store_of(tmp_path):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_answer_equals_that_of_the_model(store_of, algorithm):
     """The same walk as in memory."""
-    walk(limit_of(algorithm, 5, 7.0, 3), store_of(), store_of.time, 1_000_000 if FUZZ else 1500)
+    walk(limit_of(algorithm, 5, 7.0, 3), store_of(), store_of.time, 1500)
 
 
 def test_two_processes_see_one_state(store_of):
@@ -66,6 +66,14 @@ def test_the_short_way_decides_as_the_long_one(store_of, algorithm):
         assert quick.try_acquire(key) is long.check(key).allowed
         assert quick.peek(key) == long.peek(key)
     stores[1].close()
+
+
+def test_reset_forgets_on_the_short_way_too(store_of):
+    """What is left in the file of a state that was removed counts for nothing."""
+    limiter = RateLimiter("3/h", store=store_of())
+    for _ in range(3):
+        assert [limiter.try_acquire("key") for _ in range(4)] == [True, True, True, False]
+        limiter.reset("key")
 
 
 def test_a_clock_that_lags_lets_nothing_more_pass(store_of):
@@ -99,6 +107,9 @@ def test_a_log_has_the_room_it_was_made_with(store_of):
     limiter = RateLimiter(Limit("5/h", algorithm="sliding_log"), store=store_of())
     with pytest.raises(ValueError, match="has room for 5 entries a key, '5/h' needs more"):
         limiter.set_limit(Limit("6/h", algorithm="sliding_log"))
+    for amount in (2, 5):
+        limiter.set_limit(Limit(f"{amount}/h", algorithm="sliding_log"))
+    assert limiter.take_up_to("key", 9) == 5
 
 
 @pytest.mark.parametrize("on_full", ["overflow", "deny"])

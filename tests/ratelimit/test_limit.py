@@ -51,6 +51,7 @@ def test_calendar_windows_are_for_one_unit():
 def test_renamed_changes_nothing_else():
     """For a limit that takes the place of another."""
     assert Limit("9/min").renamed("api") == Limit("9/min", name="api")
+    assert Limit("9/min").resized(3.0, 5.0, 2.0) == Limit(amount=3, per=5, burst=2, name="9/min")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_ratelimit import GLOBAL, CostTooLarge, Limit, MemoryStore, RateLimiter, Refusal
+from mcp_ratelimit import GLOBAL, CostTooLarge, Decision, Limit, MemoryStore, RateLimited, RateLimiter, Refusal
 
-from tests.ratelimit.test_exact import ALGORITHMS, Time, limit_of
+from tests.ratelimit.walks import ALGORITHMS, Time, limit_of
 
 
 @pytest.fixture
@@ -181,6 +181,30 @@ def test_nonsense_key_for_one_limit(limiter_of, key):
         limiter_of("3/h").try_acquire(key)
 
 
+def test_an_empty_key_is_told_what_to_use(limiter_of):
+    """In full, since it is somebody's missing user id."""
+    with pytest.raises(
+        ValueError, match=r"^a key needs to be a non-empty string; use GLOBAL where everybody shares one"
+    ):
+        limiter_of("3/h").check("")
+
+
+def test_keys_that_are_not_long_are_kept_as_they_are(limiter_of):
+    """Up to the length of what names a client, an issuer and a subject."""
+    limiter = limiter_of("1/h")
+    limiter.check("x" * 256)
+    limiter.check("y" * 257)
+    held = sorted(limiter._tables[0].shards[0])
+    assert held[0] == "x" * 256
+    assert held[1][0] == "~"
+
+
+def test_the_text_of_a_refusal_names_all_limits():
+    """One after the other."""
+    limit = Limit("1/h")
+    assert str(RateLimited(Decision(False, limit, 0, 2.0, 3.0, ("a", "b")))) == "a, b exceeded; retry after 2.000 s"
+
+
 def test_long_keys_are_counted_under_a_hash(limiter_of):
     """Keys are no way to fill the memory, nor to meet another's state."""
     limiter = limiter_of("1/h")
@@ -232,7 +256,7 @@ def test_the_short_way_decides_as_the_long_one(seed, limits):
     quick, check, core = (
         RateLimiter(*["5/s burst 3", "9/2s", "30/min"][:limits], store=MemoryStore(clock=time)) for _ in range(3)
     )
-    core._one, core._several = None, ()
+    core._one = core._quick = None
     for _ in range(200):
         time.now += rng.choice((0.0, 0.05, 0.2, 0.2, 2.5))
         key = tuple(rng.choice("ab") for _ in range(limits)) if rng.random() < 0.5 else rng.choice("ab")

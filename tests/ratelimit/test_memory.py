@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mcp_ratelimit import Limit, MemoryStore, RateLimiter
 from mcp_ratelimit.memory import SHARD
 
-from tests.ratelimit.test_exact import Time
+from tests.ratelimit.walks import Time
 
 
 def limiter_at(time, *limits, **options):

@@ -16,17 +16,20 @@ from mcp_ratelimit import (
     COUNTED_METHODS,
     SEP_3304,
     CallRefused,
+    Decision,
     Limit,
     MemoryStore,
     RateLimiter,
     RateLimitMiddleware,
     Refused,
+    _rules,
     caller_of,
     charge,
 )
 from mcp_ratelimit.continuations import OPEN, ROUNDS, Rides
+from mcp_ratelimit.refusals import refusal_data
 
-from tests.ratelimit.test_exact import Time
+from tests.ratelimit.walks import Time
 
 
 @pytest.fixture(autouse=True)
@@ -132,18 +135,29 @@ async def test_tools_have_limits_of_their_own():
     assert await passes(RateLimitMiddleware("5/h", tools={"search": "1/h"}), *[add] * 6) == 5
 
 
-@pytest.mark.parametrize("params", [None, {}, {"name": 7}, SimpleNamespace(name="search"), [], "x"])
+@pytest.mark.parametrize("params", [None, {}, {"name": 7}, {"name": ["x"]}, SimpleNamespace(name="search"), [], "x"])
 async def test_odd_params_are_counted_like_any(params):
     """What a peer sends never raises a foreign error, and is never free."""
     limits = RateLimitMiddleware("3/h", tools={"search": "1/h"}, overall="9/h")
     assert await passes(limits, *[Call(params=params)] * 4) in (1, 3)
 
 
-async def test_rules_for_invented_tools_are_bounded():
-    """Names come from callers."""
-    limits = RateLimitMiddleware("9999/s", tools={"a*": "9999/s"})
-    assert await passes(limits, *(Call(params={"name": f"x{n}"}) for n in range(1200))) == 1200
-    assert len(limits._rules._known) == 1000
+async def test_a_tool_may_have_several_limits():
+    """As a caller may; and its glob any characters."""
+    limits = RateLimitMiddleware("9/h", tools={"søk*": "2/min; 3/h"}, overall="99/h", key=lambda ctx: "ann")
+    assert await passes(limits, *[Call(params={"name": "søk"})] * 4) == 2
+    assert await passes(limits, *[Call()] * 9) == 7
+
+
+async def test_rules_for_invented_tools_are_bounded(monkeypatch):
+    """Names come from callers; what is forgotten is found again, and charges what it charged before."""
+    monkeypatch.setattr(_rules, "KNOWN", 10)
+    limits = RateLimitMiddleware("9999/s", tools={"a*": "1/h"})
+    assert await passes(limits, Call(params={"name": "a"})) == 1
+    for number in range(25):
+        assert await passes(limits, Call(params={"name": f"x{number}"})) == 1
+        assert len(limits._rules._known) <= 10
+    assert await passes(limits, Call(params={"name": "a"})) == 0
 
 
 async def test_all_together_share_the_overall_limit():
@@ -185,6 +199,12 @@ async def test_a_refusal_says_when_to_come_back():
     await limits(Call(), answer)
 
 
+def test_a_time_to_come_back_is_never_now():
+    """It is rounded up, in both units."""
+    decision = Decision(False, Limit("9/s"), 0, 0.0004, 1.0, ("9/s",))
+    assert refusal_data(decision, shared=True) == {"policy": "9/s", "retryAfter": 1, "retryAfterMs": 1}
+
+
 async def test_anonymous_callers_learn_nothing_of_each_other():
     """They share a bucket, so its count is what the others did."""
     limits = RateLimitMiddleware("1/h")
@@ -199,6 +219,9 @@ async def test_cost_by_call():
     limits = RateLimitMiddleware("5/h", key=lambda ctx: "ann", cost=lambda ctx: ctx.params["size"])
     calls = [Call(params={"name": "x", "size": size}) for size in (3, 0, 3, 2, 0)]
     assert await passes(limits, *calls) == 4
+    for size in (True, 1.0, -1):
+        with pytest.raises((TypeError, ValueError), match=f"got {size!r}"):
+            await limits(Call(params={"name": "x", "size": size}), answer)
     with pytest.raises(Refused, match="can never let a call of this cost pass") as caught:
         await limits(Call(params={"name": "x", "size": 6}), answer)
     assert "retryAfter" not in caught.value.data
@@ -284,6 +307,14 @@ async def test_refused_tools_answer_the_model_in_each_sdk(monkeypatch):
     context = SimpleNamespace(method="tools/call", fastmcp_context=None, message=None)
     with pytest.raises(fastmcp.ToolError, match="try again in 3600 s"):
         await limits(context, answer)
+
+
+async def test_the_2x_sdk_takes_the_form_of_the_wire(monkeypatch):
+    """It has a module of types too, and wants none of its models."""
+    monkeypatch.setitem(sys.modules, "mcp.types", ModuleType("mcp.types"))
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann", refuse_as="result")
+    await limits(Call(), answer)
+    assert (await limits(Call(), answer))["isError"] is True
 
 
 async def test_the_code_can_be_chosen():

@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import random
 import time
 
 import pytest
 from mcp_ratelimit import Limit, RedisStore
 from mcp_ratelimit.redis import Request
 
-from tests.ratelimit.model import model_of
-from tests.ratelimit.test_exact import ALGORITHMS, FUZZ, limit_of
-
-STEPS = 1_000_000 if FUZZ else 3_000
+from tests.ratelimit.walks import ALGORITHMS, limit_of, walk_redis
 
 
 def take(limit, key, cost, most=None):
     return Request((limit,), (key,), cost, cost if most is None else most)
-
-
-async def steps(limit, client, count):
-    """Drive the script and the model with the same requests, many a round trip, at the times that the server read."""
-    rng = random.Random(limit.amount)
-    store = RedisStore(client)
-    algorithm = store.algorithm(limit)
-    models = {f"key {number}": model_of(limit, algorithm) for number in range(3)}
-    for _ in range(count // 20):
-        requests = []
-        for _ in range(20):
-            cost, op = rng.choice((1, 1, 1, rng.randint(0, limit.burst))), rng.choice(("take",) * 9 + ("refund",))
-            most = rng.choice((cost, cost, 0, limit.burst)) if op == "take" else 0
-            requests.append(Request((limit,), (rng.choice(list(models)),), cost, most, op))
-        if rng.random() < 0.5:
-            time.sleep(rng.random() * 2 * min(0.002, limit.period / limit.amount))  # noqa: ASYNC251  # real time
-        seconds, *answers = await store.run(requests, time.time())
-        whole, fraction = map(float, seconds.split())
-        now = float(math.floor(whole * algorithm.hz + fraction * algorithm.hz / 1_000_000))
-        for request, answer in zip(requests, answers, strict=True):
-            granted, wait, used, reset = map(float, answer.split())
-            model, cost = models[request.keys[0]], request.cost
-            if request.op == "refund":
-                model.refund(now, cost)
-            elif not model.fits(now, cost):
-                assert granted == 0
-                assert model.fits(now + wait, cost)
-                assert not model.fits(now + wait - 1, cost)
-            else:
-                assert wait == 0
-                assert granted == min(request.most, math.floor(limit.burst - model.used(now)))
-                model.charge(now, int(granted))
-            assert used == min(limit.burst, model.used(now))
-            assert model.used(now + reset) == 0
-            assert reset == 0 or model.used(now + reset - 1) > 0
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
@@ -60,16 +20,16 @@ async def steps(limit, client, count):
 @pytest.mark.parametrize("figures", [(40, 0.05, 5), (7, 0.02, None)])
 async def test_every_answer_equals_that_of_the_model(client, anyio_backend, algorithm, figures):
     """The algorithms once more in another language; only a real server can say that they are the same."""
-    await steps(limit_of(algorithm, *figures), client, STEPS // 2)
+    await walk_redis(limit_of(algorithm, *figures), client, 1500)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_calendar_by_the_servers_clock(client, anyio_backend):
     """A client whose clock is a year off asks once more, and never counts in the wrong window."""
     limit = Limit("40/month", algorithm="fixed_window", timezone="Europe/Paris")
-    await steps(limit, client, 400)
+    await walk_redis(limit, client, 400)
     store = RedisStore(client, prefix="skewed")
-    _, end = store.algorithm(limit).bounds(time.time() * 1e6)
+    _, end = store.counted(limit).algorithm.bounds(time.time() * 1e6)
     client.sent = 0
     assert len(await store.run([take(limit, "key", 1)], time.time() - 366 * 86400)) == 1
     real, time.time = time.time, lambda: 0.0

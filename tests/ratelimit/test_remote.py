@@ -11,6 +11,7 @@ import pytest
 from mcp_ratelimit import (
     AsyncRateLimiter,
     CostTooLarge,
+    Decision,
     Limit,
     RateLimited,
     RateLimitMiddleware,
@@ -19,6 +20,7 @@ from mcp_ratelimit import (
     RemoteStatistics,
     StoreFailed,
     StoreRecovered,
+    coalesce,
 )
 from mcp_ratelimit._known import REMEMBERED, Asked, Known
 from mcp_ratelimit.coalesce import Coalescer
@@ -124,6 +126,38 @@ async def test_a_refusal_that_holds_is_not_asked_again(limiter_of, slow, clock):
     await limiter.refund("key", 2)
     assert await limiter.try_acquire("key", 2)
     assert [type(event) for event in seen] == [Refusal] * 4
+
+
+@pytest.mark.parametrize("relief", ["refund", "reset", "set_limit"])
+async def test_a_refusal_on_its_way_is_not_believed_after_more_room_was_made(limiter_of, clock, relief):
+    """It was true when the store told it; noted, it would shut the key out for an hour."""
+    limiter = limiter_of("1/h")
+    assert await limiter.try_acquire("key")
+    passed = []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await clock.advance(0.0005)
+        if relief == "set_limit":
+            limiter.set_limit("9/h")
+        else:
+            await getattr(limiter, relief)("key")
+    assert passed == [False]
+    assert await limiter.try_acquire("key")
+
+
+def test_what_was_asked_before_a_refund_is_not_noted():
+    """Answers may be taken up in another order than that in which the store gave them."""
+    known = Known(0, 1.0)
+    refused = Decision(False, Limit("1/h"), 0, 3600.0, 3600.0, ("1/h",))
+    known.forget(("other",))
+    known.learn(Asked(("key",), 1, 0.0, 0), 0, refused)
+    assert known.decide(("key",), 1, 0.0) is None
+    known.learn(Asked(("key",), 1, 0.0, 1), 0, refused)
+    assert known.decide(("key",), 1, 0.0) == refused
 
 
 async def test_leased_tokens_are_spent_without_asking(limiter_of, slow, clock):
@@ -235,9 +269,71 @@ async def test_what_is_known_is_bounded(limiter_of):
     known = Known(0, 1.0)
     decision = (await limiter_of("1/h").check("key"))._replace(allowed=False)
     for number in range(REMEMBERED + 5):
-        known.learn(Asked((str(number),), 1, 0.0), 0, decision)
+        known.learn(Asked((str(number),), 1, 0.0, 0), 0, decision)
     assert len(known.refused) == REMEMBERED
     assert ("0",) not in known.refused
+
+
+async def test_a_lease_has_a_token_for_each_who_waits_for_it(limiter_of, slow):
+    """Whoever wakes first must not take all: the others would wait, and wake for nothing, once more."""
+    limiter = limiter_of("1000/h", lease=5, lease_ttl=5.0)
+    served = []
+
+    async def take(name):
+        for _ in range(20):
+            assert await limiter.try_acquire("key")
+            served.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        for name in range(8):
+            tasks.start_soon(take, name)
+    rounds = [served[place : place + 8] for place in range(0, 80, 8)]
+    assert all(len(set(names)) > 2 for names in rounds)
+    assert slow.sent <= 25  # for 160 calls; each trip brings what those need who wait, and a lease
+
+
+async def test_a_lease_that_does_not_come_is_waited_for_by_nobody(limiter_of, slow):
+    """Who stood in wait for it learns of the refusal that came instead, without a trip of his own."""
+    limiter = limiter_of("1/h", lease=5)
+    assert await limiter.try_acquire("key")
+    sent, passed = slow.sent, []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask)
+    assert passed == [False] * 3
+    assert slow.sent == sent + 1
+
+
+async def test_reset_forgets_the_lease(limiter_of):
+    """What this process holds of a key that is forgotten would come on top of the whole allowance."""
+    limiter = limiter_of("10/h", lease=5, lease_ttl=60.0)
+    assert await limiter.try_acquire("key")
+    await limiter.reset("key")
+    assert await limiter.take_up_to("key", 99) == 10
+    assert not await limiter.try_acquire("key")
+
+
+async def test_who_no_longer_waits_for_a_lease_leaves_his_token_to_others(limiter_of, slow, clock):
+    """Neither is it reserved for ever, nor lost."""
+    limiter = limiter_of("100/h", lease=5, lease_ttl=60.0)
+    passed = []
+
+    async def take(patience):
+        with anyio.move_on_after(patience):
+            passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take, 10)
+        await settle()
+        for patience in (0.0005, 0.0005, 10):
+            tasks.start_soon(take, patience)
+    assert passed == [True, True]
+    (lease,) = limiter._known.leased["key",]
+    assert lease.reserved == 0
 
 
 async def test_a_share_is_kept_of_a_lease_that_was_lost(limiter_of, slow):
@@ -388,20 +484,68 @@ async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock):
-    """asyncio may cancel a task that has been answered and has not run since."""
+@pytest.mark.parametrize("cost", [1, 0])
+async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, cost):
+    """asyncio may cancel a task that has been answered and has not run since; what took nothing returns nothing."""
     store = Sent()
     coalescer = Coalescer(store, budget=10)
-    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+    requests = one(), one(), one()._replace(cost=cost)
+    first, second, third = (asyncio.create_task(coalescer.ask(request)) for request in requests)
     await settle()
-    last = coalescer._gathered[1]
+    batch = coalescer._gathered[0]
     store.go.set()
-    while last.answer is None:
+    while not batch.answers:
         await asyncio.sleep(0)
     third.cancel()
     await asyncio.wait([first, second, third])
     assert third.cancelled()
-    assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", cost)], *[[("refund", 1)]] * cost]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_batch_whose_first_goes_is_led_by_another(clock):
+    """Those who joined it form the next one, behind whoever sends now, and behind the batches before it."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first, second, third, fourth = (asyncio.create_task(coalescer.ask(one())) for _ in range(4))
+    await settle()
+    second.cancel()
+    await settle()
+    assert store.batches == [[("take", 1)]]
+    store.go.set()
+    assert [(await task)[0] for task in (first, third, fourth)] == [1, 1, 1]
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)]]
+
+
+async def test_who_goes_before_his_batch_is_sent_takes_nothing(clock):
+    """Whatever he asked for: his place stays, so that the answers of the others stay where they are."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+
+    async def leave(request):
+        with anyio.move_on_after(1):
+            await coalescer.ask(request)
+
+    async with anyio.create_task_group() as tasks:
+        for ask, request in [(coalescer.ask, one())] * 2 + [(leave, one()), (leave, one()._replace(op="reset"))]:
+            tasks.start_soon(ask, request)
+            await settle()
+        await clock.advance(2)
+        store.go.set()
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", 0), ("take", 0)]]
+
+
+async def test_a_batch_is_bounded(clock, monkeypatch):
+    """A script that runs for long stops the server for all; what is too much goes in the next."""
+    monkeypatch.setattr(coalesce, "BATCH", 2)
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(coalescer.ask, one())
+        await settle()
+        store.go.set()
+    assert [len(batch) for batch in store.batches] == [1, 2, 2, 1]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
@@ -421,11 +565,11 @@ async def test_who_is_interrupted_by_another_asks_anew(clock):
     assert [len(batch) for batch in store.batches] == [1, 2, 1]
 
 
-def test_cancelled_anywhere_loses_nothing(server):
+def test_cancelled_anywhere_loses_nothing(redis_server):
     """Invariant 5: whoever is struck, what is charged is what was granted, and all others get their answers."""
 
     async def scenario(victim):
-        client = Client(server)
+        client = Client(redis_server)
         client.send("FLUSHALL")
         limiter = AsyncRateLimiter("100/h", store=RedisStore(Slow(client)), clock=anyio.current_time)
         passed = []

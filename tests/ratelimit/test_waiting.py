@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import random
+from functools import partial
+from typing import Annotated
 
 import anyio
 import pytest
 from mcp_ratelimit import CostTooLarge, LimiterStatistics, MemoryStore, RateLimited, RateLimiter
 
-from tests.ratelimit.test_exact import ALGORITHMS, limit_of
+from tests.ratelimit.walks import ALGORITHMS, limit_of
 from tests.support.clock import settle
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep
@@ -188,6 +190,24 @@ async def test_gives_up_at_the_timeout_while_others_are_first(clock):
     assert clock() == pytest.approx(9.5, abs=1e-3)
 
 
+async def test_who_leaves_the_line_takes_his_cost_along(clock):
+    """What is told to a newcomer is what those cost who still wait."""
+    limiter = limiter_at(clock, "1/s burst 3")
+    assert limiter.try_acquire("key", 3)
+
+    async def impatient():
+        with anyio.move_on_after(0.5):
+            await limiter.acquire("key", 3)
+
+    async with anyio.create_task_group() as tasks:
+        for ask in (partial(limiter.acquire, "key", 2), impatient, partial(limiter.acquire, "key", 3)):
+            tasks.start_soon(ask)
+            await settle()
+        assert limiter.check("key").retry_after == pytest.approx(9.0, abs=1e-4)
+        await clock.advance(0.6)
+        assert limiter.check("key").retry_after == pytest.approx(5.4, abs=1e-4)
+
+
 async def test_max_waiters(clock):
     """A full waiting room refuses at once."""
     limiter = limiter_at(clock, "1/s burst 1", max_waiters=1)
@@ -327,7 +347,7 @@ async def test_slot_gives_back_what_it_is_told(clock):
         async with limiter.slot("key", 4, refund_if=lambda error: isinstance(error, KeyError)):
             raise KeyError
     assert limiter.peek("key").remaining == 5
-    with pytest.raises(ValueError, match="cost >= 0, got -1"):
+    with pytest.raises(ValueError, match=r"^refund needs cost >= 0, got -1"):
         async with limiter.slot("key") as slot:
             slot.refund(-1)
 
@@ -367,6 +387,20 @@ def test_throttle_leaves_hints_that_nobody_can_resolve():
         pass
 
     assert str(inspect.signature(f)) == "(x: 'Missing') -> 'None'"
+    assert f.__annotations__ == {"x": "Missing", "return": "None"}
+
+
+def test_throttle_keeps_hints_as_they_are():
+    """Also what is only annotated for a framework, and what has none."""
+
+    @RateLimiter("1/s").throttle("key")
+    async def f(x: Annotated[int, "unit"], y=1):
+        pass
+
+    shown = inspect.signature(f)
+    assert shown.parameters["x"].annotation == Annotated[int, "unit"]
+    assert shown.parameters["y"].annotation is shown.return_annotation is inspect.Signature.empty
+    assert f.__annotations__ == {"x": Annotated[int, "unit"]}
 
 
 def test_throttle_needs_an_async_function():
@@ -376,3 +410,6 @@ def test_throttle_needs_an_async_function():
         @RateLimiter("1/s").throttle("key")
         def f():
             pass
+
+    with pytest.raises(TypeError, match=r"partial\(.*\)\(\) is not async"):
+        RateLimiter("1/s").throttle("key")(partial(print))

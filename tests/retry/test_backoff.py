@@ -87,7 +87,7 @@ def test_repr_shows_what_it_does():
     assert repr(Backoff([1], cap=2, jitter="full")).endswith("cap=2.0, jitter='full')")
 
 
-@pytest.mark.parametrize("value", [-1, math.nan, math.inf])
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, 10**400])
 @pytest.mark.parametrize(
     ("argument", "make"),
     [
@@ -172,3 +172,11 @@ def test_3_concurrent_calls_do_not_meddle(jitter, random):
     for attempt, expected in enumerate(alone, 1):
         one, two = backoff.delay(attempt, one, random), backoff.delay(attempt, two, random)
         assert one == two == expected
+
+
+def test_least_caps():
+    """A cap may be where the backoff begins, and that of a constant is the constant."""
+    assert (
+        exponential(base=1, cap=1, jitter="none").delay(1, 0, 0) == linear(1, cap=1, jitter="none").delay(1, 0, 0) == 1
+    )
+    assert constant(1e-20).cap == 1e-20

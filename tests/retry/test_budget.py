@@ -85,12 +85,18 @@ def test_statistics(clock):
 @pytest.mark.parametrize(("name", "values"), [("ratio", [-0.1, 1.1]), ("floor", [-1]), ("burst", [0, 0.9])])
 def test_nonsense_is_refused(name, values):
     """With argument, value and what would be valid."""
-    for value in [*values, math.nan, math.inf, -math.inf]:
+    for value in [*values, math.nan, math.inf, -math.inf, 10**400]:
         with pytest.raises(ValueError, match=f"Budget needs .* <= {name} <=? .*, got {value!r}"):
             Budget(**{name: value})
     for value in (True, "1", None):
         with pytest.raises(TypeError, match=f"Budget needs {name} as a number, got {value!r}"):
             Budget(**{name: value})
+
+
+def test_clock_is_a_function():
+    """Not what it says."""
+    with pytest.raises(TypeError, match=r"Budget needs clock as a function, got 1\.5"):
+        Budget(clock=1.5)
 
 
 def test_bounds_are_valid(clock):

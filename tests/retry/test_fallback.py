@@ -20,8 +20,11 @@ async def test_value():
     value = []
     fallback = Fallback(on=ConnectionError, value=value)
     assert await fallback.call(fail) is value
-    assert await fallback.call(anyio.sleep, 0) is None
+    assert await fallback.call(anyio.sleep, delay=0) is None
     assert fallback.statistics().used == 1
+    assert await fallback(fail)() is value
+    assert await fallback(anyio.sleep)(delay=0) is None
+    assert fallback.statistics().used == 2
 
 
 async def test_none_is_a_value():
@@ -109,6 +112,12 @@ def test_nonsense_is_refused(options, fault, message):
     """At construction."""
     with pytest.raises(fault, match=message):
         Fallback(**options)
+
+
+def test_message_says_where():
+    """Of the decorators around a function, which one."""
+    with pytest.raises(TypeError, match=r"^Fallback\(\) needs an async function, got 3$"):
+        Fallback(on=ConnectionError, value=1)(3)
 
 
 def test_only_async_functions_are_decorated():

@@ -144,6 +144,26 @@ async def test_base_exceptions_come_out_themselves():
         await Hedge(after=2).call(Servers((0, SystemExit())))
 
 
+async def test_base_exceptions_end_the_race(clock):
+    """Whatever else is in flight, and would still have answered, or failed while it was cancelled."""
+    servers = Servers(60, (1, SystemExit()))
+    with pytest.raises(SystemExit):
+        await Hedge(after=2).call(servers)
+    assert (clock(), servers.cancelled) == (3, 1)
+
+    async def one_after_the_other(order=[]):  # noqa: B006  # the calls share it
+        order.append(clock())
+        if len(order) > 1:
+            raise SystemExit
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ConnectionError
+
+    with pytest.raises(SystemExit):
+        await Hedge(after=2).call(one_after_the_other)
+
+
 async def test_decorator_keeps_the_looks():
     """As everywhere."""
 
@@ -322,3 +342,14 @@ def test_any_order_of_tasks():
         return [each.started for each in servers]
 
     assert all(1 <= number <= 3 for started in run_shuffled(scenario) for number in started)
+
+
+def test_quantile_remembers_two_hundred():
+    """By default; the one before has no say any more."""
+    quantile = Quantile(0.999)
+    quantile.add(5)
+    for _ in range(199):
+        quantile.add(1)
+    assert quantile.seconds == 5
+    quantile.add(1)
+    assert quantile.seconds == 1

@@ -253,6 +253,14 @@ async def test_retry_after_of_a_tools_own_error_proves_nothing():
     assert await attempts(UNSAFE, ToolError(downstream)) == 1
 
 
+async def test_failed_result_is_returned_in_the_end():
+    """The result itself, after the first attempt as after the last."""
+    for limit in (1, 3):
+        server = Server(FAILED)
+        assert await middleware(attempts=limit)(SAFE, server) is FAILED
+        assert len(server.seen) == limit
+
+
 @pytest.mark.parametrize("ctx", [SAFE, UNSAFE])
 async def test_open_circuit_stops_it(ctx):
     """Behind a breaker that has opened, further attempts are refused as well."""

@@ -28,10 +28,12 @@ from mcp_retry import (
     GaveUp,
     Recovered,
     Retry,
+    RetryMiddleware,
     Sleeping,
     Throttle,
     Throttled,
     constant,
+    exponential,
 )
 
 needs_notes = pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes on exceptions")
@@ -192,6 +194,7 @@ async def test_5_one_frame_is_added():
         (lambda: make().call(plain), 1),
         (timed, 1),
         (lambda: make(on_result=bool).call(plain), 1),
+        (lambda: RetryMiddleware(make())(SimpleNamespace(method="prompts/list"), lambda ctx: plain()), 1),
         (lambda: anext(generator()), 1),
     ]:
         with pytest.raises(ConnectionError) as caught:
@@ -417,6 +420,17 @@ async def test_hint_comes_before_the_backoff():
     assert naps.seconds == [6, 21, 1, 1]
 
 
+async def test_hint_is_no_part_of_the_backoff():
+    """Decorrelated waits grow from the last wait, not from what a server asked for."""
+    error = ConnectionError()
+    error.retry_after = 50
+    naps = Naps()
+    backoff = exponential(1, cap=100, jitter="decorrelated")
+    with pytest.raises(ConnectionError):
+        await make(backoff=backoff, random=lambda: 0.5, sleep=naps).call(Flaky(9, error))
+    assert naps.seconds == [50 + 2, 50 + 3.5]
+
+
 async def test_hint_of_a_refused_result():
     """An answer may say when to come back as well."""
     naps = Naps()
@@ -542,6 +556,15 @@ async def test_throttle_holds_back_first_attempts():
     assert healthy.statistics().throttled == 0
 
 
+async def test_being_cut_off_is_no_answer(clock):
+    """Whatever limit it was: the server has accepted nothing."""
+    for limit in ({"max_elapsed": 1}, {"attempt_timeout": 1, "attempts": 1}):
+        throttle = Throttle(clock=lambda: 0.0, random=lambda: 1.0)
+        with pytest.raises(AttemptTimeout):
+            await make(throttle=throttle, clock=clock, **limit).call(anyio.sleep_forever)
+        assert throttle.probability == 0.5
+
+
 async def test_throttle_is_asked_before_a_retry():
     """A retry that would be held back is not waited for, and costs no token."""
     events, draws = [], iter([0.9, 0.0])
@@ -558,10 +581,35 @@ async def test_cancelled_call_says_nothing_of_the_server(clock):
     for _ in range(5):
         with anyio.move_on_after(1):
             await make(throttle=throttle).call(anyio.sleep_forever)
+        with anyio.move_on_after(1):
+            async for attempt in make(throttle=throttle):
+                async with attempt:
+                    await anyio.sleep_forever()
     assert throttle.probability == 0
-    with pytest.raises(AttemptTimeout):
-        await make(throttle=throttle, attempt_timeout=1, attempts=1, clock=clock).call(anyio.sleep_forever)
-    assert throttle.probability == 0.5
+
+
+async def test_blocks_tell_what_calls_tell(clock):
+    """The same events, for what is raised and for what is cut off."""
+    for options, block, error in (
+        ({}, Flaky(9), ConnectionError),
+        ({"attempt_timeout": 1, "clock": clock}, anyio.sleep_forever, AttemptTimeout),
+    ):
+        events = []
+        retry = make(attempts=2, backoff=constant(0), on_event=events.append, **options)
+
+        async def call(retry=retry, block=block):
+            async for attempt in retry:
+                async with attempt:
+                    await block()
+
+        with pytest.raises(error):
+            await call()
+        assert events == [
+            AttemptFailed(1, error),
+            Sleeping(1, 0, None),
+            AttemptFailed(2, error),
+            GaveUp(2, "attempts", error),
+        ]
 
 
 async def test_statistics():
@@ -800,7 +848,7 @@ def print_seconds(seconds):
         *(
             ({name: value}, ValueError, f"{name} must be 0 < seconds < inf, got {value!r}")
             for name in ("max_elapsed", "attempt_timeout", "retry_after_cap")
-            for value in (0, -1, math.nan, math.inf)
+            for value in (0, -1, math.nan, math.inf, 10**400)
         ),
         *(
             ({name: value}, TypeError, f"{name} must be a number of seconds, got {value!r}")
@@ -819,6 +867,7 @@ def print_seconds(seconds):
         ({"sleep": 3}, TypeError, "sleep needs an async function, got 3"),
         ({"sleep": Naps}, TypeError, "sleep needs an async function, got <class"),
         ({"sleep": print_seconds}, TypeError, r"print_seconds\(\) is not async; did you forget"),
+        *(({"budget": value}, TypeError, f"budget must be a Budget, got {value!r}") for value in (0, None)),
         ({"budget": 0.1}, TypeError, "budget must be a Budget, got 0.1"),
         ({"budget": Budget}, TypeError, "budget must be a Budget, got <class"),
         ({"throttle": True}, TypeError, "throttle must be a Throttle, got True"),
@@ -835,6 +884,28 @@ def test_nonsense_is_refused(options, fault, message):
         make(**options)
 
 
+def test_what_says_nothing_of_itself_is_taken():
+    """Callables that are not written in Python, and have no annotations."""
+    assert make(sleep=operator.methodcaller("sleep"))
+
+
+def test_signature_of_any_function_is_kept():
+    """With what a framework reads from it: resolved, with the extras, and nothing where nothing was said."""
+
+    @make()
+    async def annotated(a: typing.Annotated[int, "extra"], b) -> typing.Annotated[str, "extra"]: ...
+
+    @make()
+    async def silent(a, b: Unknown): ...  # noqa: F821  # a name for type checkers alone
+
+    shown = inspect.signature(annotated)
+    assert shown.parameters["a"].annotation == typing.Annotated[int, "extra"]
+    assert shown.parameters["b"].annotation is inspect.Parameter.empty
+    assert shown.return_annotation == typing.Annotated[str, "extra"]
+    assert inspect.signature(silent).return_annotation is inspect.Signature.empty
+    assert silent.__annotations__ == {"b": "Unknown"}
+
+
 def test_on_has_no_default():
     """Only the user knows what may be repeated."""
     with pytest.raises(TypeError, match="'on'"):
@@ -844,18 +915,18 @@ def test_on_has_no_default():
 async def test_call_on_python_3_10(monkeypatch):
     """Which has no operator.call."""
     monkeypatch.delattr(operator, "call", raising=False)
-    assert await make().call(Flaky(1)) == 2
+    assert await make(on_result=lambda result: result < 3).call(Flaky(1)) == 3
 
 
 async def test_adapters_judge_by_the_arguments():
-    """What bind() is for: who is calling what decides, and not the error alone."""
+    """What loop() is for: who is calling what decides, and not the error alone."""
     judged = []
 
     def is_retryable(error, args):
         judged.append((type(error), args))
         return len(judged) < 3
 
-    call = make(attempts=9).bind(Flaky(9), is_retryable=is_retryable)
+    call = make(attempts=9).loop(is_retryable=is_retryable).around(Flaky(9))
     with pytest.raises(ConnectionError):
         await call("a", "b")
     assert judged == [(ConnectionError, ("a", "b"))] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from email.utils import formatdate
 from types import SimpleNamespace
 
@@ -117,3 +118,14 @@ def test_any_header_gives_seconds_or_nothing(value, date):
     """Remote text never raises, and never gives a number that cannot be waited for."""
     found = hint(with_headers(retry_after=value, date=date))
     assert found is None or 0 <= found < math.inf
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of this process cannot be set here")
+def test_dates_in_any_zone(monkeypatch):
+    """A date without a zone is in UTC, wherever this machine stands."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        for date in ("14 Nov 2023 22:13:23 GMT", "14 Nov 2023 22:13:23 -0000", "15 Nov 2023 00:13:23 +0200"):
+            assert hint(with_headers(retry_after=date)) == 3
+    time.tzset()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from mcp_retry import AttemptTimeout, Budget, Retry, Throttle, Throttled, constant
+from mcp_retry import AttemptFailed, AttemptTimeout, Budget, GaveUp, Retry, Sleeping, Throttle, Throttled, constant
 
 
 def make(**options):
@@ -162,3 +162,19 @@ async def test_throttle_and_arguments():
             yield number
 
     assert [number async for number in healthy(1, last=3)] == [1, 2]
+
+
+async def test_what_it_counts_and_tells():
+    """As for any other call: each stream is a call, each failure is told by its type."""
+    events, retry = [], make(attempts=2, budget=Budget(clock=lambda: 0.0))
+    watched = make(attempts=2, on_event=events.append)
+    for _ in range(2):
+        assert [item async for item in retry(Source().items_of)()] == [0, 1, 2]
+        with pytest.raises(ConnectionError):
+            await anext(watched(Source(fails_before=9).items_of)())
+    assert retry.statistics().budget.calls == 2
+    assert events[1:4] == [
+        Sleeping(1, 0, None),
+        AttemptFailed(2, ConnectionError),
+        GaveUp(2, "attempts", ConnectionError),
+    ]

@@ -36,14 +36,14 @@ def test_probability_is_the_formula():
 
 
 def test_defaults():
-    """Twice what is accepted, over about ten seconds."""
+    """Twice what is accepted, over about five seconds."""
     clock = Clock()
     held = Throttle(clock=clock, random=lambda: 1.0)
     for _ in range(10):
         held.admit()
     held.accepted()
     assert held.probability == pytest.approx((10 - 2) / 11)
-    clock.now = 10.0
+    clock.now = 5.0
     assert held.probability == pytest.approx((10 - 2) / math.e / (10 / math.e + 1))
 
 
@@ -109,12 +109,19 @@ def test_1_2_probability_stays_in_bounds(answers, k):
 @pytest.mark.parametrize("name", ["k", "window"])
 def test_nonsense_is_refused(name):
     """With argument and value."""
-    for value in (0, -1, math.nan, math.inf):
+    for value in (0, -1, math.nan, math.inf, 10**400):
         with pytest.raises(ValueError, match=f"0 < {name} < inf, got {value!r}"):
             Throttle(**{name: value})
     for value in (True, "2", None):
         with pytest.raises(TypeError, match=f"{name} as a number, got {value!r}"):
             Throttle(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["clock", "random"])
+def test_functions_are_functions(name):
+    """Not what they return."""
+    with pytest.raises(TypeError, match=rf"Throttle needs {name} as a function, got 0\.5"):
+        Throttle(**{name: 0.5})
 
 
 def test_k_below_one_is_refused():

@@ -136,8 +136,8 @@ class RedisServer(Server):
         return self.command("PING") == "+PONG"
 
     def flush(self) -> None:
-        """Forget all keys, and all loaded scripts."""
-        for command in ("FLUSHALL", "SCRIPT FLUSH"):
+        """Forget all keys, all loaded scripts, and what was counted."""
+        for command in ("FLUSHALL", "SCRIPT FLUSH", "CONFIG RESETSTAT"):
             reply = self.command(command)
             assert reply == "+OK", reply
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .entries import NEVER, Entry, Line
-from .eviction import TinyLfu, spread
+from .entries import NEVER, Entry
+from .eviction import TinyLfu
 
 __all__ = ["Adaptive"]
 
 SETTINGS = ((0.05, 1), (0.3, 1), (0.95, 2))  # window's share, uses that prove an entry; by experiment on seven traces
-SAMPLE = 64  # entries a miniature holds at least, in a cache at least as large
+SAMPLE = 32  # entries a miniature holds at least, in a cache at least as large
 SAMPLED_BY = 40  # the lowest bit of the hash that decides on sampling
 PERIOD = 2  # accesses for each entry of a miniature between two comparisons
 FADE = 0.5  # what a hit still counts for one period later
@@ -50,61 +50,49 @@ class _Miniature:
             del self._table[self._policy.evict().key]
 
 
-class Adaptive:
-    """The policy of the cache, and the miniatures that tune it."""
+class Adaptive(TinyLfu):
+    """The policy of the cache, with the miniatures that tune it."""
 
     def __init__(self, capacity: int) -> None:
-        self._policy = TinyLfu(capacity, *SETTINGS[0])
-        self.lines: tuple[Line, ...] = self._policy.lines
+        super().__init__(capacity, *SETTINGS[0])
         rate = 1 << max(0, math.ceil(math.log2(capacity / SAMPLE)) - 1)
         size = max(2, capacity // rate)
-        self._mask = rate - 1
+        self._unsampled = rate - 1
         self._miniatures = [_Miniature(size, *settings) for settings in SETTINGS]
         self._period = PERIOD * size
         self._accesses = 0
         self._seen: set[Entry] = set()
-        self._is_full = False
 
-    def watches(self, entry: Entry) -> bool:
-        """One key in a few: as many as make the sample, by other bits of the hash than the sketch takes."""
-        return not spread(entry.key) >> SAMPLED_BY & self._mask
+    def watches(self, entry: Entry, /) -> bool:
+        """One key in a few: as many as make the sample, by other bits of the hash than those that count it."""
+        return not hash((entry.key,)) >> SAMPLED_BY & self._unsampled
 
     def insert(self, entry: Entry) -> None:
         """Take it in; from now on, the next hit of a sampled entry is looked at again."""
+        TinyLfu.insert(self, entry)
         if self._seen:
             for seen in self._seen:
                 seen.fast_until = NEVER
             self._seen.clear()
-        self._policy.insert(entry)
-        if self._is_full and self.watches(entry):
+        if not hash((entry.key,)) >> SAMPLED_BY & self._unsampled:  # watches(), without the call
+            entry.fast_until = NEVER
             self._access(entry.key)
 
-    def touch(self, entry: Entry) -> None:
+    def touch(self, entry: Entry, /) -> None:
         """Let the miniatures know; at most once for each entry between two insertions."""
         if entry not in self._seen:
             self._seen.add(entry)
-            if self._is_full:
-                self._access(entry.key)
-
-    def remove(self, entry: Entry) -> None:
-        """Forget it."""
-        self._seen.discard(entry)
-        self._policy.remove(entry)
-
-    def evict(self) -> Entry:
-        """Return what the policy, as it is tuned now, wants to lose."""
-        self._is_full = True  # until the first eviction all ways are the same, and nothing is tried out
-        victim = self._policy.evict()
-        self._seen.discard(victim)
-        return victim
+            self._access(entry.key)
 
     def _access(self, key: Any) -> None:
+        if not self._is_full:  # until the first eviction all settings are the same, and nothing is tried out
+            return
         for miniature in self._miniatures:
             miniature.access(key)
         self._accesses += 1
         if self._accesses >= self._period:
             self._accesses = 0
             best = max(range(len(SETTINGS)), key=lambda i: self._miniatures[i].hits)
-            self._policy.tune(*SETTINGS[best])
+            self.tune(*SETTINGS[best])
             for miniature in self._miniatures:
                 miniature.hits *= FADE

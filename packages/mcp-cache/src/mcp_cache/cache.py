@@ -33,14 +33,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 
+from . import stored
 from .config import Config, Tags, Ttl, checked_tags, checked_ttl
 from .decorate import Cached, P, R, decorated
-from .engine import Engine
+from .engine import UNFIT, Engine
 from .entries import Entry
-from .events import CacheStatistics, Event, Explanation, Invalidated, NotStored
+from .events import CacheStatistics, Event, Explanation, Invalidated
 from .flight import Failure
-from .invalidation import forget, forget_everything, forget_matching, forget_tag, hear, matches, remove
-from .isolation import Isolation, kept
+from .invalidation import forget, forget_everything, forget_matching, forget_tag, hear, matches
+from .isolation import Isolation
 from .remote import OnStoreError, Remote
 from .store import JSON, Serializer, Store
 
@@ -133,7 +134,8 @@ class Cache:
         self._engine = Engine(config, clock, on_event, remote)
         self.isolation: Isolation = isolation
         self._space = self._engine.table.new_space("=")
-        self._entries = self._space.entries
+        self._flights = self._space.flights
+        self._find = self._space.entries.get  # bound once: a subscript would be as fast, but for the misses' KeyError
         self._clock = clock
         self._hits = 0
         self._engine.hit_counters.append(lambda: self._hits)
@@ -150,14 +152,14 @@ class Cache:
         Raises ComputationCancelled in the others if *fn* raised CancelledError by itself, and TypeError if *key* is not
         hashable or *fn* not async.
         """
-        try:
-            entry = self._entries[key]
-            if entry.fast_until > self._clock():
-                entry.hits += 1
-                self._hits += 1
-                return entry.value  # type: ignore[no-any-return]  # what was computed under this key
-        except KeyError:
-            pass
+        entry = self._find(key)
+        if entry is None:
+            if key not in self._flights:
+                return await self._engine.lead(self._space, key, fn, ttl, tags)  # type: ignore[no-any-return]  # its value
+        elif entry.fast_until > self._clock():
+            entry.hits += 1
+            self._hits += 1
+            return entry.value  # type: ignore[no-any-return]  # what was computed under this key
         return await self._engine.obtain(self._space, key, fn, ttl, tags)  # type: ignore[no-any-return]  # the same
 
     async def get(self, key: Hashable, default: D = None) -> Any | D:  # type: ignore[assignment]  # None is the usual D
@@ -175,31 +177,27 @@ class Cache:
             else:
                 absent.append(key)
         if engine.remote is not None and absent:
-            born = engine.table.tick
-            for key, (value, seconds, tags) in (await engine.remote.read(space, absent)).items():
-                found[key] = value
-                if seconds > 0 and engine.table.is_current(tags, born):
-                    form = kept(value, engine.config.isolation)
-                    engine.keep(space, Entry(space.entries, key, form, born), seconds, tags)
+            found.update(await stored.read(engine, engine.remote, space, absent))
         return found
 
     async def set(self, key: Hashable, value: Any, *, ttl: Ttl = None, tags: Tags = ()) -> None:
         """Cache *value* under *key*; what is being computed under it is not stored."""
         engine, space = self._engine, self._space
-        if ttl is not None:
-            checked_ttl(ttl)
-        seconds, names = engine.config.lifetime(value, ttl), checked_tags(tags, value) if tags != () else ()
-        try:
-            form = kept(value, self.isolation)
-        except Exception as error:  # noqa: BLE001  # pickle raises whatever the value's class raises
-            engine.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
+        seconds = engine.plain_ttl
+        if ttl is not None or seconds is None:
+            seconds = engine.config.lifetime(value, checked_ttl(ttl))
+        names = checked_tags(tags, value) if tags != () else ()
+        form = value if self.isolation == "share" else engine.form(key, value)
+        if form is UNFIT or not seconds > 0:
+            await forget(engine, space, key)  # an older value must not outlive it
             return
-        engine.doom(space, key)
         if engine.remote is not None:
-            seconds = await engine.remote.write(space, key, value, seconds, names)
-            remove(engine, space, key)
-        if seconds > 0:
-            engine.keep(space, Entry(space.entries, key, form, engine.table.tick), seconds, names)
+            await stored.write(engine, engine.remote, space, key, value, form, seconds, names)
+            return
+        if space.flights:
+            engine.doom(space, key)
+        now = self._clock()
+        engine.keep(space, Entry(space.entries, key, form, engine.table.tick, now + seconds), now, names)
 
     async def set_many(self, values: Mapping[Hashable, Any], *, ttl: Ttl = None, tags: Tags = ()) -> None:
         """Cache each of the *values* under its key."""
@@ -247,8 +245,8 @@ class Cache:
     def explain(self, key: Hashable) -> Explanation:
         """Say what there is under *key* in process, without counting as a hit."""
         engine, flight = self._engine, self._space.flights.get(key)
-        waiting = None if flight is None else len(flight.followers)
-        entry = self._entries.get(key)
+        waiting = None if flight is None else len(flight)
+        entry = self._find(key)
         if entry is None:
             return Explanation("absent", waiting=waiting)
         left = entry.expires - self._clock()
@@ -301,8 +299,8 @@ class Cache:
         try:
             await group.__aexit__(None, None, None)
         finally:
-            for flight in engine.refreshing:  # a task cancelled before its first step
-                flight.end("again")
+            for (space, key), flight in engine.refreshing.items():  # a task cancelled before its first step
+                space.land(key, flight, "again")
             engine.refreshing.clear()
             if engine.remote is not None:
                 engine.remote.is_heard = False

@@ -10,7 +10,7 @@ from typing import Any, Union, get_args
 from .isolation import Isolation
 from .table import POLICIES
 
-__all__ = ["Config", "Tags", "Ttl", "checked_tags", "checked_ttl"]
+__all__ = ["Config", "Tags", "Ttl", "checked_options", "checked_tags", "checked_ttl"]
 
 Ttl = Union[float, Callable[[Any], Union[float, None]], None]  # noqa: UP007  # evaluated on 3.10
 """Seconds; a function of the value that returns seconds, 0 for "do not store"; None for no end."""
@@ -57,6 +57,13 @@ class Config:
                 raise TypeError(f"Cache needs subclasses of Exception as keys of negative_ttl, got {kind!r}")
             _within(f"negative_ttl[{kind.__name__}]", seconds, 0, math.inf)
 
+    @property
+    def plain_ttl(self) -> float | None:
+        """The seconds for which every value is fresh that has no TTL of its own; None if that depends on anything."""
+        if self.ttl is None:
+            return math.inf
+        return None if self.jitter or callable(self.ttl) else self.ttl
+
     def lifetime(self, value: Any, ttl: Ttl) -> float:
         """Return the seconds for which *value* is fresh; 0 if it is not to be stored."""
         chosen = self.ttl if ttl is None else ttl
@@ -95,6 +102,13 @@ def checked_tags(tags: Tags, value: Any) -> tuple[str, ...]:
     if isinstance(found, str):
         raise TypeError(f"tags needs a collection of strings, got the string {found!r}; write ({found!r},)")
     return tuple(found)
+
+
+def checked_options(ttl: Ttl, tags: Tags) -> Tags:
+    """Return *tags*, which may be an iterator, to be looked at again. Raises TypeError or ValueError."""
+    if ttl is not None:
+        checked_ttl(ttl)
+    return tags if tags == () or callable(tags) else checked_tags(tags, None)
 
 
 def _within(

@@ -1,7 +1,4 @@
-"""Functions that are cached: the wrapper looks its arguments up in a table of its own before anything else.
-
-A table for each function saves the making and hashing of a tuple with the function's name: a quarter of a hit.
-"""
+"""Functions that are cached; a table for each saves the making and hashing of a tuple with the function's name."""
 
 from __future__ import annotations
 
@@ -9,12 +6,13 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Coroutine, Hashable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
+from .binding import Binding
 from .engine import Engine
-from .flight import Space
 from .invalidation import forget, forget_matching
-from .keys import Binder, Unkeyable
+from .keys import Unkeyable
 
 if TYPE_CHECKING:
     from typing import Concatenate
@@ -34,7 +32,6 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 W = TypeVar("W", bound=Callable[..., Any])
-ABSENT: Any = object()  # no argument
 
 
 class Cached(Protocol[P, R_co]):
@@ -68,85 +65,38 @@ def decorated(
     """Return *fn*, cached. Raises TypeError if it is not async."""
     if not inspect.iscoroutinefunction(fn):
         raise TypeError(f"{getattr(fn, '__qualname__', fn)}() is not async; did you forget 'async def'?")
-    space = engine.table.new_space(f"{fn.__module__}.{fn.__qualname__}=")
-    binder = Binder(fn)
+    if not hasattr(fn, "__qualname__"):
+        raise TypeError(f"a cache needs a function with a name to decorate, got {fn!r}; write an 'async def' around it")
+    name = f"{fn.__module__}.{fn.__qualname__}="
+    if engine.remote is not None and any(space.name == name for space in engine.table.spaces):
+        raise ValueError(f"{name[:-1]} has a namesake in this store; give one of the two another __qualname__")
+    space = engine.table.new_space(name)
+    binding = Binding(fn)
 
-    async def missed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def missed(values: tuple[Any, ...]) -> Any:
         try:
-            key = _key(binder, args, kwargs)
+            key = binding.key(values)
         except Unkeyable:
             if bypasses:
-                return await fn(*args, **kwargs)
+                return await binding.call(values)
             raise
-        return await engine.obtain(space, key, lambda: fn(*args, **kwargs), ttl, tags)
+        return await engine.obtain(space, key, partial(binding.call, values), ttl, tags)
 
-    make = _of_one if binder.arity == 1 else _of_any
-    wrapper: Any = preserve_signature(make(engine, space, binder, missed), fn)
+    bare, hits = binding.wrapper(space.entries.get, engine.clock, missed)
+    engine.hit_counters.append(hits)
+    wrapper: Any = preserve_signature(bare, fn)
 
     def key(*args: P.args, **kwargs: P.kwargs) -> Hashable:
-        return cast("Hashable", _key(binder, args, kwargs))
+        return binding.key(binding.values(*args, **kwargs))
 
     async def invalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
-        return await forget(engine, space, _key(binder, args, kwargs))
+        return await forget(engine, space, key(*args, **kwargs))
 
     async def clear() -> None:
         await forget_matching(engine, space, lambda _: True)
 
     wrapper.key, wrapper.invalidate, wrapper.clear = key, invalidate, clear
     return wrapper  # type: ignore[no-any-return]  # a function with three attributes
-
-
-Missed = Callable[[tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, Any]]
-
-
-def _key(binder: Binder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    key = binder.key(args, kwargs)
-    return key[0] if binder.arity == 1 else key
-
-
-def _of_one(engine: Engine, space: Space, _: Binder, missed: Missed) -> Callable[..., Any]:
-    """Wrap a function of one argument: a string or an int is its own key."""
-    entries, clock, hits = space.entries, engine.clock, 0
-
-    async def wrapper(value: Any = ABSENT, /, *more: Any, **kwargs: Any) -> Any:
-        nonlocal hits
-        kind = value.__class__
-        if (kind is str or kind is int) and not more and not kwargs:  # a set of types would cost a tenth of the hit
-            try:
-                entry = entries[value]
-                if entry.fast_until > clock():
-                    entry.hits += 1
-                    hits += 1
-                    return entry.value
-            except KeyError:
-                pass
-        return await missed((*(() if value is ABSENT else (value,)), *more), kwargs)
-
-    engine.hit_counters.append(lambda: hits)
-    return wrapper
-
-
-def _of_any(engine: Engine, space: Space, binder: Binder, missed: Missed) -> Callable[..., Any]:
-    """Wrap any other function: arguments that are all there, and all strings or ints, are the key as they are."""
-    entries, clock, hits, arity = space.entries, engine.clock, 0, binder.arity
-
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        nonlocal hits
-        if not kwargs and len(args) == arity:
-            for value in args:
-                kind = value.__class__
-                if kind is not str and kind is not int:
-                    break
-            else:
-                entry = entries.get(args)
-                if entry is not None and entry.fast_until > clock():
-                    entry.hits += 1
-                    hits += 1
-                    return entry.value
-        return await missed(args, kwargs)
-
-    engine.hit_counters.append(lambda: hits)
-    return wrapper
 
 
 # --- preserve_signature: the same lines in every module that decorates

@@ -6,33 +6,39 @@ The engine knows the clock, the tasks and the exceptions; what it keeps is in a 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from types import CoroutineType
 from typing import Any, Literal
 
 from anyio.abc import TaskGroup
 
-from .config import Config, Tags, Ttl, checked_tags
-from .entries import NEVER, PLAIN, Entry, Facts
+from .config import Config, Tags, Ttl, checked_options, checked_tags
+from .entries import NEVER, Entry, Facts
 from .events import Computed, Event, Failed, Left, NotStored, ServedStale
 from .flight import (
     Answer,
     ComputationCancelled,
+    Compute,
     Failure,
     Flight,
+    Follower,
     Outcome,
     Space,
     Uncacheable,
+    computed,
     is_own_doing,
+    refuse_coroutine,
+    refuse_if_not_async,
     twin,
 )
 from .isolation import Pickled, kept, shown
 from .remote import Remote
 from .table import Table
 
-__all__ = ["Engine"]
+__all__ = ["UNFIT", "Engine"]
 
-Compute = Callable[[], Awaitable[Any]]
 State = Literal["absent", "fresh", "early", "stale", "expired"]
 
 EARLY = 10  # computing times before the end at which refreshing ahead begins to be possible: e**-10 is never
@@ -40,13 +46,6 @@ EARLY = 10  # computing times before the end at which refreshing ahead begins to
 
 class Engine:
     """The shell around a table."""
-
-    hits: int
-    misses: int
-    joins: int
-    stale: int
-    failures: int
-    load_seconds: float
 
     def __init__(
         self,
@@ -62,10 +61,11 @@ class Engine:
         self.table: Table = Table(config.maxsize, config.max_weight, config.policy, config.windows)
         if on_event is not None:
             self.table.on_leave = lambda entry, why: on_event(Left(entry.key, why))
+        self.is_copying: bool = config.isolation == "copy"
+        self.plain_ttl: float | None = config.plain_ttl
         self.needs_facts: bool = config.weigh is not None or config.idle != math.inf or config.refresh_ahead > 0
         self.group: TaskGroup | None = None
-        self.refreshing: set[Flight] = set()
-        self.names: dict[str, tuple[Space, Any]] = {}
+        self.refreshing: dict[tuple[Space, Any], Flight] = {}
         self.hit_counters: list[Callable[[], int]] = []
         self.hits = self.misses = self.joins = self.stale = self.failures = 0
         self.load_seconds = 0.0
@@ -83,15 +83,44 @@ class Engine:
                     return self._serve_stale(entry, "revalidating") if state == "stale" else self.serve(entry, now)
             flight = space.flights.get(key)
             if flight is None:
-                return await self._lead(Flight(space, key, self.table.tick), fn, ttl, tags)
-            outcome = await self._follow(flight)
+                return await self.lead(space, key, fn, ttl, tags)
+            tags = checked_options(ttl, tags)  # before it may be told to lead, and hold up everybody else
+            outcome = await self._follow(space, key, flight)
             if isinstance(outcome, Answer):
                 return shown(outcome.value)
             if isinstance(outcome, Failure):
                 raise twin(outcome.error)
-            if outcome == "lead" and flight.is_in_the_air:
-                flight.tick = self.table.tick
-                return await self._lead(flight, fn, ttl, tags)
+            if outcome == "lead" and space.flights.get(key) is flight:
+                return await self.lead(space, key, fn, ttl, tags, flight)
+
+    async def lead(  # noqa: PLR0917  # as for _arrived
+        self, space: Space, key: Any, fn: Compute, ttl: Ttl, tags: Tags, flight: Flight | None = None
+    ) -> Any:
+        """Compute *key* in this task, on a *flight* that was handed over or, if none is in the air, on a new one."""
+        if flight is None:
+            if ttl is not None or tags != ():
+                tags = checked_options(ttl, tags)
+            flight = space.flights[key] = Flight()
+        flight.tick = self.table.tick
+        self.misses += 1
+        begun = self.clock()
+        try:
+            if self.remote is None:  # computed(), without its coroutine
+                awaitable = fn()
+                if awaitable.__class__ is not CoroutineType:
+                    refuse_if_not_async(fn, awaitable)
+                value = await awaitable
+                if value.__class__ is CoroutineType:
+                    refuse_coroutine(fn, value)
+            else:
+                self.remote.remember(space, key)
+                value, ttl, tags = await self.remote.load(space, key, partial(computed, fn), ttl, tags)
+            return self._arrived(space, key, flight, value, ttl, tags, begun)
+        except BaseException as error:
+            entry = self._failed(space, key, flight, error, tags)
+            if entry is None:
+                raise
+            return self._serve_stale(entry, "failed")
 
     def state(self, entry: Entry, now: float) -> State:
         """Say what *entry* is good for; what is good for nothing any more is taken out."""
@@ -117,109 +146,106 @@ class Engine:
             raise twin(entry.value.error)
         return shown(entry.value)
 
-    def keep(self, space: Space, entry: Entry, seconds: float, tags: tuple[str, ...], cost: float = 0.0) -> None:
-        """Store *entry*, made for *space*, for *seconds*; *cost* is the time that it took to compute."""
-        now, config = self.clock(), self.config
+    def keep(self, space: Space, entry: Entry, now: float, tags: tuple[str, ...] = (), cost: float = 0.0) -> None:
+        """Store *entry*, made for *space*; *cost* is the time that it took to compute."""
         if self.remote is not None:
-            self._name(space, entry.key)
-        entry.expires = entry.fast_until = now + seconds
+            self.remote.remember(space, entry.key)
         if tags or self.needs_facts:
+            config = self.config
             weight = 1.0 if config.weigh is None else config.weigh(shown(entry.value))
             if not 0 <= weight <= config.max_weight:
+                if entry.key in space.entries:  # an older value must not outlive it
+                    self.table.drop(space.entries[entry.key])
                 return self.tell(NotStored(entry.key, f"its weight is {weight!r}, of at most {config.max_weight!r}"))
             entry.facts = Facts(tags, weight, entry.expires, cost)
             entry.expires = min(entry.expires, now + config.idle)
-        if entry.facts is not PLAIN or entry.value.__class__ in _SPECIAL:
             entry.fast_until = self._plain_until(entry)
+        elif self.is_copying and entry.value.__class__ is Pickled:
+            entry.fast_until = NEVER
         return self.table.put(entry, now)
 
     def doom(self, space: Space, key: Any) -> None:
         """Make what is being computed under *key* worthless: its followers start again."""
         flight = space.flights.get(key)
         if flight is not None:
-            flight.end("again")
+            space.land(key, flight, "again")
+
+    def remove(self, space: Space, key: Any) -> bool:
+        """Take *key* out, and defeat what is being computed under it; say whether it was there."""
+        self.doom(space, key)
+        entry = space.entries.get(key)
+        if entry is None:
+            return False
+        self.table.drop(entry)
+        return True
 
     def tell(self, event: Event) -> None:
         """Hand *event* to the callback, if there is one."""
         if self.on_event is not None:
             self.on_event(event)
 
-    async def _lead(self, flight: Flight, fn: Compute, ttl: Ttl, tags: Tags) -> Any:
-        self.misses += 1
-        begun = self.clock()
-        try:
-            if self.remote is None:
-                awaitable = fn()
-                if not hasattr(awaitable, "__await__"):
-                    raise _not_async(fn)  # noqa: TRY301  # like what a computation raises
-                value = await awaitable
-            else:
-                self._name(flight.space, flight.key)
-                value, ttl, tags = await self.remote.load(flight, fn, ttl, tags)
-            return self._arrived(flight, value, ttl, tags, self.clock() - begun)
-        except BaseException as error:
-            entry = self._failed(flight, error)
-            if entry is None:
-                raise
-            return self._serve_stale(entry, "failed")
-
-    def _arrived(self, flight: Flight, value: Any, ttl: Ttl, tags: Tags, seconds: float) -> Any:
+    def _arrived(  # noqa: PLR0917  # what a flight would hold if it did not have to be cheap
+        self, space: Space, key: Any, flight: Flight, value: Any, ttl: Ttl, tags: Tags, begun: float
+    ) -> Any:
         """Store what was computed, tell the followers, and return what the leader gets."""
-        config, key = self.config, flight.key
-        lifetime = config.lifetime(value, ttl)
+        config, now = self.config, self.clock()
+        lifetime = self.plain_ttl if ttl is None and self.plain_ttl else config.lifetime(value, ttl)
         names = checked_tags(tags, value) if tags != () else ()
-        form = value if config.isolation == "share" else self._form(key, value)
-        self.load_seconds += seconds
+        form = value if config.isolation == "share" else self.form(key, value)
+        self.load_seconds += now - begun
         if self.on_event is not None:
-            self.on_event(Computed(key, seconds))
-        if flight.is_in_the_air:  # else invalidated meanwhile, and the followers are gone
+            self.on_event(Computed(key, now - begun))
+        if space.flights.get(key) is flight:  # else invalidated meanwhile, and the followers are gone
             is_current = form is not UNFIT and (not names or self.table.is_current(names, flight.tick))
             if is_current and lifetime > 0:
-                entry = Entry(flight.space.entries, key, form, flight.tick)
-                self.keep(flight.space, entry, lifetime, names, seconds)
-            flight.end(Answer(form) if is_current else "again")
+                entry = Entry(space.entries, key, form, flight.tick, now + lifetime)
+                self.keep(space, entry, now, names, now - begun)
+            if flight:
+                space.land(key, flight, Answer(form) if is_current else "again")
+            else:
+                del space.flights[key]
         return value if form is UNFIT or config.isolation == "copy" else form
 
-    def _form(self, key: Any, value: Any) -> Any:
+    def form(self, key: Any, value: Any) -> Any:
+        """Return the form in which *value* is kept, UNFIT if it cannot be isolated."""
         try:
             return kept(value, self.config.isolation)
         except Exception as error:  # noqa: BLE001  # pickle raises whatever the value's class raises
             self.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
             return UNFIT
 
-    def _name(self, space: Space, key: Any) -> None:
-        """Remember where a name of the store belongs, for what other processes will say of it."""
-        if len(self.names) > 4 * self.table.maxsize:
-            live = {
-                name: (own, its) for name, (own, its) in self.names.items() if its in own.entries or its in own.flights
-            }
-            self.names = live
-        assert self.remote is not None  # noqa: S101  # for type checkers
-        self.names[self.remote.name(space, key)] = space, key
-
-    def _failed(self, flight: Flight, error: BaseException) -> Entry | None:
+    def _failed(self, space: Space, key: Any, flight: Flight, error: BaseException, tags: Tags) -> Entry | None:
         """End the flight, or let another lead it; return the entry to be served instead of *error*, if there is one."""
         if not isinstance(error, Exception):
             if is_own_doing(error):
-                flight.end(Failure(ComputationCancelled("the computation raised CancelledError")))
+                space.land(key, flight, Failure(ComputationCancelled("the computation raised CancelledError")))
             elif not flight.hand_over():
-                flight.end("again")
+                space.land(key, flight, "again")
             return None
         if isinstance(error, Uncacheable):
-            flight.end(Failure(error))
+            space.land(key, flight, Failure(error))
             return None
-        self.failures += 1
-        self.tell(Failed(flight.key, error))
-        entry = self._fallback(flight.space.entries.get(flight.key))
+        entry = self._fallback(space.entries.get(key))
         if entry is not None:
-            flight.end(Answer(entry.value))
-            return entry
+            space.land(key, flight, Answer(entry.value))
+        else:
+            space.land(key, flight, self._remembered(space, key, flight, error, tags))
+        self.failures += 1
+        self.tell(Failed(key, error))
+        return entry
+
+    def _remembered(self, space: Space, key: Any, flight: Flight, error: Exception, tags: Tags) -> Outcome:
+        """Store *error* if it has a TTL, and return what the followers are told."""
+        table, names = self.table, () if callable(tags) else tuple(tags)
+        if not (table.tick == flight.tick if callable(tags) else table.is_current(names, flight.tick)):
+            return "again"
         seconds = self.config.failure_ttl(error)
-        if seconds and flight.is_in_the_air:
-            bare = Failure(twin(error).with_traceback(None))
-            self.keep(flight.space, Entry(flight.space.entries, flight.key, bare, flight.tick), seconds, ())
-        flight.end(Failure(twin(error)))
-        return None
+        if seconds and space.flights.get(key) is flight:
+            now, bare = self.clock(), Failure(twin(error).with_traceback(None))
+            entry = Entry(space.entries, key, bare, flight.tick, now + seconds)
+            entry.fast_until = NEVER
+            self.keep(space, entry, now, names)
+        return Failure(twin(error))
 
     def _fallback(self, entry: Entry | None) -> Entry | None:
         window = self.config.stale_if_error
@@ -227,12 +253,16 @@ class Engine:
             return None
         return entry if self.table.is_current(entry.facts.tags, entry.born) else None
 
-    async def _follow(self, flight: Flight) -> Outcome | None:
-        follower = flight.join()
+    async def _follow(self, space: Space, key: Any, flight: Flight) -> Outcome | None:
+        follower = Follower()
+        flight.append(follower)
         try:
             await follower.wait()
         except BaseException:
-            flight.leave(follower)
+            if follower.outcome == "lead":
+                space.land(key, flight, "again")
+            elif follower.outcome is None:
+                flight.remove(follower)
             raise
         self.joins += isinstance(follower.outcome, tuple)
         return follower.outcome
@@ -241,15 +271,19 @@ class Engine:
         """Start a task that computes *key* anew; False if the cache was not opened, so that a caller has to."""
         if self.group is None:
             return False
-        flight = Flight(space, key, self.table.tick)
-        self.refreshing.add(flight)
-        self.group.start_soon(self._refreshed, flight, fn, ttl, tags)
+        tags = checked_options(ttl, tags)
+        flight = self.refreshing[space, key] = space.take_off(key, self.table.tick)
+        self.group.start_soon(self._refreshed, space, key, fn, ttl, tags, flight)
         return True
 
-    async def _refreshed(self, flight: Flight, fn: Compute, ttl: Ttl, tags: Tags) -> None:
+    async def _refreshed(  # noqa: PLR0917  # as for _arrived
+        self, space: Space, key: Any, fn: Compute, ttl: Ttl, tags: Tags, flight: Flight
+    ) -> None:
         with suppress(Exception):  # nobody waits for it, and it was told as an event
-            await self._lead(flight, fn, ttl, tags)
-        self.refreshing.discard(flight)
+            if space.flights.get(key) is flight:
+                await self.lead(space, key, fn, ttl, tags, flight)
+        if self.refreshing.get((space, key)) is flight:
+            del self.refreshing[space, key]
 
     def _serve_stale(self, entry: Entry, reason: Literal["revalidating", "failed"]) -> Any:
         self.tell(ServedStale(entry.key, reason))
@@ -275,7 +309,3 @@ class Engine:
 
 UNFIT: Any = object()  # stands for a value that cannot be isolated
 _SPECIAL = (Failure, Pickled)
-
-
-def _not_async(fn: object) -> TypeError:
-    return TypeError(f"{getattr(fn, '__qualname__', fn)}() is not async; did you forget 'async def'?")

@@ -6,15 +6,17 @@
                  ├──(leader cancelled, nobody waits)──▶ over
                  └──(key invalidated or set; that follower cancelled, too)──▶ over: every follower starts again
 
-A flight is state and nothing else; the one who leads it computes in its own task, with its own deadline. A follower
-waits for an event of its own, never for the leader's task: neither can cancel the other.
+A flight is state and nothing else, an empty list as long as nobody waits: a computation that nobody else asks for makes
+no task, no event and no future. The one who leads it computes in its own task, with its own deadline. A follower waits
+for an event of its own, never for the leader's task: neither can cancel the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import Any, Literal, NamedTuple, Union
 
 import anyio
@@ -24,12 +26,16 @@ from .entries import Entry
 __all__ = [
     "Answer",
     "ComputationCancelled",
+    "Compute",
     "Failure",
     "Flight",
     "Follower",
     "Space",
     "Uncacheable",
+    "computed",
     "is_own_doing",
+    "refuse_coroutine",
+    "refuse_if_not_async",
     "twin",
 ]
 
@@ -54,6 +60,7 @@ class Failure(NamedTuple):
     error: Exception
 
 
+Compute = Callable[[], Awaitable[Any]]
 Outcome = Union[Answer, Failure, Literal["lead", "again"]]  # noqa: UP007  # evaluated on 3.10
 
 
@@ -76,64 +83,72 @@ class Follower:
         await self._event.wait()
 
 
+class Flight(list[Follower]):
+    """The callers that wait for one computation, in the order of their coming; ``tick`` tells when it began."""
+
+    __slots__ = ("tick",)
+
+    tick: int
+
+    def hand_over(self) -> bool:
+        """Let the one who has waited longest lead; False if nobody waits."""
+        if self:
+            self.pop(0).tell("lead")
+            return True
+        return False
+
+
 class Space:
-    """Entries and flights by key; the name sets its keys in a store apart from those of other spaces."""
+    """Entries and flights by key; the name sets its keys in a store apart from those of other spaces.
+
+    A flight is in the air for as long as it is found under its key.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.entries: dict[Any, Entry] = {}
         self.flights: dict[Any, Flight] = {}
 
+    def take_off(self, key: Any, tick: int) -> Flight:
+        """Put a new flight into the air."""
+        flight = self.flights[key] = Flight()
+        flight.tick = tick
+        return flight
 
-class Flight:
-    """The callers that wait for one key, in the order of their coming; in the air from its making."""
-
-    __slots__ = ("followers", "key", "space", "tick")
-
-    space: Space
-    key: Any
-    tick: int
-    followers: list[Follower]
-
-    def __init__(self, space: Space, key: Any, tick: int) -> None:
-        self.space = space
-        self.key = key
-        self.tick = tick
-        self.followers = []
-        space.flights[key] = self
-
-    @property
-    def is_in_the_air(self) -> bool:
-        """Whether it is this flight that a caller would join now."""
-        return self.space.flights.get(self.key) is self
-
-    def join(self) -> Follower:
-        """Line up."""
-        follower = Follower()
-        self.followers.append(follower)
-        return follower
-
-    def leave(self, follower: Follower) -> None:
-        """Give up waiting; if it was just told to lead, the others start again."""
-        if follower.outcome == "lead":
-            self.end("again")
-        elif follower.outcome is None:
-            self.followers.remove(follower)
-
-    def hand_over(self) -> bool:
-        """Let the one who has waited longest lead; False if nobody waits."""
-        if not self.followers:
-            return False
-        self.followers.pop(0).tell("lead")
-        return True
-
-    def end(self, outcome: Outcome) -> None:
-        """Tell everyone; nobody can join any more."""
-        if self.is_in_the_air:
-            del self.space.flights[self.key]
-        followers, self.followers = self.followers, []
+    def land(self, key: Any, flight: Flight, outcome: Outcome) -> None:
+        """Tell everyone who waits; nobody can join any more."""
+        if self.flights.get(key) is flight:
+            del self.flights[key]
+        followers = [*flight]
+        flight.clear()
         for follower in followers:
             follower.tell(outcome)
+
+
+async def computed(fn: Compute) -> Any:
+    """Return what *fn* returns when awaited. Raises TypeError if it is not async, or has forgotten an ``await``."""
+    awaitable = fn()
+    refuse_if_not_async(fn, awaitable)
+    value = await awaitable
+    refuse_coroutine(fn, value)
+    return value
+
+
+def refuse_if_not_async(fn: object, returned: object) -> None:
+    """Raise TypeError unless what *fn* returned can be awaited."""
+    if not hasattr(returned, "__await__"):
+        raise TypeError(f"{_name(fn)}() is not async; did you forget 'async def'?")
+
+
+def refuse_coroutine(fn: object, value: object) -> None:
+    """Raise TypeError if the *value* of *fn* is a coroutine: it can be awaited by one caller alone."""
+    if isinstance(value, CoroutineType):
+        value.close()
+        raise TypeError(f"{_name(fn)}() has returned a coroutine that nobody awaited; did you forget 'await'?")
+
+
+def _name(fn: object) -> object:
+    return getattr(fn, "__qualname__", fn)
 
 
 def twin(error: Exception) -> Exception:

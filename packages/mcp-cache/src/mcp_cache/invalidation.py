@@ -19,29 +19,19 @@ from .events import Invalidated
 from .flight import Space
 from .keys import parsed
 
-__all__ = ["forget", "forget_everything", "forget_matching", "forget_tag", "hear", "matches", "remove"]
+__all__ = ["forget", "forget_everything", "forget_matching", "forget_tag", "hear", "matches"]
 
 BATCH = 256  # entries that are taken out between two checkpoints, in about 0.2 ms
 
 Match = Callable[[Any], bool]
 
 
-def remove(engine: Engine, space: Space, key: Any) -> bool:
-    """Take *key* out, and defeat what is being computed under it; say whether it was there."""
-    engine.doom(space, key)
-    entry = space.entries.get(key)
-    if entry is None:
-        return False
-    engine.table.drop(entry)
-    return True
-
-
 async def forget(engine: Engine, space: Space, key: Any) -> bool:
     """Forget one key everywhere; say whether it was in process."""
-    was_there = remove(engine, space, key)
+    was_there = engine.remove(space, key)
     if engine.remote is not None:
         await engine.remote.invalidate("key", engine.remote.name(space, key))
-        remove(engine, space, key)  # what was loaded while the store was being told
+        engine.remove(space, key)  # what was loaded while the store was being told
     engine.tell(Invalidated("key", key))
     return was_there
 
@@ -76,7 +66,7 @@ def forget_everything(engine: Engine) -> None:
     """Forget all of every space, in process alone."""
     for space in engine.table.spaces:
         for key in [*space.flights, *space.entries]:
-            remove(engine, space, key)
+            engine.remove(space, key)
 
 
 def hear(engine: Engine, by: Literal["ready", "lost", "key", "tag"], what: str) -> None:
@@ -84,9 +74,9 @@ def hear(engine: Engine, by: Literal["ready", "lost", "key", "tag"], what: str) 
     if by == "tag":
         engine.table.invalidate_tag(what)
     elif by == "key":
-        place = engine.names.get(what)
-        if place is not None:
-            remove(engine, *place)
+        place = engine.remote and engine.remote.places.get(what)
+        if place:
+            engine.remove(*place)
     else:
         forget_everything(engine)
 

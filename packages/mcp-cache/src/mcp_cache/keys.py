@@ -8,15 +8,13 @@ string is quoted. ``freeze`` does the same for arguments of Python functions, am
 from __future__ import annotations
 
 import ast
-import inspect
 import math
 import reprlib
-import weakref
 from collections.abc import Callable, Hashable
 from json.encoder import encode_basestring_ascii
 from typing import Any, cast
 
-__all__ = ["Binder", "Unkeyable", "canonical", "freeze", "parsed"]
+__all__ = ["Unkeyable", "canonical", "freeze", "parsed"]
 
 RAW = frozenset({str, int})  # types whose values serve as they are; bool is not among them, although True == 1
 
@@ -111,37 +109,3 @@ def freeze(value: Any) -> Hashable:
         except TypeError:
             raise Unkeyable(f"a key needs a JSON or a hashable value, got {_shown(value)}") from None
         return kind, value
-
-
-class Binder:
-    """Turns the arguments of one function into a key: however they are passed, with defaults filled in.
-
-    The instance of a method is held by a weak reference, so that the cache does not keep it alive. Raises TypeError for
-    arguments that the function would not take, as the call itself would.
-    """
-
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._signature = inspect.signature(fn)
-        self._name = getattr(fn, "__qualname__", repr(fn))
-        parameters = self._signature.parameters
-        self._is_method = next(iter(parameters), "") == "self"
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        is_plain = not self._is_method and all(p.kind in positional for p in parameters.values())
-        self.arity: int = len(parameters) if is_plain else -1
-        """How many arguments make a key as they are passed, if each is positional; -1 for other signatures."""
-
-    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments by name; the extra ones by the names of ``*args`` and ``**kwargs``."""
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
-
-    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Hashable, ...]:
-        """Return the key of one call. Raises Unkeyable, naming the argument."""
-        parts: list[Hashable] = []
-        for name, value in self.arguments(args, kwargs).items():
-            try:
-                parts.append(weakref.ref(value) if self._is_method and not parts else freeze(value))
-            except TypeError as error:
-                raise Unkeyable(f"argument {name!r} of {self._name}(): {error}", name) from None
-        return tuple(parts)

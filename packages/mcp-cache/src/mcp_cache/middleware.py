@@ -103,7 +103,10 @@ class CacheMiddleware:
         self._ttls = dict(ttl) if isinstance(ttl, Mapping) else dict.fromkeys(methods, ttl) if ttl is not None else {}
         self._tools = dict(tools or {})
         self._annotated_ttl = annotated_tools
-        for name, seconds in [*self._ttls.items(), *self._tools.items(), ("annotated_tools", annotated_tools or 1)]:
+        told = [*self._ttls.items(), *self._tools.items()]
+        if annotated_tools is not None:
+            told.append(("annotated_tools", annotated_tools))
+        for name, seconds in told:
             if type(seconds) not in (int, float) or not 0 < seconds < math.inf:
                 raise ValueError(f"CacheMiddleware needs 0 < seconds < inf for {name}, got {seconds!r}")
         for name in (*self._ttls, *([public] if isinstance(public, str) else public)):

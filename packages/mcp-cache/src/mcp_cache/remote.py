@@ -16,7 +16,7 @@ import anyio
 
 from .config import Config, Tags, Ttl, checked_tags
 from .events import CacheUnavailable, Event, NotStored, StoreDown, StoreUp
-from .flight import Flight, Space
+from .flight import Space
 from .keys import canonical
 from .store import By, Heard, Made, Serializer, Store, Stored
 
@@ -54,11 +54,12 @@ class Remote:
         self._down_until: float | None = None
         self._missed: list[tuple[By, Any]] = []
         self.is_heard = False
+        self.places: dict[str, tuple[Space, Any]] = {}
+        """Where a name of the store belongs, for what other processes will say of it."""
 
-    async def load(self, flight: Flight, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
+    async def load(self, space: Space, key: Any, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
         """Return the stored value, or compute it with *call* and store it; with its time and tags."""
-        key = flight.key
-        name, found = self.name(flight.space, key), _UNSET
+        name, found = self.name(space, key), _UNSET
 
         async def compute() -> Made:
             nonlocal found
@@ -84,13 +85,8 @@ class Remote:
             raise failed
         if found is _UNSET:
             found = await call()
-            return (
-                found,
-                await self.write(
-                    flight.space, key, found, self._config.lifetime(found, ttl), checked_tags(tags, found)
-                ),
-                tags,
-            )
+            seconds, names = self._config.lifetime(found, ttl), checked_tags(tags, found)
+            return found, await self.write(space, key, found, seconds, names), names
         return found, self._near(self._config.lifetime(found, ttl)), tags
 
     async def read(self, space: Space, keys: Sequence[Any]) -> dict[Any, tuple[Any, float, tuple[str, ...]]]:
@@ -139,6 +135,13 @@ class Remote:
                 self._fall(error)
             await anyio.sleep(self._retry_after)
 
+    def remember(self, space: Space, key: Any) -> None:
+        """Note the place of a name; those of entries that have left are dropped when there are too many."""
+        if len(self.places) > 4 * self._config.maxsize:
+            live = {name: at for name, at in self.places.items() if at[1] in at[0].entries or at[1] in at[0].flights}
+            self.places = live
+        self.places[self.name(space, key)] = space, key
+
     def name(self, space: Space, key: Any) -> str:
         """Return the key as the store knows it. Raises Unkeyable for one that is no JSON value."""
         return f"{space.name}{canonical(key)}"
@@ -161,8 +164,10 @@ class Remote:
 
     async def _make_up(self) -> None:
         while self._missed:
-            await self._store.invalidate(*self._missed[0])
-            self._missed.pop(0)
+            missed = self._missed[0]
+            await self._store.invalidate(*missed)
+            if self._missed and self._missed[0] is missed:  # else another caller has made up for it meanwhile
+                self._missed.pop(0)
 
     def _miss(self, by: By, what: Any) -> None:
         self._missed.append((by, what))

@@ -5,8 +5,8 @@ and one for each function that it decorates. Eviction, expiry, tags and weight a
 
     tick        counts the invalidations; what began before one and is stored after it would be out of date
     tags        the tick at which each tag was invalidated last: an entry is gone if it was born before that
-    sweep       looks at two entries for each one that comes, so that what nobody asks for leaves, too, and no call
-                ever takes long
+    sweep       looks at one entry for each one that comes, and at a few more if its time is over, so that what nobody
+                asks for leaves, too, and no call ever takes long
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     "s3fifo": S3Fifo,
     "tinylfu": TinyLfu,
 }
-STEPS = 2  # entries that are looked at for each one that comes
+STEPS = 4  # entries that may leave because their time is over, for each one that comes
 TAGS = 4096  # tags whose last invalidation is remembered; one more, and every tagged entry is taken to be out of date
 
 
@@ -74,16 +74,20 @@ class Table:
         else:
             self.weight -= old.facts.weight
             entry = _renewed(old, entry)
+            if self._policy.watches(entry):
+                entry.fast_until = NEVER
         self.weight += entry.facts.weight
-        if self._policy.watches(entry):
-            entry.fast_until = NEVER
         if entry.expires != math.inf:
             self._expires = True
         while self.size > self.maxsize or self.weight > self.max_weight:
             self._take_out(self._policy.evict(), "evicted")
             self.evictions += 1
         if self._expires:
-            self._sweep(now)
+            hand = self._hand
+            if hand.line is None or hand.expires + self.keep <= now:
+                self._sweep(now)
+            else:
+                self._hand = hand.after
 
     def drop(self, entry: Entry) -> None:
         """Take *entry* out."""
@@ -128,14 +132,16 @@ class Table:
             self.on_leave(entry, why)
 
     def _sweep(self, now: float) -> None:
+        """Take out what the hand points at, and go on for a few entries while their time is over."""
         for _ in range(STEPS):
             entry = self._hand
             if entry.line is None:  # the root of a line, or an entry that has left since
                 self._lines.append(self._lines.pop(0))
                 entry = self._lines[0].root
             self._hand = entry.after
-            if entry.expires + self.keep <= now:
-                self.expire(entry)
+            if entry.expires + self.keep > now:
+                return
+            self.expire(entry)
 
 
 def _renewed(old: Entry, new: Entry) -> Entry:

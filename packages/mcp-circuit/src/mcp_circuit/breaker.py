@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
-from .checks import check_callable, check_count, check_seconds, check_share
+from .checks import check_async, check_callable, check_count, check_seconds, check_share
 from .cooldown import Cooldown, sound
 from .core import Core, Event, Permit
-from .eras import Policy
+from .eras import Policy, passed
 from .judge import CircuitOpen, ErrorFilter, Judge
 from .rules import Rule, consecutive
 from .states import MANUAL, State
@@ -141,7 +141,7 @@ class CircuitBreaker:
 
     def __call__(self, fn: AsyncFunction[P, R]) -> AsyncFunction[P, R]:
         """Decorate an async function or method, keeping its signature.  Raises TypeError for anything else."""
-        _check_async(fn)
+        check_async(fn)
         core, machine, judge, clock = self.core, self.core.machine, self.core.judge, self.core.clock
         is_judged, is_timed, is_slow_aware = core.is_judged, core.is_timed, core.is_slow_aware
         slow_after = core.slow_after
@@ -150,6 +150,8 @@ class CircuitBreaker:
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             era = machine.era
             if not era.quick:
+                if (wait := core.wait(era)) is not None:  # `run` would refuse too, two frames and half a µs later
+                    raise core.refusal(era.state, wait) from None
                 return await core.run(judge, fn, *args, **kwargs)
             began = clock() if is_slow_aware else 0.0
             try:
@@ -160,7 +162,7 @@ class CircuitBreaker:
             if is_judged and judge.result(result) == "failure":
                 core.settle(era, "failure", clock() - began)
                 return result
-            if is_timed and ((now := clock()) >= era.edge or now - began >= slow_after):
+            if is_timed and ((now := clock()) >= era.edge or (is_slow_aware and now - began >= slow_after)):
                 core.settle(era, "success", now - began)
                 return result
             era.calls += 1
@@ -172,7 +174,7 @@ class CircuitBreaker:
         self, fallback: Callable[Concatenate[CircuitOpen, P], Awaitable[R]]
     ) -> Callable[[AsyncFunction[P, R]], AsyncFunction[P, R]]:
         """Decorate, and await ``fallback(refusal, *args, **kwargs)`` for each call that this breaker refuses."""
-        _check_async(fallback)
+        check_async(fallback)
 
         def decorate(fn: AsyncFunction[P, R]) -> AsyncFunction[P, R]:
             guarded = self(fn)
@@ -212,7 +214,7 @@ class CircuitBreaker:
     def snapshot(self) -> Snapshot:
         """Return what the current era has counted."""
         machine = self.core.machine
-        era, age = machine.era, self.core.clock() - machine.era.since
+        era, age = machine.era, passed(machine.era.since, self.core.clock())
         counted = era.calls, era.failures, era.in_flight
         return Snapshot(self.name, era.state, machine.number, age, *counted, machine.reopens)
 
@@ -227,21 +229,28 @@ class CircuitBreaker:
 
 
 class Guard:
-    """A guarded block: settled by ``fail`` or ``ignore`` inside of it, else by how it ends."""
+    """One guarded block: settled by ``fail`` or ``ignore`` inside of it, else by how it ends."""
 
-    __slots__ = ("_core", "_permit")
+    __slots__ = ("_core", "_is_used", "_permit")
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._is_used = False
 
     async def __aenter__(self) -> Permit:
-        self._permit = self._core.acquire()
+        if self._is_used:
+            raise RuntimeError("a guard is for one block; call guard() again for each")
+        self._is_used = True
+        self._permit = await self._enter()
         return self._permit
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._settle(error)
+
+    async def _enter(self) -> Permit:
+        return self._core.acquire()
 
     def _settle(self, error: BaseException | None) -> None:
         if error is None:
@@ -257,20 +266,6 @@ def _rules(trip: Any) -> tuple[Rule, ...]:
     if not rules or not all(hasattr(rule, "start") and hasattr(rule, "slower_than") for rule in rules):
         raise TypeError(f"CircuitBreaker needs a rule such as consecutive(5), or several, as trip, got {trip!r}")
     return rules
-
-
-def _check_async(fn: Any) -> None:
-    name = getattr(fn, "__qualname__", None) or repr(fn)
-    if inspect.isasyncgenfunction(fn) or inspect.isclass(fn):
-        raise TypeError(f"{name} is not a call that ends in a result; guard what it does with breaker.guard()")
-    returns = str(getattr(fn, "__annotations__", {}).get("return"))
-    if not (
-        inspect.iscoroutinefunction(fn)
-        or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004  # the method itself is wanted
-        or "Awaitable" in returns
-        or "Coroutine" in returns
-    ):
-        raise TypeError(f"{name} is not async; did you forget 'async def'?")
 
 
 _FORCIBLE = tuple(state.value for state in MANUAL)

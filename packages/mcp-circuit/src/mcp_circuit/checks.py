@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from typing import Any
 
-__all__ = ["check_callable", "check_count", "check_seconds", "check_share"]
+__all__ = ["check_async", "check_callable", "check_count", "check_seconds", "check_share"]
 
 
 def check_callable(where: str, name: str, value: object, *, optional: bool = False) -> None:
-    """Raise TypeError unless *value* can be called; with *optional*, None will do."""
+    """Raise TypeError unless *value* can be called without an await; with *optional*, None will do."""
     if not callable(value) and not (optional and value is None):
         raise TypeError(f"{where} needs a callable as {name}, got {value!r}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{where} does not await {name}, which must not be async, got {value!r}")
+
+
+def check_async(fn: Any) -> None:
+    """Raise TypeError unless calling *fn* gives what can be awaited once."""
+    name = getattr(fn, "__qualname__", None) or repr(fn)
+    if inspect.isasyncgenfunction(fn) or inspect.isclass(fn):
+        raise TypeError(f"{name} is not a call that ends in a result; guard what it does with breaker.guard()")
+    returns = str(getattr(fn, "__annotations__", {}).get("return"))
+    if not (
+        inspect.iscoroutinefunction(fn)
+        or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004  # the method itself is wanted
+        or "Awaitable" in returns
+        or "Coroutine" in returns
+    ):
+        raise TypeError(f"{name} is not async; did you forget 'async def'?")
 
 
 def check_count(where: str, name: str, value: object) -> int:

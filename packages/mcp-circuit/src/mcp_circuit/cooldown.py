@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from .checks import check_seconds, check_share
+from .checks import check_callable, check_seconds, check_share
 
 __all__ = ["Cooldown", "Opening", "from_error", "growing", "retry_after_of", "sound"]
 
@@ -55,6 +55,7 @@ def growing(
         raise ValueError(f"growing needs first <= maximum, got first={first!r} and maximum={maximum!r}")
     if jitter != 0 and check_share(where, "jitter", jitter) == 1:
         raise ValueError(f"growing needs 0 <= jitter < 1, got {jitter!r}")
+    check_callable(where, "random", random)
     return _Growing(first, factor, maximum, jitter, random)
 
 
@@ -102,7 +103,9 @@ def sound(cooldown: float | Cooldown) -> Cooldown:
 
     Raises ValueError or TypeError for a number that is no such time.
     """
-    if not callable(cooldown):
+    if callable(cooldown):
+        check_callable("CircuitBreaker", "cooldown", cooldown)
+    else:
         check_seconds("CircuitBreaker", "cooldown", cooldown)
     return _Sound(cooldown)
 
@@ -131,7 +134,7 @@ def retry_after_of(error: BaseException | None) -> float | None:
     for _ in range(8):
         for value in (_field(error, "retry_after"), *_from_data(error), _from_header(error)):
             seconds = _seconds(value)
-            if seconds:
+            if seconds > 0:
                 return seconds
         error = _field(error, "__cause__")
     return None
@@ -149,21 +152,20 @@ def _from_header(error: object) -> object:
 
 def _field(source: object, name: str) -> Any:
     try:
-        return cast("Any", source).get(name) if isinstance(source, Mapping) else getattr(source, name, None)
-    except Exception:  # noqa: BLE001  # a property of a foreign object
+        return cast("Any", source).get(name) if isinstance(source, Mapping) else getattr(source, name)
+    except Exception:  # noqa: BLE001  # it has none, or a property of a foreign object raises
         return None
 
 
-def _seconds(value: object) -> float | None:
+def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
+        return 0.0
     try:
-        seconds = float(value)
+        return float(value)
     except OverflowError:  # an int that no float can hold
-        seconds = math.inf
+        return math.inf if isinstance(value, int) and value > 0 else 0.0
     except ValueError:
-        seconds = _until(str(value))
-    return seconds if seconds > 0 else None
+        return _until(str(value))
 
 
 def _until(date: str) -> float:

@@ -106,6 +106,10 @@ class Core:
                 return Permit(self, era, now)
         raise self.refusal(era.state, wait) from None
 
+    def wait(self, era: Era) -> float | None:
+        """Return after how many seconds *era* may admit a call; None where it takes ``run`` to find out."""
+        return era.wait(self.clock())
+
     def refusal(self, state: State, wait: float) -> CircuitOpen:
         """Count and report a refused call, and make the exception to raise."""
         self.rejected += 1

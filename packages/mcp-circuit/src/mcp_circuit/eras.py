@@ -192,4 +192,4 @@ ERAS: Mapping[State, type[Era]] = {
 
 def passed(since: float, now: float) -> float:
     """Return the seconds from *since* to *now*; 0 when the clock went backwards."""
-    return max(now - since, 0.0)
+    return now - since if now > since else 0.0  # `max` takes three times as long, and refusals are to be cheap

@@ -3,7 +3,7 @@
 Invariants, each tested in ``tests/circuit/test_judge.py``:
 
 1. What is no ``Exception`` (cancellation, KeyboardInterrupt, a group that holds one) and a ``CircuitOpen`` from further
-   inside are ignored, whatever the configuration says: they tell nothing about this service.
+   inside (or a group of nothing else) are ignored, whatever the configuration says: they tell nothing of this service.
 2. A predicate that raises has judged "failure", and what it raised is logged: the caller sees only the call's own end.
 3. A group of exceptions is a failure if any leaf of it is, and ignored only if all are.
 """
@@ -75,10 +75,12 @@ class Judge:
 
     def error(self, error: BaseException) -> Verdict:
         """Judge a call that raised."""
-        if not isinstance(error, Exception) or isinstance(error, CircuitOpen):
+        if not isinstance(error, Exception):
             return "ignored"
         try:
-            return "failure" if not self._is_ignored(error) and self._is_failure(error) else "ignored"
+            if all(isinstance(leaf, CircuitOpen) for leaf in _leaves(error)) or self._is_ignored(error):
+                return "ignored"
+            return "failure" if self._is_failure(error) else "ignored"
         except Exception:  # a user's code
             logging.getLogger(__name__).exception(_FAILED_PREDICATE)
             return "failure"
@@ -99,6 +101,7 @@ def _predicate(name: str, given: Any, quantifier: Callable[[Iterator[bool]], boo
     if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in types):
         return lambda error: quantifier(isinstance(leaf, types) for leaf in _leaves(error))
     if callable(types[0]) and not isinstance(given, (tuple, type)):
+        check_callable("CircuitBreaker", name, given)
         return cast("Callable[[Exception], bool]", given)
     raise TypeError(f"CircuitBreaker needs exception classes or a predicate as {name}, got {given!r}")
 

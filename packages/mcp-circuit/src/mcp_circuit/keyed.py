@@ -2,6 +2,9 @@
 
 A flood of new keys must not push out a breaker that protects something: one that is not CLOSED gets another turn when
 it is the least recently used, and only a row of ``TURNS`` such breakers lets the oldest of them go.
+
+``quick`` is a short way in for the middleware, which may look there first.  It notes no use, and so is empty once more
+than half of the places are taken: what is not used from then on until they are full is old enough to go.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 
 from .breaker import CircuitBreaker
 from .checks import check_count
+from .core import Core
 from .states import State
 
 __all__ = ["KeyedBreakers"]
@@ -40,6 +44,7 @@ class KeyedBreakers:
         self._factory = factory
         self._max_keys = check_count("KeyedBreakers", "max_keys", max_keys)
         self._breakers: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()
+        self.quick: dict[Any, Core] = {}
         self._lock = threading.Lock()
 
     def __getitem__(self, key: Hashable) -> CircuitBreaker:
@@ -61,6 +66,7 @@ class KeyedBreakers:
         breaker = self._breakers.get(key)
         if breaker is not None and breaker.statistics().calls == breaker.statistics().transitions == 0:
             self._breakers.pop(key, None)
+            self.quick.pop(key, None)
 
     def _add(self, key: Hashable) -> CircuitBreaker:
         breaker: Any = self._factory(key)
@@ -70,12 +76,16 @@ class KeyedBreakers:
             kept = self._breakers.setdefault(key, breaker)
             if len(self._breakers) > self._max_keys:
                 self._evict()
+            if 2 * len(self._breakers) > self._max_keys:
+                self.quick.clear()
+            else:
+                self.quick[key] = kept.core
         return kept
 
     def _evict(self) -> None:
         for _ in range(min(TURNS, self._max_keys)):
-            key, breaker = next(iter(self._breakers.items()))
+            key, breaker = self._breakers.popitem(last=False)  # in one step, since other threads move keys meanwhile
             if breaker.state is State.CLOSED:
-                break
-            self._breakers.move_to_end(key)
+                return
+            self._breakers[key] = breaker
         self._breakers.popitem(last=False)

@@ -45,21 +45,21 @@ class MemoryStore:
             if entry.state is State.OPEN and now >= entry.until:
                 entry.change(State.HALF_OPEN)
             if entry.state is not State.HALF_OPEN:
-                return self._reply(entry)
+                return self._reply(entry, now)
             entry.leases = {held: end for held, end in entry.leases.items() if end > now}
             is_free = len(entry.leases) < terms.probe_concurrency
             if is_free:
                 entry.leases[lease] = now + terms.probe_max_wait
-            return self._reply(entry, leased=is_free)
+            return self._reply(entry, now, leased=is_free)
 
     async def trip(self, name: str, terms: Terms, era: int, cooldown: float, reopens: int) -> Reply:  # noqa: ARG002
         """See ``Store.trip``."""
         with self._lock:
-            entry = self._entries.setdefault(name, _Entry())
+            entry, now = self._entries.setdefault(name, _Entry()), self._clock()
             if entry.state is State.CLOSED and entry.era == era:
-                entry.change(State.OPEN, self._clock() + cooldown)
+                entry.change(State.OPEN, now + cooldown)
                 entry.reopens = reopens
-            return self._reply(entry)
+            return self._reply(entry, now)
 
     async def settle(self, name: str, terms: Terms, probe: Probe) -> Reply:
         """See ``Store.settle``."""
@@ -73,8 +73,8 @@ class MemoryStore:
                     entry.reopens = probe.reopens
                 elif entry.successes >= terms.successes_needed:
                     entry.change(State.CLOSED)
-            return self._reply(entry)
+            return self._reply(entry, now)
 
-    def _reply(self, entry: _Entry, *, leased: bool = False) -> Reply:
+    def _reply(self, entry: _Entry, now: float, *, leased: bool = False) -> Reply:
         end = min(entry.leases.values(), default=0.0) if entry.state is State.HALF_OPEN else entry.until
-        return Reply(entry.era, entry.state, max(end - self._clock(), 0.0), entry.reopens, leased)
+        return Reply(entry.era, entry.state, max(end - now, 0.0), entry.reopens, leased)

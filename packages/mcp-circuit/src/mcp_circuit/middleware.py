@@ -19,8 +19,9 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from ._seam import CallContext, is_internal, is_notification, is_stream, outcome, refuse, target
 from .breaker import CircuitBreaker
-from .checks import check_callable
+from .checks import check_async, check_callable
 from .core import Core, Verdicts
+from .eras import Era
 from .judge import CircuitOpen
 from .keyed import KeyedBreakers
 from .states import Verdict
@@ -31,18 +32,12 @@ C = TypeVar("C", bound=CallContext)
 R = TypeVar("R")
 
 CIRCUIT_OPEN = -31103
-"""The JSON-RPC code of a refusal; its data holds ``name``, ``state`` and, in seconds, ``retry_after``."""
+"""The JSON-RPC code of a refusal; its data holds ``name``, ``state`` and, in seconds, ``retryAfter``."""
 
 
 def by_tool(ctx: Any) -> str | None:
     """Return the name of the tool that is called; None for everything else."""
-    if ctx.method != "tools/call":
-        return None
-    try:
-        name = ctx.params["name"]  # the official SDK's mapping; `target` knows all kinds, in four times the time
-    except (AttributeError, KeyError, TypeError):
-        return target(ctx)
-    return name if type(name) is str else target(ctx)
+    return target(ctx) if ctx.method == "tools/call" else None
 
 
 class CircuitMiddleware:
@@ -73,23 +68,29 @@ class CircuitMiddleware:
         if isinstance(breaker, type) or not callable(breaker):
             raise TypeError(f"CircuitMiddleware needs a CircuitBreaker, or a function of the key, got {breaker!r}")
         check_callable("CircuitMiddleware", "key", key)
-        check_callable("CircuitMiddleware", "fallback", fallback, optional=True)
-        only = breaker if isinstance(breaker, CircuitBreaker) else None
-        factory = cast("Any", breaker) if only is None else partial(_always, only)
+        if fallback is not None:
+            check_async(fallback)
+        factory = partial(_always, breaker) if isinstance(breaker, CircuitBreaker) else breaker
         self.breakers: KeyedBreakers = KeyedBreakers(factory, max_keys=max_keys)
-        self._only_core = only.core if only is not None and key is by_tool else None  # spares looking for a key
+        self._by_name: dict[Any, Core] = self.breakers.quick if key is by_tool else {}
         self._key = key if key is by_tool else _unless_exempt(key)
         self._fallback = fallback
 
-    # Flat, as the decorator's wrapper is, because most calls go through it.
+    # Flat, as the decorator's wrapper is, because most calls go through it: by `_core_of` and `outcome` alone it would
+    # add twice as much to them.  For the same reason there are ignores where `cast`, a call, would do.
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Call on, or refuse with the code ``CIRCUIT_OPEN``."""
-        core = self._only_core
-        if core is None or ctx.method != "tools/call":
-            key = self._key(ctx)
-            if key is None:
-                return await call_next(ctx)
-            core = self.breakers[key].core
+        core: Core | None
+        if ctx.method == "tools/call":
+            try:
+                name = ctx.params["name"]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+                core = self._by_name[name]
+            except (AttributeError, KeyError, TypeError):  # not in the quick table, or another kind of context
+                core = self._core_of(ctx)
+        else:
+            core = self._core_of(ctx)
+        if core is None:
+            return await call_next(ctx)
         era = core.machine.era
         if not era.quick:
             return await self._guarded(core, ctx, call_next)
@@ -97,24 +98,20 @@ class CircuitMiddleware:
         try:
             result = await call_next(ctx)
         except BaseException as error:
-            verdict = McpVerdicts(core.judge).error(error)
-            core.settle(era, verdict, core.clock() - began, error)
-            if verdict == "ignored":
-                self._forget(ctx)
+            self._settle(ctx, core, era, error, began)
             raise
-        # Nearly every result is a plain success (one that asks for input has no content); `outcome` is far slower.
-        answer: Any = result
-        if answer.__class__ is not dict or "content" not in answer or answer.get("isError") or core.is_judged:
-            verdict = McpVerdicts(core.judge).result(result)
-            if verdict != "success":
-                core.settle(era, verdict, core.clock() - began)
-                if verdict == "ignored":
-                    self._forget(ctx)
-                return result
-        if core.is_timed and ((now := core.clock()) >= era.edge or now - began >= core.slow_after):
-            core.settle(era, "success", now - began)
-            return result
-        era.calls += 1
+        try:  # nearly every result is the wire's plain success; `outcome` knows all kinds, far slower
+            is_plain = result["isError"] is False  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+        except Exception:  # noqa: BLE001  # whatever a foreign object does when it is looked into
+            is_plain = False
+        if core.is_timed:
+            clock = core.clock  # as a method call, `core.clock()` would be looked for in the class first
+            now = clock()
+            is_plain = is_plain and now < era.edge and not (core.is_slow_aware and now - began >= core.slow_after)
+        if is_plain and not core.is_judged:
+            era.calls += 1
+        else:
+            self._settle(ctx, core, era, result, began)
         return result
 
     async def _guarded(self, core: Core, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
@@ -126,13 +123,19 @@ class CircuitMiddleware:
             refusal = error.with_traceback(None)  # which would hold this frame, and this frame holds it
         if self._fallback:
             return cast("R", await self._fallback(ctx, refusal))
-        facts = {"name": refusal.name, "state": refusal.state.value, "retry_after": refusal.retry_after}
+        facts = {"name": refusal.name, "state": refusal.state.value, "retryAfter": refusal.retry_after}
         raise refuse(CIRCUIT_OPEN, str(refusal), facts) from None
 
-    def _forget(self, ctx: Any) -> None:
+    def _core_of(self, ctx: Any) -> Core | None:
         key = self._key(ctx)
-        if key is not None:
-            self.breakers.forget(key)
+        return None if key is None else self.breakers[key].core
+
+    def _settle(self, ctx: Any, core: Core, era: Era, end: object, began: float) -> None:
+        verdicts, error = McpVerdicts(core.judge), end if isinstance(end, BaseException) else None
+        verdict = verdicts.result(end) if error is None else verdicts.error(error)
+        core.settle(era, verdict, core.clock() - began, error)
+        if verdict == "ignored":
+            self.breakers.forget(self._key(ctx))
 
 
 def _always(breaker: CircuitBreaker, _: Hashable) -> CircuitBreaker:

@@ -3,35 +3,23 @@
     {prefix:name}          hash: era, state, until, reopens, successes, failures
     {prefix:name}:leases   sorted set: lease, by the time at which it expires
 
-The braces make both keys live in the same slot of a cluster.  Both expire ``ttl`` seconds after the last change: a
-breaker that nobody has used for that long is CLOSED.  Eras begin at the server's time in microseconds, so that one
-which comes after the keys are gone is never taken for one before.
+The braces make both keys live in the same slot of a cluster.  Both expire ``ttl`` seconds after the last change, but
+never before a cooldown or a lease is over: a breaker that has not changed for that long is CLOSED.  Eras begin at the
+server's time in microseconds, so that one which comes after the keys are gone is never taken for one before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Awaitable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from .checks import check_seconds
 from .shared import Probe, Reply, Terms
 from .states import State
 
-__all__ = ["RedisClient", "RedisStore"]
-
-
-class RedisClient(Protocol):
-    """What is needed of a client, as ``redis.asyncio.Redis`` and ``valkey.asyncio.Valkey`` have it."""
-
-    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
-        """Run a script that the server knows."""
-        ...
-
-    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
-        """Run a script, and let the server know it from then on."""
-        ...
+__all__ = ["RedisStore"]
 
 
 _STATES = (State.CLOSED, State.OPEN, State.HALF_OPEN)
@@ -39,7 +27,9 @@ _STATES = (State.CLOSED, State.OPEN, State.HALF_OPEN)
 # Times are whole milliseconds: Lua's numbers hold them and the eras exactly.
 _SCRIPT = """
 local key, leases = KEYS[1], KEYS[2]
-local operation, ttl, places, max_wait, needed, allowed = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
+local operation = ARGV[1]
+local ttl, places, max_wait = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local needed, allowed = tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local fields = redis.call('HMGET', key, 'era', 'state', 'until', 'reopens', 'successes', 'failures')
@@ -74,10 +64,10 @@ elseif era == tonumber(ARGV[7]) then
         is_changed = true
         if ARGV[11] == 'success' then successes = successes + 1 end
         if ARGV[11] == 'failure' then failures = failures + 1 end
-        if failures > tonumber(allowed) then
+        if failures > allowed then
             change(1, now + ARGV[8])
             reopens = ARGV[9]
-        elseif successes >= tonumber(needed) then
+        elseif successes >= needed then
             change(0, 0)
         end
     end
@@ -86,8 +76,9 @@ end
 if is_changed then
     redis.call('HSET', key, 'era', string.format('%.0f', era), 'state', state, 'until', string.format('%.0f', ends),
         'reopens', reopens, 'successes', successes, 'failures', failures)
-    redis.call('PEXPIRE', key, ttl)
-    redis.call('PEXPIRE', leases, ttl)
+    local life = math.max(ttl, max_wait, ends - now)
+    redis.call('PEXPIRE', key, life)
+    redis.call('PEXPIRE', leases, life)
 end
 if state == 2 then
     local first = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')
@@ -101,20 +92,18 @@ class RedisStore:
     """Keeps shared breakers in Redis or Valkey.
 
     Args:
-        client: Your own async client; it stays yours to close, and its time-outs are its own affair.
+        client: Your own async client of redis-py, valkey-py or coredis (which runs on trio too), of one server or of a
+            cluster; it stays yours to close.
         prefix: Begins every key.
-        ttl: Seconds after which an unused breaker is forgotten; longer than any cooldown.
+        ttl: Seconds without a change after which a breaker is forgotten, though not within its cooldown.
 
     Raises:
         TypeError: For a client that is not async.
         ValueError: For a *ttl* that is no time.
     """
 
-    def __init__(self, client: RedisClient, *, prefix: str = "mcp-circuit", ttl: float = 86_400.0) -> None:
-        call = getattr(client, "execute_command", None) or getattr(client, "evalsha", None)
-        if isinstance(client, type) or not inspect.iscoroutinefunction(call):
-            raise TypeError(f"RedisStore needs an async client such as redis.asyncio.Redis(), got {client!r}")
-        self._client = client
+    def __init__(self, client: Any, *, prefix: str = "mcp-circuit", ttl: float = 86_400.0) -> None:
+        self._execute = _executor(client)
         self._prefix = prefix
         self._ttl = _milliseconds(check_seconds("RedisStore", "ttl", ttl))
         self._sha = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -136,15 +125,25 @@ class RedisStore:
         key = f"{{{self._prefix}:{name}}}"
         wait = _milliseconds(terms.probe_max_wait)
         given = operation, self._ttl, terms.probe_concurrency, wait, terms.successes_needed, terms.failures_allowed
-        call = 2, key, f"{key}:leases", *given, *arguments
+        keys, texts = [key, f"{key}:leases"], [*map(str, given), *map(str, arguments)]
         try:
-            reply = await self._client.evalsha(self._sha, *call)
+            reply = await self._execute("evalsha", self._sha, keys, texts)
         except Exception as error:
             if "NOSCRIPT" not in f"{type(error).__name__} {error}".upper():  # restarted, or flushed by others
                 raise
-            reply = await self._client.eval(_SCRIPT, *call)
+            reply = await self._execute("eval", _SCRIPT, keys, texts)
         era, state, left, reopens, leased = map(int, reply)
         return Reply(era, _STATES[state], left / 1000, reopens, bool(leased))
+
+
+def _executor(client: Any) -> Callable[[str, str, list[str], list[str]], Awaitable[Any]]:
+    """Return what runs a script by the client's own methods, which take their arguments in two ways."""
+    call = getattr(client, "execute_command", None) or getattr(client, "evalsha", None)
+    if isinstance(client, type) or not inspect.iscoroutinefunction(call):
+        raise TypeError(f"RedisStore needs an async client such as redis.asyncio.Redis(), got {client!r}")
+    if type(client).__module__.partition(".")[0] == "coredis":
+        return lambda method, script, keys, texts: getattr(client, method)(script, keys, texts)
+    return lambda method, script, keys, texts: getattr(client, method)(script, len(keys), *keys, *texts)
 
 
 def _milliseconds(seconds: float) -> int:

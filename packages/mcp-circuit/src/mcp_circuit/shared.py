@@ -15,7 +15,8 @@ Invariants, each tested in ``tests/circuit/test_shared.py`` and, with a real ser
 2. A change is made only if the era is still the one that it was decided in; otherwise nothing happens.
 3. Without the store the breaker works on as a local one (or as ``on_store_error`` says), asks again after ``refresh``,
    and takes over what it then finds.
-4. No call waits for the store longer than ``timeout``, and a cancelled probe gives its lease back.
+4. No call waits for the store longer than ``timeout``, and a cancelled probe gives its lease back; only a task that
+   asyncio itself (not anyio) cancels while it waits for the store leaves the lease to expire.
 
 Manual states are a matter of one process, and end sharing until ``force("closed")``.  ``ramp`` has no effect: the other
 processes could not know of it.
@@ -23,6 +24,7 @@ processes could not know of it.
 
 from __future__ import annotations
 
+import inspect
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
@@ -37,6 +39,7 @@ from .checks import check_seconds
 from .cooldown import Opening
 from .core import Core, Permit, StoreBack, StoreLost, Verdicts
 from .eras import Era, Policy
+from .judge import CircuitOpen
 from .states import AUTOMATIC, State, Verdict
 
 __all__ = ["Probe", "Reply", "SharedCircuitBreaker", "Store", "Terms"]
@@ -120,10 +123,14 @@ class SharedCircuitBreaker(CircuitBreaker):
         on_store_error: OnStoreError = "local",
     ) -> None:
         where = "SharedCircuitBreaker"
-        if not getattr(local, "name", ""):
-            raise ValueError(f"{where} needs a CircuitBreaker with a name, under which to share it, got {local!r}")
-        if not all(hasattr(store, operation) for operation in ("admit", "trip", "settle")):
-            raise TypeError(f"{where} needs a store such as RedisStore(client), got {store!r}")
+        given: Any = local
+        if not isinstance(given, CircuitBreaker):
+            raise TypeError(f"{where} needs a CircuitBreaker as local, got {local!r}")
+        if not local.name:
+            raise ValueError(f"{where} needs local to have a name, under which to share it, got {local!r}")
+        operations = [getattr(store, name, None) for name in ("admit", "trip", "settle")]
+        if isinstance(store, type) or not all(map(inspect.iscoroutinefunction, operations)):
+            raise TypeError(f"{where} needs a store with async methods such as RedisStore(client), got {store!r}")
         if on_store_error not in ("local", "allow", "deny"):
             raise ValueError(f"{where} needs on_store_error 'local', 'allow' or 'deny', got {on_store_error!r}")
         check_seconds(where, "refresh", refresh)
@@ -175,11 +182,13 @@ class SharedCore(Core):
         await self.leave(permit)
         return result
 
+    def wait(self, era: Era) -> float | None:  # noqa: ARG002  # only the store knows, or that it is gone
+        """Return None: ``enter`` must be asked."""
+        return None
+
     async def enter(self) -> Permit:
         """Admit a call, or raise CircuitOpen."""
         now = self.clock()
-        if self.machine.era.state is State.OPEN and now < self._refuse_until:
-            raise self.refusal(State.HALF_OPEN, self._refuse_until - now) from None
         if self._must_ask(now):
             lease = uuid.uuid4().hex
             reply = await self._ask(self._store.admit, lease)
@@ -188,9 +197,13 @@ class SharedCore(Core):
                 return _Lease(self, reply, lease)
             if reply and reply.state is State.HALF_OPEN:
                 self._refuse_until = self.clock() + min(reply.wait, self._refresh)
-                raise self.refusal(State.HALF_OPEN, reply.wait) from None
-        if self._is_lost and self._on_store_error != "local" and self.machine.era.state in AUTOMATIC:
+        era = self.machine.era
+        if era.state not in AUTOMATIC:
+            return self.acquire()
+        if self._is_lost and self._on_store_error != "local":
             return self._without_store()
+        if era.state is State.OPEN and not self._is_lost:
+            raise self._refusal(era, now) from None
         return self.acquire()
 
     async def leave(self, permit: Permit) -> None:
@@ -212,7 +225,20 @@ class SharedCore(Core):
         era = self.machine.era
         if era.state not in AUTOMATIC or (self._is_lost and now < self._ask_at):
             return False
-        return era.wait(now) is None if era.state is State.OPEN else now >= self._ask_at
+        if era.state is State.OPEN:
+            return era.wait(now) is None and now >= self._refuse_until
+        return now >= self._ask_at
+
+    def _refusal(self, era: Era, now: float) -> CircuitOpen:
+        """Make the refusal of an OPEN that is not over, or that is HALF_OPEN in the store.
+
+        By the time at which it was decided that the store need not be asked: a moment later ``acquire`` might find the
+        cooldown over, and let a probe through to which the store has lent no place.
+        """
+        wait = era.wait(now)
+        if wait is None:
+            return self.refusal(State.HALF_OPEN, self._refuse_until - now)
+        return self.refusal(State.OPEN, wait)
 
     def _left(self) -> float:
         """Return the seconds that are left of OPEN, 0 in another state."""
@@ -296,9 +322,8 @@ class _SharedGuard(Guard):
 
     __slots__ = ()
 
-    async def __aenter__(self) -> Permit:
-        self._permit = await self._shared.enter()
-        return self._permit
+    async def _enter(self) -> Permit:
+        return await self._shared.enter()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

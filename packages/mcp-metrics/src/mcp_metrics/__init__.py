@@ -7,15 +7,17 @@ from .bridges import StatsdWriter, to_otlp
 from .endpoint import MetricsApp, Response, render, respond, serve
 from .exposition import Source, openmetrics, prometheus_text
 from .family import Description, Family
+from .folder import compact, is_gone, read, write
 from .histogram import Histogram
 from .middleware import MetricsMiddleware
 from .names import Names
 from .native import NativeBuckets
+from .network import Network
 from .protobuf import protobuf
 from .registry import DEFAULT_BUCKETS, Overflow, Registry, RegistryStatistics
 from .series import Counter, Exemplar, Gauge, Info, Point
 from .sink import Instruments, MeterSink
-from .snapshots import Snapshot, merge, read, snapshot, write
+from .snapshots import Snapshot, merge, snapshot
 from .timing import Timed
 
 __version__ = "0.1.0"
@@ -35,6 +37,7 @@ __all__ = [
     "MetricsMiddleware",
     "Names",
     "NativeBuckets",
+    "Network",
     "Overflow",
     "Point",
     "Registry",
@@ -45,6 +48,8 @@ __all__ = [
     "StatsdWriter",
     "Timed",
     "as_fastmcp",
+    "compact",
+    "is_gone",
     "merge",
     "openmetrics",
     "prometheus_text",

@@ -20,6 +20,7 @@ from typing import Any
 from .exposition import Source
 from .family import Description
 from .native import NativeBuckets
+from .semconv import attributes
 from .series import Exemplar, Point
 from .text import number
 
@@ -109,8 +110,8 @@ def _metric(about: Description, points: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _data_point(about: Description, point: Point, moment: str) -> dict[str, Any]:
-    pairs = {label: value for label, value in zip(about.labels, point.labels, strict=True) if value}
-    shared: dict[str, Any] = {"attributes": _attributes(pairs), "timeUnixNano": moment}
+    told = _attributes(attributes(about.labels, point.labels))
+    shared: dict[str, Any] = {"attributes": told, "timeUnixNano": moment}
     if about.kind in ("counter", "histogram"):
         exemplars = [_exemplar(exemplar) for exemplar in point.exemplars.values()]
         shared |= {"startTimeUnixNano": _nanoseconds(point.created), "exemplars": exemplars}
@@ -147,8 +148,11 @@ def _exemplar(exemplar: Exemplar) -> dict[str, Any]:
     return {**told, "filteredAttributes": _attributes(labels), **{name: text for name, text in ids.items() if text}}
 
 
-def _attributes(pairs: Mapping[str, str]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": {"stringValue": value}} for key, value in pairs.items()]
+def _attributes(pairs: Mapping[str, str | int]) -> list[dict[str, Any]]:
+    return [
+        {"key": key, "value": {"stringValue": value} if isinstance(value, str) else {"intValue": str(value)}}
+        for key, value in pairs.items()
+    ]
 
 
 def _double(value: float) -> float | str:

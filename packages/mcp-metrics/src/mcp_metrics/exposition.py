@@ -2,9 +2,9 @@
 
     source.collect() ──▶ (Description, Points) ──▶ one template a family ──▶ a few lines a point ──▶ chunks
 
-All lines of a histogram differ only in labels and counts, so they are one ``%`` template for a whole family, which is
-filled in at C speed: 0.3 µs a line, with nothing kept between scrapes. A chunk ends at the first point that makes
-it ``CHUNK`` characters long, and that is how long the event loop waits: well under a millisecond.
+All lines of a histogram differ only in labels and figures, so they are one template for a whole family, which ``%``
+and one ``replace`` fill in at C speed: 0.2 µs a line, with nothing kept between scrapes. A chunk ends at the first
+point that makes it ``CHUNK`` characters long, and that is how long the event loop waits: well under a millisecond.
 
 Rules, each tested in ``tests/metrics/test_exposition.py``:
 
@@ -29,6 +29,7 @@ __all__ = ["CHUNK", "Source", "openmetrics", "prometheus_text"]
 CHUNK = 32_768  # characters
 _VALUE = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
+_LABELS = "\0"  # stands for the labels of a series in a template; no name can hold it
 
 
 class Source(Protocol):
@@ -82,8 +83,7 @@ class _Text:
         self.all_labels = ",".join(f'{label.replace("%", "%%")}="%s"' for label in self.labels)
         self.bounds = [*map(canonical, description.bounds), "+Inf"]
         self.has_sum = not self.has_exemplars or not description.bounds or description.bounds[0] >= 0
-        self.rest = "{%s}" if is_legacy(self.base) else ",%s"
-        self.template = self._template()
+        self.template = self._template(_LABELS)
 
     def lines(self, points: Iterable[Point]) -> Iterator[str]:
         """Yield the head of the family, then all lines of each point as one text."""
@@ -107,15 +107,14 @@ class _Text:
 
     def _histogram(self, point: Point) -> str:
         labels = self._labels(point)
-        totals = list(accumulate(point.counts))
-        values: list[object] = [f"{labels}," if labels else ""] * (2 * len(totals))
-        values[1::2] = totals
-        rest = self.rest % labels if labels else ""
+        figures: list[object] = list(accumulate(point.counts))
         if self.has_sum:
-            values += (rest, totals[-1], rest, number(point.value))
+            figures += (figures[-1], number(point.value))
         if self.has_created:
-            values += (rest, point.created)
-        text = self.template % tuple(values)
+            figures.append(point.created)
+        template = self.template if labels else self._template("")
+        # One `replace` instead of eighteen `%s` more: a third of the time.
+        text = (template % tuple(figures)).replace(_LABELS, labels)
         return self._with_exemplars(text, point.exemplars) if point.exemplars and self.has_exemplars else text
 
     def _with_exemplars(self, text: str, exemplars: Mapping[int, Exemplar]) -> str:
@@ -124,16 +123,15 @@ class _Text:
             lines[bucket] += self._exemplar(exemplar)
         return "\n".join(lines)
 
-    def _template(self) -> str:
-        """Return all lines of a point, with ``%s`` for labels and other values and ``%d`` for counts."""
-        quoted = None if is_legacy(self.base) else _escaped(self.base).replace("%", "%%")
-        name = self.base if quoted is None else quoted
-        bucket = f"{name}_bucket{{" if quoted is None else f'{{"{name}_bucket",'
-        lines = [f'{bucket}%sle="{bound}"}} %d' for bound in self.bounds]
-        line = f"{name}{{}}%s" if quoted is None else f'{{{{"{name}{{}}"%s}}}}'
-        lines += [f"{line.format('_count')} %d", f"{line.format('_sum')} %s"] if self.has_sum else []
-        lines += [f"{line.format('_created')} %.3f"] if self.has_created else []
-        return "".join(f"{each}\n" for each in lines)
+    def _template(self, labels: str) -> str:
+        """Return all lines of a point with these labels; ``%`` puts in its figures."""
+        own = f"{labels}," if labels else ""
+        lines = [(self._name("_bucket", f'{own}le="{bound}"'), "%d") for bound in self.bounds]
+        if self.has_sum:
+            lines += [(self._name("_count", labels), "%d"), (self._name("_sum", labels), "%s")]
+        if self.has_created:
+            lines.append((self._name("_created", labels), "%.3f"))
+        return "".join(f"{name.replace('%', '%%')} {figure}\n" for name, figure in lines)
 
     def _labels(self, point: Point) -> str:
         values = point.labels

@@ -121,8 +121,7 @@ class Family(Generic[S]):
             if current is not series:
                 series.freeze()  # dropped, and without room to return: its next write must ask again
             return current
-        if current.frozen:
-            current.thaw()
+        current.thaw()
         return current
 
     def _bind(self, values: tuple[object, ...]) -> S:

@@ -1,6 +1,6 @@
 """Measure every request and notification once: its rate, its errors and its duration are one histogram.
 
-    (method, name, isError, version, HTTP?) ── seen before ──▶ observe            one dictionary lookup
+    (method, name, isError, version, HTTP) ── seen before ──▶ observe            one dictionary lookup
               └── not yet ──▶ outcome, each attribute admitted or _OTHER ──▶ Family.bind ──▶ kept, if all were admitted
 
 Names and attributes are the OpenTelemetry conventions for MCP to the letter. What is measured:
@@ -25,16 +25,18 @@ Invariants, each tested in ``tests/metrics/test_middleware.py``:
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from ._seam import C, R, headers, is_internal, is_stream, outcome, target
 from .names import Names
-from .semconv import CODES, METHODS, PROTOCOL_VERSIONS, TRANSPORTS, is_client_error, is_server_error
+from .network import UNKNOWN, Network, seen
+from .semconv import CODES, METHODS, PROTOCOL_VERSIONS, is_client_error, is_server_error
 from .sink import Instruments
 from .text import OTHER
 
@@ -44,9 +46,10 @@ NAMED = ("tools/call", "prompts/get")
 LISTS = {"tools/list": "tools", "prompts/list": "prompts"}
 APART = frozenset({"tools/list", "subscriptions/listen"})
 SIZES = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)  # bytes
-MALFORMED = "-32602"  # what the SDKs answer to a request that does not fit its model
+MALFORMED = -32602  # what the SDKs answer to a request that does not fit its model
 ERROR_TYPES = 64  # exception classes, and codes, that get series of their own
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+LARGEST_CODE = 2**63  # what is larger is no code
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 OPERATION = (
     "mcp.method.name",
     "gen_ai.tool.name",
@@ -55,11 +58,21 @@ OPERATION = (
     "error.type",
     "rpc.response.status_code",
     "mcp.protocol.version",
-    "network.transport",
 )
-SESSION = ("error.type", "mcp.protocol.version", "network.transport")
+SESSION = ("error.type", "mcp.protocol.version")
+CONNECTION = ("network.transport", "network.protocol.name", "network.protocol.version")
+PLACE = ("server.address", "server.port")  # a client's alone
 
 Observe = Callable[..., None]
+_Key = tuple[object, object, bool, object, object]  # method, name, isError, version of MCP, version of HTTP
+
+
+class _Message(NamedTuple):
+    """One message, and the tool or prompt it names."""
+
+    ctx: object
+    method: str | None
+    name: object
 
 
 class _Failure(NamedTuple):
@@ -67,6 +80,9 @@ class _Failure(NamedTuple):
 
     error_type: str = ""
     code: str = ""
+
+
+SUCCESS, TOOL_ERROR = _Failure(), _Failure("tool_error")
 
 
 class MetricsMiddleware:
@@ -82,8 +98,7 @@ class MetricsMiddleware:
         methods: that get their own series; the others are ``_OTHER``.
         is_error: tells which JSON-RPC codes are failures. By the conventions a server's are all but those that say that
             the caller is wrong, a client's are all.
-        transport: ``pipe``, ``tcp``, ``quic``, or empty for unknown. By default a server's is ``tcp`` for what came by
-            HTTP and ``pipe`` for the rest, and a client's is unknown.
+        network: how it is connected. By default a server looks at each message, and a client knows nothing.
         native: the schema of native histograms beside the buckets, 8 to -4.
         exemplars: keep the trace id of a request's ``_meta.traceparent`` beside what was counted.
         sizes: measure responses too, which costs writing each as JSON.
@@ -99,9 +114,9 @@ class MetricsMiddleware:
         side: Literal["server", "client"] = "server",
         tools: Names | None = None,
         prompts: Names | None = None,
-        methods: frozenset[str] = METHODS,
+        methods: Collection[str] = METHODS,
         is_error: Callable[[int], bool] | None = None,
-        transport: str | None = None,
+        network: Network | None = None,
         native: int | None = None,
         exemplars: bool = False,
         sizes: bool = False,
@@ -109,78 +124,105 @@ class MetricsMiddleware:
     ) -> None:
         if side not in ("server", "client"):
             raise ValueError(f"MetricsMiddleware needs side 'server' or 'client', got {side!r}")
-        if transport is not None and transport not in {"", *TRANSPORTS}:
-            raise ValueError(f"MetricsMiddleware needs transport 'pipe', 'tcp', 'quic' or '', got {transport!r}")
+        if isinstance(registry, type) or not hasattr(registry, "histogram"):
+            raise TypeError(f"MetricsMiddleware needs a Registry or a MeterSink, got {registry!r}")
+        if isinstance(methods, str):
+            raise TypeError(f"MetricsMiddleware needs a collection of methods, got the text {methods!r}")
         if is_error is not None and not callable(is_error):
             raise TypeError(f"MetricsMiddleware needs a callable is_error, got {is_error!r}")
-        self._names = (Names() if tools is None else tools, Names() if prompts is None else prompts)
+        self._names: tuple[Names, ...] = (Names() if tools is None else tools, Names() if prompts is None else prompts)
         if strangers := [names for names in self._names if type(names) is not Names]:
             raise TypeError(f"MetricsMiddleware needs Names for tools and prompts, got {strangers[0]!r}")
-        self._methods = methods
+        self._methods = frozenset(methods)
         self._is_error = is_error or (is_server_error if side == "server" else is_client_error)
-        self._transport = "" if transport is None and side == "client" else transport
+        self._side = side
         self._clock = clock
         self._codes, self._classes = Names(CODES, limit=ERROR_TYPES), Names(limit=ERROR_TYPES)
         self._exemplars = exemplars
-        self._hot: dict[object, Observe] = {}
+        self._connect(network)
         self._declare(registry, f"mcp.{side}", native, sizes=sizes)
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Pass the message on, and count how it ended."""
         method = ctx.method
-        seen: Any = ctx
+        official: Any = ctx
         name = None
         if method in NAMED:
             try:
-                name = seen.params["name"]
+                name = official.params["name"]
             except (AttributeError, KeyError, TypeError):
                 name = target(ctx)
         elif method in APART and (is_stream(ctx) or is_internal(ctx)):
             return await self._apart(ctx, call_next)
         clock = self._clock
         began = clock()
-        self._begin(None)
+        running = self._running
+        running.append(None)
         try:
             result = await call_next(ctx)
         except BaseException as error:
-            self._observe(ctx, method, name, self._failure(error), clock() - began)
+            self._observe(_Message(ctx, method, name), self._failure(error), clock() - began)
             raise
         finally:
-            self._end()
+            running.pop()
         seconds = clock() - began
         wire: Any = result
+        key = None
         try:  # flat: a third of the price of what it falls back to
-            observe = self._hot[method, name, wire.get("isError"), seen.protocol_version, seen.request is None]
-        except (AttributeError, KeyError, TypeError):  # not the official SDK, not seen before, not even hashable
-            self._returned(ctx, method, name, result, seconds)
+            request = official.request
+            http = None if request is None else request.scope["http_version"]
+            key = method, name, wire.get("isError") is True, official.protocol_version, http
+            observe = self._hot[key]
+        except Exception:  # noqa: BLE001  # not seen before, another SDK, not hashable, a foreign `get`
+            self._returned(_Message(ctx, method, name), key, result, seconds)
         else:
             observe(seconds)
         return result
 
+    def over(self, network: Network) -> MetricsMiddleware:
+        """Return a middleware for connections that are made like this.
+
+        It writes to the same metrics, and learns names by itself: those of one server say nothing of another's.
+        """
+        twin = copy.copy(self)
+        twin._names = tuple(names.unlearned() for names in self._names)  # noqa: SLF001  # of its own class
+        twin._connect(network)  # noqa: SLF001
+        return twin
+
     @contextmanager
-    def session(self, *, protocol_version: str = "", transport: str = "") -> Generator[None, None, None]:
+    def session(self, *, protocol_version: str = "") -> Generator[None, None, None]:
         """Measure the life of a session: the block around ``server.run()`` or the use of a client.
 
-        *transport* is ``pipe``, ``tcp`` or ``quic``.
+        A server's network is known here only when it was given.
         """
-        began, failure = self._clock(), _Failure()
+        began, failure = self._clock(), SUCCESS
         try:
             yield
         except BaseException as error:
             failure = self._failure(error)
             raise
         finally:
-            labels = (_one_of(PROTOCOL_VERSIONS, protocol_version), _one_of(TRANSPORTS, transport))
-            self._sessions.bind(failure.error_type, *labels).observe(self._clock() - began)
+            version = _one_of(PROTOCOL_VERSIONS, protocol_version)
+            series = self._sessions.bind(failure.error_type, version, *self._connection(self._network or UNKNOWN))
+            series.observe(self._clock() - began)
+
+    def _connect(self, network: Network | None) -> None:
+        if network is not None and type(network) is not Network:
+            raise TypeError(f"MetricsMiddleware needs a Network, or None, got {network!r}")
+        if network is not None and network.address and self._side == "server":
+            raise ValueError(f"MetricsMiddleware takes a server's address with side='client' alone, got {network!r}")
+        self._network = UNKNOWN if network is None and self._side == "client" else network
+        self._hot: dict[object, Observe] = {}
 
     def _declare(self, registry: Instruments, prefix: str, native: int | None, *, sizes: bool) -> None:
+        connection = (*CONNECTION, *PLACE) if self._side == "client" else CONNECTION
+
         def seconds(name: str, help: str, labels: tuple[str, ...]) -> Any:  # noqa: A002  # the field's word
-            return registry.histogram(f"{prefix}.{name}", help, unit="s", labels=labels, native=native)
+            return registry.histogram(f"{prefix}.{name}", help, unit="s", labels=labels + connection, native=native)
 
         self._durations = seconds("operation.duration", "Time from a message's arrival to its answer.", OPERATION)
         self._sessions = seconds("session.duration", "Time from a session's begin to its end.", SESSION)
-        active = registry.gauge(f"{prefix}.active_requests", "Messages begun and not over.").bind()
-        self._begin, self._end = active.steps()
+        self._running = registry.gauge(f"{prefix}.active_requests", "Messages begun and not over.").bind().running()
         about = "Messages without a duration: streams, and what the SDK asks itself."
         self._unmeasured = registry.counter(f"{prefix}.unmeasured", about, labels=["kind"])
         self._sizes = None
@@ -188,58 +230,64 @@ class MetricsMiddleware:
             name, about = f"{prefix}.response.size", "Size of a result as JSON."
             self._sizes = registry.histogram(name, about, unit="By", labels=OPERATION[:1], buckets=SIZES)
 
+    def _connection(self, network: Network) -> tuple[str, ...]:
+        place = (network.address, str(network.port or "")) if self._side == "client" else ()
+        return (network.transport, network.protocol, network.version, *place)
+
     async def _apart(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         try:
             return await call_next(ctx)
         finally:
             self._unmeasured.bind("stream" if is_stream(ctx) else "internal").inc()
 
-    def _returned(self, ctx: Any, method: str | None, name: object, result: object, seconds: float) -> None:
-        kind = outcome(result)
-        failure = _Failure(kind) if kind == "tool_error" else _Failure()
+    def _returned(self, message: _Message, key: _Key | None, result: object, seconds: float) -> None:
+        method, kind = message.method, outcome(result)
+        failure = TOOL_ERROR if kind == "tool_error" else SUCCESS
         if kind == "protocol_error":  # the SDK lets a handler return its error
-            failure = self._coded(_code(result))
+            failure = self._coded(_code(result), OTHER)
         if method in LISTS and kind == "ok":
             self._names[method == "prompts/list"].listed(_listed(result, LISTS[method]))
         if self._sizes is not None:
             self._sizes.bind(_one_of(self._methods, method)).observe(_size(result))
-        observe = self._observe(ctx, method, name, failure, seconds)
+        observe = self._observe(message, failure, seconds)
         if observe is None or method in LISTS or self._exemplars or self._sizes is not None:
             return
-        flag = _field(result, "isError") if type(result) is dict else 0
-        if (flag is None or type(flag) is bool) and hasattr(ctx, "protocol_version"):
-            self._hot[method, name, flag, ctx.protocol_version, getattr(ctx, "request", None) is None] = observe
+        if key is not None and failure is (TOOL_ERROR if key[2] else SUCCESS):
+            self._hot[key] = observe
 
-    def _observe(
-        self, ctx: object, method: str | None, name: object, failure: _Failure, seconds: float
-    ) -> Observe | None:
+    def _observe(self, message: _Message, failure: _Failure, seconds: float) -> Observe | None:
         """Count one message; return the way to its series if all its attributes were admitted as they are."""
-        asked, seen = _connection(ctx)
-        transport = seen if self._transport is None else self._transport
-        version, known = _one_of(PROTOCOL_VERSIONS, asked), _one_of(self._methods, method)
+        ctx, method, name = message
+        version, known = _one_of(PROTOCOL_VERSIONS, _version(ctx)), _one_of(self._methods, method)
         admitted = ["", ""]
         if method in NAMED and name is not None:
             kind = NAMED.index(method)
-            admitted[kind] = self._names[kind].admit(name, succeeded=failure == _Failure())
+            admitted[kind] = self._names[kind].admit(name, succeeded=failure is SUCCESS)
         operation = "execute_tool" if method == "tools/call" else ""
-        observe = self._durations.bind(known, *admitted, operation, *failure, version, transport).observe
+        network = seen(ctx, headers(ctx)) if self._network is None else self._network
+        labels = (known, *admitted, operation, *failure, version, *self._connection(network))
+        observe = self._durations.bind(*labels).observe
         observe(seconds, _trace(ctx) if self._exemplars else None)
-        return None if OTHER in (known, *admitted, version) else observe
+        return None if OTHER in labels else observe
 
     def _failure(self, error: BaseException) -> _Failure:
         """Classify what a handler raised."""
-        kind, code = outcome(error), _code(error)
+        kind, names = outcome(error), {cls.__name__ for cls in type(error).__mro__}
+        code = None if kind in ("cancelled", "tool_error") else _code(error)
         if kind in ("cancelled", "timeout"):
-            return _Failure(kind, self._codes.admit(code, succeeded=True) if code else "")
-        if kind == "protocol_error" or code:
-            return self._coded(code or MALFORMED)
-        if "ToolError" in {cls.__name__ for cls in type(error).__mro__}:  # FastMCP's, an isError result by and by
-            return _Failure("tool_error")
-        return _Failure(self._classes.admit(type(error).__qualname__, succeeded=True))
+            return _Failure(kind, "" if code is None else self._coded(code, "").code)
+        if "ToolError" in names:  # FastMCP's, an isError result by and by
+            return TOOL_ERROR
+        if code is None and kind == "protocol_error" and "ValidationError" in names:
+            code = MALFORMED
+        return self._coded(code, type(error).__qualname__)
 
-    def _coded(self, code: str) -> _Failure:
-        admitted = self._codes.admit(code, succeeded=True)
-        return _Failure(admitted if self._is_error(int(code)) else "", admitted)
+    def _coded(self, code: int | None, otherwise: str) -> _Failure:
+        """Classify by *code*, or without one by the name of a class."""
+        if code is None:
+            return _Failure(self._classes.admit(otherwise, succeeded=True))
+        admitted = self._codes.admit(str(code), succeeded=True)
+        return _Failure(admitted if self._is_error(code) else "", admitted)
 
 
 def _one_of(known: frozenset[str], value: object) -> str:
@@ -249,21 +297,18 @@ def _one_of(known: frozenset[str], value: object) -> str:
     return value if isinstance(value, str) and value in known else OTHER
 
 
-def _connection(ctx: Any) -> tuple[object, str]:
-    """Return the version of the protocol and the transport."""
-    if hasattr(ctx, "protocol_version"):
-        return ctx.protocol_version, "pipe" if getattr(ctx, "request", None) is None else "tcp"
-    found = headers(ctx)
-    return found.get("mcp-protocol-version", ""), "tcp" if found else "pipe"
+def _version(ctx: Any) -> object:
+    """Return the version of MCP that the message is in."""
+    return ctx.protocol_version if hasattr(ctx, "protocol_version") else headers(ctx).get("mcp-protocol-version")
 
 
-def _code(value: object) -> str:
-    """Return the JSON-RPC code of an SDK's error, of a refusal, or of error data; empty without one."""
-    for source in (value, _field(value, "error")):
+def _code(value: object) -> int | None:
+    """Return the JSON-RPC code of an SDK's error, of a refusal, or of error data."""
+    for source in (_field(value, "error"), _field(value, "root"), value):
         code = _field(source, "code")
-        if type(code) is int:
-            return str(code)
-    return ""
+        if type(code) is int and abs(code) < LARGEST_CODE:
+            return code
+    return None
 
 
 def _listed(result: object, field: str) -> list[object]:
@@ -272,7 +317,7 @@ def _listed(result: object, field: str) -> list[object]:
     items = _field(root, field)
     if items is None:
         items = root  # FastMCP's middleware sees plain lists
-    return [_field(item, "name") for item in items] if hasattr(items, "__len__") else []
+    return [_field(item, "name") for item in items] if type(items) in (list, tuple) else []
 
 
 def _field(source: Any, name: str) -> Any:
@@ -292,6 +337,8 @@ def _size(result: object) -> int:
 
 def _trace(ctx: object) -> Mapping[str, object] | None:
     """Return the ids of the trace that the caller says this request belongs to, if they are well formed."""
-    parent = _field(_field(getattr(ctx, "params", None), "_meta"), "traceparent")
+    params = _field(ctx, "params") or _field(ctx, "message")
+    meta = _field(params, "_meta") or _field(params, "meta")
+    parent = _field(meta, "traceparent")
     found = TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
     return {"trace_id": found[1], "span_id": found[2]} if found else None

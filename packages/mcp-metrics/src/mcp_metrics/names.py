@@ -36,7 +36,8 @@ class Names:
             raise TypeError(f"Names needs a collection of names, got the text {known!r}")
         if type(limit) is not int or limit < 0:
             raise ValueError(f"Names needs an int limit >= 0, got {limit!r}")
-        self._known = set(known)
+        self._given = frozenset(known)
+        self._known = set(self._given)
         self._learn = learn
         self._limit = max(limit, len(self._known))
 
@@ -45,6 +46,10 @@ class Names:
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
+
+    def unlearned(self) -> Names:
+        """Return the names given in advance, to learn others anew."""
+        return Names(self._given, learn=self._learn, limit=self._limit)
 
     def listed(self, names: Iterable[object]) -> None:
         """Learn the names in a list that the server gave."""

@@ -31,20 +31,21 @@ TYPES = {"counter": 0, "gauge": 1, "info": 1, "histogram": 4}
 def protobuf(source: Source, scheme: Scheme = "underscores") -> Iterator[bytes]:
     """Yield the chunks of a delimited exposition.
 
-    A family is one message, whose length stands before it: while it is put together, empty chunks are yielded, so that
-    an event loop can breathe.
+    A family is one message, whose length stands before it: while its parts are written, empty chunks are yielded, so
+    that an event loop can breathe.
     """
     for description, points in source.collect():
         labels = [_text(1, escape(label, scheme)) for label in description.labels]
-        parts, size = [_family(description, scheme)], 0
+        parts: list[bytes] = []
+        last = _family(description, scheme)
         for point in points:
-            parts.append(_message(4, _metric(description, labels, point)))
-            size += len(parts[-1])
-            if size >= BREATH:
+            last += _message(4, _metric(description, labels, point))
+            if len(last) >= BREATH:
+                parts.append(last)
+                last = b""
                 yield b""
-                size = 0
-        body = b"".join(parts)
-        yield _varint(len(body)) + body
+        yield _varint(sum(map(len, parts)) + len(last))
+        yield from (*parts, last)
 
 
 def _family(description: Description, scheme: Scheme) -> bytes:

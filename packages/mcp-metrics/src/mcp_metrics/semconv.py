@@ -1,11 +1,16 @@
 """Names, units and attributes of the OpenTelemetry semantic conventions for MCP, as far as metrics go.
 
 They are in development: the tables are arguments of ``MetricsMiddleware``, and change here when they change there.
+
+Of their attributes of metrics two are never written: ``jsonrpc.protocol.version``, which is for versions other than the
+2.0 that every SDK speaks, and ``mcp.resource.uri``, which is opt-in and has as many values as there are resources.
 """
 
 from __future__ import annotations
 
-__all__ = ["CODES", "METHODS", "PROTOCOL_VERSIONS", "TRANSPORTS", "is_client_error", "is_server_error"]
+from collections.abc import Iterable
+
+__all__ = ["CODES", "METHODS", "PROTOCOL_VERSIONS", "attributes", "is_client_error", "is_server_error"]
 
 METHODS = frozenset(
     {
@@ -49,8 +54,6 @@ METHODS = frozenset(
 
 PROTOCOL_VERSIONS = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"})
 
-TRANSPORTS = frozenset({"pipe", "quic", "tcp"})
-
 CALLERS_FAULT = frozenset({-32700, -32600, -32601, -32602, -32002})
 """Parse error, invalid request, unknown method, invalid parameters, unknown resource."""
 
@@ -66,3 +69,9 @@ def is_server_error(code: int) -> bool:
 def is_client_error(code: int) -> bool:  # noqa: ARG001  # the shape of such tables
     """Say whether a client that is answered with this code has failed: with every one."""
     return True
+
+
+def attributes(labels: Iterable[str], values: Iterable[str]) -> dict[str, str | int]:
+    """Return what OpenTelemetry is told: nothing that is empty, and a port as a number."""
+    pairs = zip(labels, values, strict=True)
+    return {label: int(value) if label == "server.port" else value for label, value in pairs if value}

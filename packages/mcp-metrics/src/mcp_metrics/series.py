@@ -2,9 +2,10 @@
 
     Family.bind("tools/call") ──▶ Counter, Gauge or Histogram ──read()──▶ Point
 
-A series belongs to the thread that made it, its *owner*, which writes without a lock. Any other thread writes to a
-second set of figures under the family's lock; a reader adds the two up. So every field has one writer at a time, and
-no total is lost, with or without a GIL.
+A counter or a histogram belongs to the thread that made it, its *owner*, which writes without a lock. Any other thread
+writes to a second set of figures under the family's lock; a reader adds the two up. So every field has one writer at
+a time, and no total is lost, with or without a GIL. A gauge can be set, which two sets of figures cannot: it is always
+written under the lock.
 
 Invariants, each tested in ``tests/metrics/test_series.py``:
 
@@ -15,7 +16,7 @@ Invariants, each tested in ``tests/metrics/test_series.py``:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counter", "Exemplar", "Gauge", "Info", "Point", "Series"]
 
-NOBODY = 0  # no thread has this identity
+NOBODY, ANYBODY = 0, -1  # no thread has these identities
 EXEMPLAR_LIMIT = 128  # characters of all names and values together; OpenMetrics 1.0
 
 
@@ -57,7 +58,7 @@ class Point(NamedTuple):
 class Series:
     """What all kinds have in common; made by ``Family.bind``."""
 
-    __slots__ = ("_exemplars", "_family", "_owner", "created", "labels", "marked")
+    __slots__ = ("_exemplars", "_family", "_home", "_owner", "created", "labels", "marked")
 
     def __init__(self, family: Family[Any], labels: tuple[str, ...]) -> None:
         self._family = family
@@ -68,7 +69,7 @@ class Series:
 
     def restart(self) -> None:
         """Begin at zero, now, owned by the calling thread."""
-        self._owner = get_ident()
+        self._owner = self._home = get_ident()
         self.created: float = self._family.now()
         self._exemplars = self.marked = None
 
@@ -77,8 +78,14 @@ class Series:
         self._owner = NOBODY
 
     def thaw(self) -> None:
-        """Belong to the calling thread."""
-        self._owner = get_ident()
+        """Belong to its own thread again when that one calls, to nobody in particular when another one does.
+
+        The other must not become the owner: the first may be stopped within a write that it began as one.
+        """
+        if get_ident() == self._home:
+            self._owner = self._home
+        elif self.frozen:
+            self._owner = ANYBODY
 
     @property
     def frozen(self) -> bool:
@@ -145,55 +152,40 @@ class Counter(Series):
 class Gauge(Series):
     """A value that goes up and down; also NaN and infinite."""
 
-    __slots__ = ("_others", "_running", "_value")
+    __slots__ = ("_running", "_value")
 
     def restart(self) -> None:
         """Begin at zero, now."""
         self._value: float = 0
-        self._others: float = 0
         self._running: list[None] | None = None
         super().restart()
 
-    def steps(self) -> tuple[Callable[[None], object], Callable[[], object]]:
-        """Return two functions that add 1 and take it away, for what begins and ends; as many down as up.
+    def running(self) -> list[None]:
+        """Return a list whose length is added to the value: append None where something begins, and pop where it ends.
 
-        They are a list's ``append`` and ``pop``: atomic in every Python, and a quarter of the price
-        of ``inc`` and ``dec``. The first takes the None that it appends.
+        Both are atomic in every Python, and cost a tenth of ``inc`` and ``dec``, which take the family's lock.
         """
         if self._running is None:
             self._running = []
-        return self._running.append, self._running.pop
+        return self._running
 
     def inc(self, amount: float = 1) -> None:
         """Add *amount*."""
-        if get_ident() == self._owner:
+        with self._family.lock:
             self._value += amount
-        else:
-            with self._family.lock:
-                self._others += amount
 
     def dec(self, amount: float = 1) -> None:
         """Subtract *amount*."""
-        if get_ident() == self._owner:
-            self._value -= amount
-        else:
-            with self._family.lock:
-                self._others -= amount
+        self.inc(-amount)
 
     def set(self, value: float) -> None:
-        """Forget what was, and hold *value*.
-
-        Let one thread set a gauge: a value set by another stands until the owner writes, and then adds to it.
-        """
+        """Forget what was, and hold *value*."""
         with self._family.lock:
-            if get_ident() == self._owner:
-                self._value, self._others = value, 0
-            else:
-                self._others = value - self._value
+            self._value = value
 
     def read(self) -> Point:
         """Return the value."""
-        return Point(self.labels, self.created, self._value + self._others + len(self._running or ()))
+        return Point(self.labels, self.created, self._value + len(self._running or ()))
 
 
 class Info(Series):

@@ -2,7 +2,6 @@
 
     MetricsMiddleware(MeterSink(meter)) ── observe ──▶ meter.create_histogram(...).record(value, attributes)
 
-``Instruments`` is what the middleware and ``Timed`` need of a registry; ``MeterSink`` is one of the two that there are.
 A series is bound once, so the attributes of its records are made once; those that are empty are left out.
 Start times, idle series and limits of cardinality are then OpenTelemetry's own business; the names are admitted here.
 """
@@ -11,83 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
-from .registry import DEFAULT_BUCKETS
+from .registry import DEFAULT_BUCKETS, Registry
+from .semconv import attributes
 from .text import label_value
 
 __all__ = ["Instruments", "MeterSink"]
-
-
-class Incremented(Protocol):
-    """A bound counter."""
-
-    def inc(self, amount: float = 1) -> None:
-        """Add *amount*."""
-
-
-class Moved(Protocol):
-    """A bound gauge."""
-
-    def steps(self) -> tuple[Callable[[None], object], Callable[[], object]]:
-        """Return two functions that add 1 and take it away."""
-        ...
-
-
-class Observed(Protocol):
-    """A bound histogram."""
-
-    def observe(self, value: float, exemplar: Mapping[str, object] | None = None) -> None:
-        """Count *value*."""
-
-
-class Counters(Protocol):
-    """Counters by label values."""
-
-    def bind(self, *values: object) -> Incremented:
-        """Return one of them."""
-        ...
-
-
-class Gauges(Protocol):
-    """Gauges by label values."""
-
-    def bind(self, *values: object) -> Moved:
-        """Return one of them."""
-        ...
-
-
-class Histograms(Protocol):
-    """Histograms by label values."""
-
-    def bind(self, *values: object) -> Observed:
-        """Return one of them."""
-        ...
-
-
-class Instruments(Protocol):
-    """Where metrics are registered: a ``Registry`` or a ``MeterSink``."""
-
-    def counter(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> Counters:  # noqa: A002
-        """Register a total."""
-        ...
-
-    def gauge(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> Gauges:  # noqa: A002
-        """Register a value that goes up and down."""
-        ...
-
-    def histogram(
-        self,
-        name: str,
-        help: str,  # noqa: A002
-        *,
-        unit: str = "",
-        labels: Sequence[str] = (),
-        buckets: Iterable[float] = DEFAULT_BUCKETS,
-        native: int | None = None,
-    ) -> Histograms:
-        """Register values counted by size."""
-        ...
 
 
 class MeterSink:
@@ -98,15 +27,15 @@ class MeterSink:
             raise TypeError(f"MeterSink needs an OpenTelemetry Meter, got {meter!r}")
         self._meter = meter
 
-    def counter(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> Counters:  # noqa: A002
+    def counter(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> MeterFamily:  # noqa: A002
         """Create a counter."""
         instrument = self._meter.create_counter(name, unit=unit, description=help)
-        return _Forwarding(instrument.add, labels)
+        return MeterFamily(instrument.add, labels)
 
-    def gauge(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> Gauges:  # noqa: A002
+    def gauge(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> MeterFamily:  # noqa: A002
         """Create an up-down counter."""
         instrument = self._meter.create_up_down_counter(name, unit=unit, description=help)
-        return _Forwarding(instrument.add, labels)
+        return MeterFamily(instrument.add, labels)
 
     def histogram(
         self,
@@ -117,34 +46,51 @@ class MeterSink:
         labels: Sequence[str] = (),
         buckets: Iterable[float] = DEFAULT_BUCKETS,
         native: int | None = None,  # noqa: ARG002  # exponential buckets are chosen by a view of the SDK
-    ) -> Histograms:
+    ) -> MeterFamily:
         """Create a histogram that advises these *buckets*."""
         advice = {"explicit_bucket_boundaries_advisory": list(buckets)}
         instrument = self._meter.create_histogram(name, unit=unit, description=help, **advice)
-        return _Forwarding(instrument.record, labels)
+        return MeterFamily(instrument.record, labels)
 
 
-class _Forwarding:
+class MeterFamily:
     """A family that hands on what its series are told."""
 
     def __init__(self, write: Callable[..., object], labels: Sequence[str]) -> None:
         self._write = write
         self._labels = tuple(labels)
 
-    def bind(self, *values: object) -> _Bound:
-        pairs = zip(self._labels, map(label_value, values), strict=True)
-        return _Bound(partial(self._write, attributes={label: value for label, value in pairs if value}))
+    def bind(self, *values: object) -> MeterSeries:
+        """Return the series with these label values."""
+        return MeterSeries(partial(self._write, attributes=attributes(self._labels, map(label_value, values))))
 
 
-class _Bound:
+class MeterSeries:
+    """A counter, a gauge or a histogram, as the middleware and ``Timed`` write to it."""
+
     def __init__(self, write: Callable[[float], object]) -> None:
         self._write = write
 
     def inc(self, amount: float = 1) -> None:
+        """Add *amount*."""
         self._write(amount)
 
-    def steps(self) -> tuple[Callable[[None], object], Callable[[], object]]:
-        return lambda _: self._write(1), lambda: self._write(-1)
+    def running(self) -> MeterSeries:
+        """Return what can be appended to and popped from."""
+        return self
+
+    def append(self, _begun: None, /) -> None:
+        """Count one more."""
+        self._write(1)
+
+    def pop(self) -> None:
+        """Count one less."""
+        self._write(-1)
 
     def observe(self, value: float, exemplar: Mapping[str, object] | None = None) -> None:  # noqa: ARG002  # the SDK samples its own
+        """Count *value*."""
         self._write(value)
+
+
+Instruments: TypeAlias = Registry | MeterSink
+"""Where ``MetricsMiddleware`` and ``Timed`` register what they measure."""

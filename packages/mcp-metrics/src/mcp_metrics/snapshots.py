@@ -1,43 +1,30 @@
-"""Add up the metrics of several processes: each writes its own to a file, and whoever is scraped reads them all.
+"""Add up the metrics of several processes.
 
-    worker ── write(registry, folder) ──▶ folder/ID.metrics ──┐
-    worker ── write(registry, folder) ──▶ folder/ID.metrics ──┼── read(folder) ──▶ Snapshot ──▶ MetricsApp
-                                                              └── torn or garbage: skipped and counted
+    Registry ── snapshot ──▶ Snapshot ──┐
+    Registry ── snapshot ──▶ Snapshot ──┴── merge ──▶ Snapshot ── collect() ──▶ any exposition
 
-A file is replaced in one step and carries a checksum, so a reader sees the old or the new one, and knows when a full
-disk or a kill has left something else. ``merge`` also works on snapshots that came by any other way.
+How snapshots get from one process to another is the business of others: of ``folder.py``, or of any pipe of yours.
 
-Invariants, each tested in ``tests/metrics/test_snapshot.py``:
-
-1. ``merge`` is associative and commutative (sums of floats up to rounding), and merging with nothing changes nothing.
-2. What one worker wrote is read back equal; nothing that a file holds makes ``read`` raise.
-3. Counters and histograms of workers that are gone stay in the sum until their file is removed.
+Invariant, tested in ``tests/metrics/test_snapshots.py``: ``merge`` is associative and commutative (sums of floats up to
+rounding), and merging with nothing changes nothing.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import operator
-import os
-import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
-from pathlib import Path
 from typing import Any
 
 from .exposition import Source
 from .family import Description
-from .native import NativeBuckets
+from .native import COARSEST, FINEST, NativeBuckets
 from .series import Exemplar, Point
 
-__all__ = ["Snapshot", "merge", "read", "snapshot", "write"]
+__all__ = ["Snapshot", "dump", "lasting", "load", "merge", "snapshot"]
 
-MAGIC = "mcp-metrics 1"
-SUFFIX = ".metrics"
-WORKER = re.compile(r"[A-Za-z0-9_-]{1,64}")
-GAUGES: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": max, "min": min}
+LASTING = ("counter", "histogram")
 
 Points = dict[tuple[str, ...], Point]
 
@@ -64,7 +51,9 @@ class Snapshot:
 
 
 def snapshot(source: Source) -> Snapshot:
-    """Return what *source* says now."""
+    """Return what *source* says now; a snapshot as it is."""
+    if isinstance(source, Snapshot):
+        return source
     return Snapshot({about: {point.labels: point for point in points} for about, points in source.collect()})
 
 
@@ -76,25 +65,26 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
     return Snapshot(families, one.skipped + two.skipped)
 
 
-def write(source: Source, folder: Path, worker: str | None = None) -> Path:
-    """Write what *source* says now to its file in *folder*, replacing the last one, and return the path.
-
-    *worker* names the file, letters and digits; by default it is the process id. Waits for the disk: call it from
-    a thread. Raises OSError, and then the last file is still there.
-    """
-    name = str(os.getpid()) if worker is None else worker
-    if not WORKER.fullmatch(name):
-        raise ValueError(f"worker must be 1 to 64 letters, digits, '-' or '_', got {worker!r}")
-    body = json.dumps(_dump(snapshot(source)), separators=(",", ":"))
-    path, draft = folder / f"{name}{SUFFIX}", folder / f"{name}.tmp"
-    draft.write_text(f"{MAGIC} {zlib.crc32(body.encode()):08x}\n{body}", "utf-8")
-    draft.replace(path)
-    return path
+def lasting(taken: Snapshot) -> Snapshot:
+    """Return what stays true when a process is gone: what it has counted."""
+    return Snapshot({about: points for about, points in taken.families.items() if about.kind in LASTING})
 
 
-def read(folder: Path) -> Snapshot:
-    """Return the sum of all files in *folder*; waits for the disk: call it from a thread."""
-    return reduce(merge, map(_read_file, sorted(folder.glob(f"*{SUFFIX}"))), Snapshot())
+def dump(taken: Snapshot) -> list[Any]:
+    """Return the families as JSON can hold them."""
+    return [[about, [_dump_point(point) for point in points.values()]] for about, points in taken.families.items()]
+
+
+def load(families: list[Any]) -> Snapshot:
+    """Return what was dumped; for anything else raise ValueError, TypeError or one of their like."""
+    loaded: dict[Description, Points] = {}
+    for (kind, name, about, unit, labels, bounds, mode), points in families:
+        words = f"{kind}", f"{name}", f"{about}", f"{unit}"
+        description = Description(*words, tuple(map(str, labels)), tuple(map(float, bounds)), mode)
+        loaded[description] = {point.labels: point for point in map(_load_point, points)}
+        if not all(_fits(point, description) for point in loaded[description].values()):
+            raise ValueError(f"{name}: labels and values, or bounds and counts, do not match")
+    return Snapshot(loaded)
 
 
 def _united(one: Points, two: Points, about: Description) -> Points:
@@ -108,7 +98,7 @@ def _united(one: Points, two: Points, about: Description) -> Points:
 def _sum(one: Point, two: Point, about: Description) -> Point:
     if about.kind == "info":
         return one if one.created <= two.created else two
-    add = GAUGES[about.merge] if about.kind == "gauge" else GAUGES["sum"]
+    add = GAUGES[about.merge]
     counts = [own + other for own, other in zip(one.counts, two.counts, strict=True)]
     exemplars = dict(one.exemplars)
     for bucket, exemplar in two.exemplars.items():
@@ -122,27 +112,19 @@ def _newest(exemplar: Exemplar) -> tuple[float, float, tuple[tuple[str, str], ..
 
 
 def _native_sum(one: NativeBuckets | None, two: NativeBuckets | None) -> NativeBuckets | None:
-    if one is None or two is None:
-        return one or two
+    if one is None or two is None:  # half of the values would be none
+        return None
     total = one.copy()
     total.merge(two)
     return total
 
 
-def _read_file(path: Path) -> Snapshot:
-    try:
-        head, _, body = path.read_text("utf-8").partition("\n")
-        if head != f"{MAGIC} {zlib.crc32(body.encode()):08x}":
-            return Snapshot(skipped=1)
-        return _load(json.loads(body))
-    except FileNotFoundError:  # removed since it was listed
-        return Snapshot()
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return Snapshot(skipped=1)
+def _known(choose: Callable[[float, float], float]) -> Callable[[float, float], float]:
+    """Return *choose* for two values one of which may be NaN: that is no value, and the order must not matter."""
+    return lambda one, two: two if math.isnan(one) else one if math.isnan(two) else choose(one, two)
 
 
-def _dump(taken: Snapshot) -> list[Any]:
-    return [[about, [_dump_point(point) for point in points.values()]] for about, points in taken.families.items()]
+GAUGES: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": _known(max), "min": _known(min)}
 
 
 def _dump_point(point: Point) -> list[Any]:
@@ -155,28 +137,28 @@ def _dump_point(point: Point) -> list[Any]:
     return [point.labels, point.created, point.value, list(point.counts), exemplars, native]
 
 
-def _load(families: list[Any]) -> Snapshot:
-    loaded: dict[Description, Points] = {}
-    for (kind, name, about, unit, labels, bounds, mode), points in families:
-        description = Description(kind, name, about, unit, tuple(labels), tuple(bounds), mode)
-        loaded[description] = {point.labels: point for point in map(_load_point, points)}
-        if any(len(found) != len(labels) for found in loaded[description]):
-            raise ValueError(f"{name}: labels and values do not match")
-    return Snapshot(loaded)
+def _fits(point: Point, about: Description) -> bool:
+    shape = len(about.labels), len(about.bounds) + 1 if about.kind == "histogram" else 0
+    return (len(point.labels), len(point.counts)) == shape and about.merge in GAUGES
 
 
 def _load_point(stored: list[Any]) -> Point:
     labels, created, value, counts, exemplars, native = stored
+    math.isnan(value)  # raises for what is no number
     kept = {
-        bucket: Exemplar(tuple((name, text) for name, text in pairs), amount, timestamp)
+        int(bucket): Exemplar(tuple((f"{name}", f"{text}") for name, text in pairs), float(amount), float(timestamp))
         for bucket, pairs, amount, timestamp in exemplars
     }
-    return Point(tuple(labels), created, value, counts, kept, native and _load_native(*native))
+    told = tuple(map(str, labels)), float(created), value, list(map(int, counts)), kept
+    return Point(*told, native and _load_native(*native))
 
 
 def _load_native(shape: list[Any], positive: list[Any], negative: list[Any]) -> NativeBuckets:
     schema, limit, zero_threshold, zero_count = shape
-    native = NativeBuckets(schema, limit=limit, zero_threshold=zero_threshold)
-    native.zero_count = zero_count
-    native.positive, native.negative = dict(positive), dict(negative)
+    if schema not in range(COARSEST, FINEST + 1) or limit < 1:
+        raise ValueError(f"there are no native buckets of schema {schema!r} and limit {limit!r}")
+    native = NativeBuckets(schema, limit=limit, zero_threshold=float(zero_threshold))
+    native.zero_count = int(zero_count)
+    for mine, stored in ((native.positive, positive), (native.negative, negative)):
+        mine.update((int(place), int(count)) for place, count in stored)
     return native

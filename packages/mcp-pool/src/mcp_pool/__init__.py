@@ -17,8 +17,9 @@ from .events import (
     Unavailable,
 )
 from .keyed import KeyedPool
+from .lease import Lease
 from .middleware import PoolMiddleware
-from .pool import Lease, Pool, TryLease
+from .pool import Pool
 
 __version__ = "0.1.0"
 
@@ -42,7 +43,6 @@ __all__ = [
     "Reason",
     "Recovered",
     "Statistics",
-    "TryLease",
     "Unavailable",
     "as_fastmcp",
 ]

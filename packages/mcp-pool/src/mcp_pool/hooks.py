@@ -14,96 +14,103 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Generator
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import anyio
 
+from .entry import Entry
 from .events import HookFailed
 from .report import Report
-from .settings import Settings
-from .shelf import Entry, Shelf
+from .shelf import Shelf
 
-__all__ = ["Hook", "Hooks"]
+__all__ = ["Hook"]
 
 T = TypeVar("T")
 
-Hook: TypeAlias = Literal["check", "reset"]
+_DONE: Any = object()
 
 
-class Hooks(Generic[T]):
-    """The two hooks of one pool."""
+class Hook(Generic[T]):
+    """The check or the reset of one pool, at most *limit* seconds each time."""
 
-    def __init__(self, settings: Settings[T], shelf: Shelf[T], report: Report) -> None:
-        self.start_check: Callable[[Entry[T]], bool] = _not_at_all
-        """Run the check as far as it goes without waiting; True if that was all, and it passed; else ``finish`` it."""
-        self.start_reset: Callable[[Entry[T]], bool] = _not_at_all
-        """The same with the reset, which passes whatever it returns."""
-        self._settings = settings
+    def __init__(self, name: Literal["check", "reset"], fn: Any, limit: float, shelf: Shelf[T], report: Report) -> None:
+        self.name: Literal["check", "reset"] = name
+        self.start: Callable[[Entry[T]], bool] = _not_at_all
+        """Run it as far as it goes without waiting; True if that was all, and it passed; else ``passes`` goes on."""
+        self._steps: Callable[[Entry[T]], Any] = (_checking if name == "check" else _resetting)(_as_coroutine(fn))
+        self._limit = limit
         self._shelf = shelf
         self._report = report
-        self._check, self._reset = (_as_coroutine(fn) for fn in (settings.check, settings.reset))
-        self._steps_by_hand = False
 
     def step_by_hand(self) -> None:
-        """From now on, on asyncio: begin hooks in ``start_check`` and ``start_reset``."""
-        self._steps_by_hand = True
-        self.start_check, self.start_reset = self._step_check, self._step_reset
+        """From now on, on asyncio: begin it in ``start``."""
+        self.start = self._start
 
-    def _step_check(self, entry: Entry[T]) -> bool:
+    def _start(self, entry: Entry[T]) -> bool:
+        steps = self._steps(entry)
         try:
-            steps = self._check(entry.resource)
-            entry.pending = steps, steps.send(None)
-        except StopIteration as end:
-            if end.value is not False:
-                return True
-            entry.pending = None, False
-        except BaseException as error:  # noqa: BLE001  # raised again by ``finish``
+            request = next(steps, _DONE)  # unlike ``send``, it makes no exception of the end: a tenth of the whole
+        except BaseException as error:  # noqa: BLE001  # raised again by ``passes``
             entry.pending = None, error
-        return False
-
-    def _step_reset(self, entry: Entry[T]) -> bool:
-        try:
-            steps = self._reset(entry.resource)
-            entry.pending = steps, steps.send(None)
-        except StopIteration:
+            return False
+        if request is not _DONE:
+            entry.pending = steps, request
+        elif entry.verdict:
             return True
-        except BaseException as error:  # noqa: BLE001  # raised again by ``finish``
-            entry.pending = None, error
+        else:
+            entry.pending = None, None
         return False
 
-    async def finish(self, entry: Entry[T], hook: Hook, left: float = math.inf) -> bool:
-        """Go on where it was started; False, and the entry is closed, unless it passes in its time and in *left*."""
+    async def passes(self, entry: Entry[T], left: float = math.inf) -> bool:
+        """Run it, or go on where it was started; False, and *entry* is closed, unless it passes, and within *left*."""
+        return (entry.pending is None and self.start(entry)) or await self._finish(entry, left)
+
+    async def _finish(self, entry: Entry[T], left: float) -> bool:
         state, error, passed = entry.state, None, False
-        settings = self._settings
-        limit = min(settings.check_timeout if hook == "check" else settings.reset_timeout, left)
         try:
-            passed = await self._rest(entry, hook, limit) is not False or hook == "reset"
+            await self._rest(entry, min(self._limit, left))
+            passed = entry.verdict
         except Exception as caught:  # noqa: BLE001  # whatever it is, this resource is not to be lent again
             error = caught
         finally:
             if not passed:
-                self._shelf.retire(entry, hook)
+                self._shelf.retire(entry, self.name)
         if not passed:
-            self._report.tell(HookFailed(self._report.name, hook, error or ValueError("check returned False")))
+            self._report.tell(HookFailed(self._report.name, self.name, error or ValueError("check returned False")))
         return passed and entry.state is state  # it may have been closed by force meanwhile
 
-    async def passes(self, entry: Entry[T], hook: Hook, left: float = math.inf) -> bool:
-        """Start a hook and, if need be, finish it."""
-        start = self.start_check if hook == "check" else self.start_reset
-        return start(entry) or await self.finish(entry, hook, left)
-
-    async def _rest(self, entry: Entry[T], hook: Hook, seconds: float) -> object:
-        if not self._steps_by_hand:
+    async def _rest(self, entry: Entry[T], seconds: float) -> None:
+        if entry.pending is None:
             with anyio.fail_after(seconds):
-                return await (self._check if hook == "check" else self._reset)(entry.resource)
+                await self._steps(entry)
+            return
         (steps, request), entry.pending = entry.pending, None
         if isinstance(request, BaseException):
             raise request
-        return False if steps is None else await _watched(steps, request, seconds)
+        if steps is not None:
+            await _watched(steps, request, seconds)
 
 
 def _not_at_all(_: object) -> bool:
     return False
+
+
+# Generators instead of coroutines: they need no second object to be stepped.
+def _checking(check: Callable[[Any], Any]) -> Callable[[Entry[Any]], Any]:
+    @types.coroutine
+    def steps(entry: Entry[Any]) -> Generator[Any, Any, None]:
+        entry.verdict = (yield from check(entry.resource)) is not False
+
+    return steps
+
+
+def _resetting(reset: Callable[[Any], Any]) -> Callable[[Entry[Any]], Any]:
+    @types.coroutine
+    def steps(entry: Entry[Any]) -> Generator[Any, Any, None]:
+        yield from reset(entry.resource)
+        entry.verdict = True
+
+    return steps
 
 
 def _as_coroutine(fn: Any) -> Any:
@@ -118,10 +125,10 @@ def _as_coroutine(fn: Any) -> Any:
 
 
 @types.coroutine
-def _watched(steps: Any, request: Any, seconds: float) -> Generator[Any, Any, Any]:
+def _watched(steps: Any, request: Any, seconds: float) -> Generator[Any, Any, None]:
     deadline = _Deadline(seconds)
     try:
-        return (yield from _continued(steps, request))
+        yield from _continued(steps, request)
     except asyncio.CancelledError:
         if deadline.is_over_alone():
             raise TimeoutError(f"took longer than {seconds} s") from None
@@ -130,9 +137,9 @@ def _watched(steps: Any, request: Any, seconds: float) -> Generator[Any, Any, An
         deadline.close()
 
 
-def _continued(steps: Any, request: Any) -> Generator[Any, Any, Any]:
+def _continued(steps: Any, request: Any) -> Generator[Any, Any, None]:
     """Go on with *steps*, of which *request* was the first thing that it waits for."""
-    while True:
+    while request is not _DONE:
         resume = steps.send
         try:
             value = yield request
@@ -140,8 +147,8 @@ def _continued(steps: Any, request: Any) -> Generator[Any, Any, Any]:
             value, resume = error, steps.throw
         try:
             request = resume(value)
-        except StopIteration as end:
-            return end.value
+        except StopIteration:
+            request = _DONE
 
 
 _COUNTS: bool = hasattr(asyncio.Task, "uncancel")  # since Python 3.11, tasks count who cancelled them
@@ -155,7 +162,7 @@ class _Deadline:
         self._task = task
         self._cancelling: int = task.cancelling() if _COUNTS else 0
         self._fired = self._uncancelled = False
-        self._timer = asyncio.get_running_loop().call_later(min(seconds, 1e6), self._fire)
+        self._timer = None if seconds == math.inf else asyncio.get_running_loop().call_later(seconds, self._fire)
 
     def _fire(self) -> None:
         self._fired = True
@@ -167,7 +174,8 @@ class _Deadline:
 
     def close(self) -> None:
         """Stop the timer, and take back a cancellation that the hook survived."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._fired:
             self._uncancel()
 

@@ -18,21 +18,21 @@ import functools
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
-from .errors import PoolClosed, PoolFull, PoolMisuse
+from .entry import CLOSING, Entry
+from .errors import PoolClosed, PoolFull
 from .events import Statistics
-from .pool import Lease, Pool, desk_of
-from .settings import check_async, check_count
-from .shelf import CLOSING, Entry
+from .lease import Lease
+from .life import Life
+from .pool import Pool, desk_of
+from .settings import check_async, check_count, check_factory, check_timeout
 from .supply import Supply
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from .settings import Options
 
@@ -42,7 +42,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class KeyedPool(Generic[K, T]):
+class KeyedPool(Life, Generic[K, T]):
     """At most *max_total* resources in at most *max_keys* pools, each made when its key is first used.
 
     Args:
@@ -77,6 +77,7 @@ class KeyedPool(Generic[K, T]):
         **options: Unpack[Options[T]],
     ) -> KeyedPool[K, T]:
         """Make pools of what ``async with factory(key) as resource`` gives, as ``Pool.from_context`` does."""
+        check_factory(factory)
         pools = cls.__new__(cls)
         cls._set_up(
             pools, lambda key: Pool.from_context(functools.partial(factory, key), **options), max_total, max_keys
@@ -91,27 +92,10 @@ class KeyedPool(Generic[K, T]):
         self._max_keys = max_keys
         self._pools: OrderedDict[K, Pool[T]] = OrderedDict()
         self._shares = _Shares(max_total, self._least_recent_first)
-        self._tasks: TaskGroup | None = None
         self._is_open = False
 
-    async def __aenter__(self) -> Self:
-        """Start to lend.  Raises PoolMisuse the second time."""
-        if self._tasks is not None:
-            raise PoolMisuse("these pools were opened before; they live once, make others")
-        self._tasks = await anyio.create_task_group().__aenter__()
+    def _start(self) -> None:
         self._is_open = True
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close all pools, see ``close``."""
-        try:
-            await self.close()
-        finally:
-            assert self._tasks is not None  # noqa: S101  # for type checkers
-            self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
 
     def acquire(self, key: K, timeout: float | None = None) -> Lease[T]:
         """Borrow a resource of *key* for a block; as ``Pool.acquire``, and raises as ``pool``.
@@ -125,7 +109,7 @@ class KeyedPool(Generic[K, T]):
 
         Raises PoolClosed, or PoolFull when there are *max_keys* pools and none of them is idle.
         """
-        if not self._is_open or self._tasks is None:
+        if not self._is_open:
             raise PoolClosed("these pools are not open")
         pool = self._pools.get(key)
         if pool is None:
@@ -133,7 +117,7 @@ class KeyedPool(Generic[K, T]):
             pool = self._pools[key] = self._make(key)
             desk = desk_of(pool)
             desk.supply.budget = self._shares
-            desk.open(self._tasks)
+            desk.open(self._task_group)
         self._pools.move_to_end(key)
         return pool
 
@@ -144,7 +128,8 @@ class KeyedPool(Generic[K, T]):
 
     async def close(self, *, drain_timeout: float | None = None) -> None:
         """Close all pools at once, as ``Pool.close``."""
-        self._is_open = False
+        check_timeout(drain_timeout, "drain_timeout")
+        self._is_open, self._is_spent = False, True
         async with anyio.create_task_group() as tasks:
             for pool in self._pools.values():
                 tasks.start_soon(functools.partial(pool.close, drain_timeout=drain_timeout))
@@ -160,8 +145,7 @@ class KeyedPool(Generic[K, T]):
             shelf = desk_of(pool).shelf
             if not shelf.waiters and len(shelf.idle) == shelf.alive and not shelf.connecting:
                 del self._pools[key]
-                assert self._tasks is not None  # noqa: S101
-                self._tasks.start_soon(pool.close)
+                self._task_group.start_soon(pool.close)
                 return
         raise PoolFull(f"all {self._max_keys} pools are in use, which is max_keys", waiting=0)
 
@@ -188,13 +172,13 @@ class _Shares:
         self._make_room(supply)
         return False
 
-    def release(self, supply: Supply[Any]) -> None:
+    def release(self, supply: Supply[Any], now: float) -> None:
         """Count one less, and let those grow who wait for it, first come, first served."""
         self._held[supply] -= 1
         self._held += Counter()  # forgets who has none
         while self._hungry and self._held.total() < self._limit:
             first, _ = self._hungry.popitem(last=False)
-            first.grow()
+            first.grow(now)
         for hungry in self._hungry:
             self._make_room(hungry)
 

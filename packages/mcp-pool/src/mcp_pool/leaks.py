@@ -16,9 +16,10 @@ from typing import Any, cast
 
 import anyio
 
+from .entry import Entry
 from .errors import PoolMisuse
 
-__all__ = ["Borrower", "retract", "stand_in"]
+__all__ = ["Borrower", "end_loan", "stand_in"]
 
 DEPTH = 12  # frames of a borrower's stack that are kept
 _OWN = frozenset(dir(object)) - {"__str__", "__repr__", "__eq__", "__hash__", "__format__", "__lt__", "__dir__"} | {
@@ -28,9 +29,10 @@ _OWN = frozenset(dir(object)) - {"__str__", "__repr__", "__eq__", "__hash__", "_
 
 
 class Borrower:
-    """The task and the stack at one moment; the stack is put into words only when somebody asks."""
+    """The task and the stack that got a resource at the time *now*; put into words only when somebody asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self.since: float = now
         self.task: str = anyio.get_current_task().name or "?"
         self.reported = False
         self._spots: list[tuple[CodeType, int]] = []
@@ -47,7 +49,7 @@ class Borrower:
 
 
 def stand_in(resource: Any, dropped: Callable[[], object]) -> Any:
-    """Make an object that behaves like *resource*; *dropped()* is called when it is garbage before ``retract``."""
+    """Make an object that behaves like *resource*; *dropped()* is called when it is garbage before ``end_loan``."""
     kind = cast("Any", type(resource))
     found = _class_of(kind)(resource)
     finalizer = weakref.finalize(found, dropped)
@@ -56,10 +58,13 @@ def stand_in(resource: Any, dropped: Callable[[], object]) -> Any:
     return found
 
 
-def retract(found: Any) -> None:
-    """End what ``stand_in`` began; whatever is done with it now raises PoolMisuse."""
-    object.__getattribute__(found, "_finalizer").detach()
-    object.__setattr__(found, "_resource", _RETURNED)
+def end_loan(entry: Entry[Any]) -> None:
+    """Forget who has *entry*; whatever is done with its stand-in from now on raises PoolMisuse."""
+    found, entry.stand_in = entry.stand_in and entry.stand_in(), None
+    entry.taken, entry.holder, entry.borrower = False, None, None
+    if found is not None:
+        object.__getattribute__(found, "_finalizer").detach()
+        object.__setattr__(found, "_resource", _RETURNED)
 
 
 _RETURNED: Any = object()

@@ -12,9 +12,10 @@ from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ._seam import CallContext, is_internal, principal, refuse
-from .errors import PoolError, PoolFull, PoolTimeout, PoolUnavailable
+from .errors import PoolError, PoolFull, PoolMisuse, PoolTimeout, PoolUnavailable
 from .keyed import KeyedPool
-from .pool import Lease, Pool
+from .lease import Lease
+from .pool import Pool
 from .settings import check_timeout
 
 __all__ = ["PoolMiddleware"]
@@ -46,7 +47,7 @@ class PoolMiddleware(Generic[T]):
         bind: ``with bind(resource)`` is put around the handler, to hand the resource on in your own way.
 
     Refuses with code -31008 when none is free in time or the queue is full, and with -31103 when the pool cannot
-    connect, or is closed; the data has a ``reason`` and, where it makes sense, ``retry_after`` in seconds.
+    connect, or is closed; the data has a ``reason`` and, where it makes sense, ``retryAfter`` in seconds.
     """
 
     layer: ClassVar[str] = "pool"
@@ -69,7 +70,7 @@ class PoolMiddleware(Generic[T]):
         self._pool = pool
         self._key = key or _principal_of
         self._methods = frozenset(methods)
-        self._timeout = timeout if timeout is None else check_timeout(timeout)
+        self._timeout = check_timeout(timeout)
         self._bind = bind
         self._loan: ContextVar[_Loan[T] | None] = ContextVar("loan", default=None)
 
@@ -89,6 +90,8 @@ class PoolMiddleware(Generic[T]):
         async with AsyncExitStack() as stack:
             try:
                 resource = await stack.enter_async_context(self._lease(ctx))
+            except PoolMisuse:  # a slip of the program, of which the client is told nothing
+                raise
             except PoolError as error:
                 raise _refusal(error) from error
             return await self._lent(resource, ctx, call_next)
@@ -120,6 +123,6 @@ def _refusal(error: PoolError) -> Exception:
     if isinstance(error, PoolFull):
         return refuse(TIMED_OUT, "too many requests wait for a resource", {"reason": "full"})
     if isinstance(error, PoolUnavailable):
-        facts = {"reason": "unavailable", "retry_after": error.retry_after}
+        facts = {"reason": "unavailable", "retryAfter": error.retry_after}
         return refuse(UNAVAILABLE, "the backend is unavailable", facts)
     return refuse(UNAVAILABLE, "the pool lends nothing", {"reason": "closed"})

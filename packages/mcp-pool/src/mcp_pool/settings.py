@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Settings", "check_async", "check_count", "check_sizes", "check_timeout"]
+__all__ = ["Settings", "check_async", "check_count", "check_factory", "check_sizes", "check_timeout"]
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def check_count(name: str, value: object, minimum: int) -> None:
         raise _refused(name, value, f"an int of at least {minimum}")
 
 
-def check_timeout(value: float) -> float:
-    """Return *value* if it is a time from 0 to inf seconds; otherwise raise ValueError, or TypeError for no number."""
-    if not _is_number(value, 0):
-        raise _refused("timeout", value, "0 to inf seconds")
+def check_timeout(value: float | None, name: str = "timeout") -> float | None:
+    """Return *value* if it is None, or 0 to inf seconds; otherwise raise ValueError, or TypeError for no number."""
+    if value is not None and not _is_number(value, 0):
+        raise _refused(name, value, "0 to inf seconds")
     return value
 
 
@@ -134,6 +134,12 @@ def check_async(name: str, fn: Any) -> None:
         raise TypeError(f"{name}={label} is a generator; decorate it with @asynccontextmanager, for Pool.from_context")
     if inspect.isfunction(fn) and label[-8:] != "<lambda>" and not _may_be_awaited(fn):
         raise TypeError(f"{name}={label} is not async; did you forget 'async def'?")
+
+
+def check_factory(factory: object) -> None:
+    """Raise TypeError unless *factory* can be called; what it returns is looked at when it is."""
+    if not callable(factory):
+        raise TypeError(f"from_context needs a function that returns a context manager, got {factory!r}")
 
 
 def _may_be_awaited(fn: Callable[..., object]) -> bool:

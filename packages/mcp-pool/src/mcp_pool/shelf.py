@@ -1,9 +1,5 @@
 """Where every resource of a pool is, and who gets the next one: synchronous, so that nothing can come between.
 
-    connecting ──▶ idle ◀──▶ in use ──▶ serviced ──▶ idle, in use
-         │           └─────────┴────────────┴──────▶ closing ──▶ gone
-         └─────────▶ in use (somebody waits), closing, gone (it failed)
-
 A resource that becomes free goes to the waiter that came first; only when nobody waits it becomes idle. So whoever
 finds an idle resource may take it: nobody is ahead. There is no notification that could get lost, and nobody to barge
 in.
@@ -23,87 +19,15 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Generator
-from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
+from .entry import CLOSING, CONNECTING, GONE, IDLE, IN_USE, SERVICED, Entry
 from .events import Reason
 from .settings import Settings
 
-__all__ = ["TRANSITIONS", "Entry", "Shelf", "State", "Waiter"]
+__all__ = ["Shelf", "Waiter"]
 
 T = TypeVar("T")
-
-State: TypeAlias = Literal["connecting", "idle", "in use", "serviced", "closing", "gone"]
-CONNECTING: Final = "connecting"
-IDLE: Final = "idle"
-IN_USE: Final = "in use"
-SERVICED: Final = "serviced"
-CLOSING: Final = "closing"
-GONE: Final = "gone"
-
-TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    CONNECTING: frozenset({IDLE, IN_USE, CLOSING, GONE}),
-    IDLE: frozenset({IN_USE, SERVICED, CLOSING, GONE}),
-    IN_USE: frozenset({IDLE, SERVICED, CLOSING, GONE}),
-    SERVICED: frozenset({IDLE, IN_USE, CLOSING, GONE}),
-    CLOSING: frozenset({GONE}),
-    GONE: frozenset(),
-}
-
-
-class Entry(Generic[T]):
-    """One resource and what is known of it, from the start of its connect until it is closed."""
-
-    __slots__ = (
-        "born_at",
-        "borrower",
-        "checked_at",
-        "chore",
-        "connected",
-        "holder",
-        "leaving",
-        "max_uses",
-        "pending",
-        "ready",
-        "reason",
-        "resource",
-        "retire_at",
-        "scope",
-        "stand_in",
-        "state",
-        "taken",
-        "taken_at",
-        "used_at",
-        "uses",
-        "wake",
-    )
-
-    def __init__(self, now: float, max_uses: float) -> None:
-        self.state: State = CONNECTING
-        self.max_uses: float = max_uses
-        self.leaving: bool = False
-        """Whether it is wanted elsewhere, and goes after its next use."""
-        self.reason: Reason = "lifetime"
-        self.retire_at: float = math.inf
-        self.born_at: float = now
-        self.taken_at: float = now
-        self.used_at: float = now
-        self.checked_at: float = now
-        self.uses: int = 0
-        self.connected: bool = False
-        self.resource: Any = None
-        self.ready: Any = None
-        """The resource, as something that can be awaited."""
-        self.stand_in: Any = None
-        """In debug mode, a weak reference to what the borrower has instead of the resource."""
-        self.taken: bool = False
-        """Borrowed without a block, to be given back by hand."""
-        self.holder: object = None
-        self.chore: Literal["check", "reset"] = "reset"
-        self.borrower: Any = None
-        self.pending: Any = None
-        """What is left of a hook that began to wait."""
-        self.scope: Any = None
-        self.wake: Any = None
 
 
 class Waiter(Protocol):
@@ -231,10 +155,9 @@ class Shelf(Generic[T]):
 
     def service(self, entry: Entry[T]) -> None:
         """Set an entry aside for its owner, to check it when it was idle, to reset it when it was in use."""
-        entry.chore = "reset"
+        entry.is_dirty = entry.state is not IDLE
         if entry.state is IDLE:
             self.idle.remove(entry)
-            entry.chore = "check"
         entry.state = SERVICED
         self.serviced += 1
         self._wake(entry)
@@ -257,6 +180,14 @@ class Shelf(Generic[T]):
             entry.retire_at, entry.reason = -math.inf, reason
         if entry.state is IDLE:
             self.retire(entry, reason)
+
+    def resize(self, min_size: int, max_size: int) -> None:
+        """Change the limits; what is over them goes, idle ones first."""
+        self.min_size, self.max_size = min_size, max_size
+        staying = [entry for entry in self.entries if entry.state != CLOSING and entry.retire_at > -math.inf]
+        surplus = max(len(staying) - max_size, 0)
+        for entry in sorted(staying, key=lambda entry: (entry.state != IDLE, entry.state != CONNECTING))[:surplus]:
+            self.condemn(entry, "shrink")
 
     def _close(self, entry: Entry[T], reason: Reason) -> None:
         entry.state = CLOSING

@@ -1,4 +1,4 @@
-"""The tasks behind a pool: one that owns each resource, and one that keeps the time.
+"""The tasks behind a pool: one that owns each resource, and one that keeps the time (``keeper``).
 
 A resource is connected, served and closed by one task, its owner, from the first line of its context manager to the
 last: what the resource entered (a task group, a cancel scope) must be left where it was entered. The owner is shielded,
@@ -22,93 +22,91 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from .entry import CLOSING, CONNECTING, SERVICED, Entry
 from .errors import PoolMisuse, PoolUnavailable
-from .events import Closed, Connected, ConnectFailed, HookFailed, Leaked, Reason, Recovered, Statistics, Unavailable
+from .events import Closed, Connected, ConnectFailed, HookFailed, Recovered, Statistics, Unavailable
 from .gate import Gate
-from .hooks import Hooks
+from .hooks import Hook
+from .keeper import Keeper
 from .report import Report
 from .settings import Settings
-from .shelf import CLOSING, CONNECTING, IDLE, IN_USE, SERVICED, Entry, Shelf
+from .shelf import Shelf
 
 __all__ = ["Budget", "Supply"]
 
 T = TypeVar("T")
-
-TICK = 0.001  # seconds: the keeper never sleeps for less, lest rounding keep it busy
-DROPPED = 1.0  # seconds between two looks for stand-ins that were dropped
 
 
 class Budget(Protocol):
     """A limit on resources that several pools share."""
 
     def claim(self, supply: Supply[Any], /) -> bool:
-        """Count one more resource; if there is no room, False, and ``supply.grow`` is called when there is."""
+        """Count one more resource; if there is no room, False, and ``supply.grow(now)`` is called when there is."""
         ...
 
-    def release(self, supply: Supply[Any], /) -> None:
-        """Count one resource less."""
+    def release(self, supply: Supply[Any], now: float, /) -> None:
+        """Count one resource less, at the time *now*."""
         ...
 
 
 class Supply(Generic[T]):
-    """Connects, serves and closes the entries of a shelf."""
+    """Connects, serves and closes the entries of a shelf; ``opening(supply)`` is the life of one resource."""
 
-    def __init__(self, factory: Callable[[], AbstractAsyncContextManager[T]], settings: Settings[T]) -> None:
+    def __init__(self, opening: Callable[[Supply[T]], AbstractAsyncContextManager[T]], settings: Settings[T]) -> None:
         self.settings: Settings[T] = settings
-        self.clock: Callable[[], float] = settings.clock
         self.shelf: Shelf[T] = Shelf(settings, _wake)
         self.report: Report = Report(settings)
-        self.hooks: Hooks[T] = Hooks(settings, self.shelf, self.report)
+        self.check: Hook[T] = Hook("check", settings.check, settings.check_timeout, self.shelf, self.report)
+        self.reset: Hook[T] = Hook("reset", settings.reset, settings.reset_timeout, self.shelf, self.report)
         self.gate: Gate = Gate(
             attempts=settings.connect_attempts,
             backoff=settings.backoff,
             max_backoff=settings.max_backoff,
             random=settings.random,
         )
+        self.keeper: Keeper[T] = Keeper(settings, self.shelf, self.gate, self.report, self.grow)
         self.budget: Budget | None = None
         self.ready: Callable[[T], Awaitable[T]]
+        self.was_opened: bool = False
         self.is_open: bool = False
-        self.dropped: deque[tuple[Entry[T], int]] = deque()
-        """Stand-ins that were garbage before they were returned; a note each, with the number of the use."""
-        self.changed: anyio.Event
-        self._factory = factory
+        self._opening = opening
+        self._clock = settings.clock
         self._entries: dict[int, Entry[T]] = {}
         self._tasks: TaskGroup
         self._empty: anyio.Event
-        self._keeper: anyio.CancelScope
 
     def open(self, tasks: TaskGroup) -> None:
         """Begin to connect, with all work done in *tasks*."""
         self._tasks = tasks
-        self.changed, self._empty = anyio.Event(), anyio.Event()
-        self._keeper = anyio.CancelScope()
-        self.is_open = True
-        tasks.start_soon(self._keep, name=f"{self.settings.name} keeper")
+        self._empty = anyio.Event()
+        self.keeper.open()
+        self.was_opened = self.is_open = True
+        tasks.start_soon(self.keeper.run, name=f"{self.settings.name} keeper")
 
     async def close(self, drain_timeout: float) -> None:
         """Wait for what is out, then close everything; the last under a shield."""
         self.is_open = False
+        self.keeper.poke()
         for entry in list(self.shelf.entries):
             self.shelf.condemn(entry, "closing")
             if entry.state is CONNECTING:
                 self.shelf.retire(entry, "closing")
-        self._settle()
+        self._settle(self._clock())
         try:
             with anyio.move_on_after(drain_timeout):
                 await self._empty.wait()
         finally:
             for entry in list(self.shelf.entries):
                 self.shelf.retire(entry, "closing")
-            self._keeper.cancel()
+            self.keeper.stop()
             with anyio.CancelScope(shield=True):
                 await self._empty.wait()
 
@@ -121,12 +119,12 @@ class Supply(Generic[T]):
         """Return the figures of this moment."""
         return self.report.statistics(self.shelf, self.gate)
 
-    def unavailable(self) -> PoolUnavailable | None:
+    def unavailable(self, now: float) -> PoolUnavailable | None:
         """The refusal of who would wait for nothing, if it is so."""
         if not self.gate.is_shut or self.shelf.alive:
             return None
         message = f"{self.settings.name} cannot connect: {self.gate.failures} failures in a row"
-        error = PoolUnavailable(message, retry_after=max(self.gate.retry_at - self.clock(), 0.0))
+        error = PoolUnavailable(message, retry_after=max(self.gate.retry_at - now, 0.0))
         error.__cause__ = self.gate.error
         return error
 
@@ -142,11 +140,11 @@ class Supply(Generic[T]):
         if id(resource) in self._entries:
             raise PoolMisuse(f"connect returned {resource!r}, which {self.settings.name} has already")
 
-    def grow(self) -> None:
+    def grow(self, now: float) -> None:
         """Start the connects that are wanted and allowed."""
-        if not self.is_open:
+        shelf = self.shelf
+        if not self.is_open or len(shelf.entries) >= shelf.max_size:
             return
-        now, shelf = self.clock(), self.shelf
         probes = int(self.gate.is_shut and not shelf.alive)
         for _ in range(self.gate.allowed(shelf.wanted(probes), shelf.connecting, now)):
             if self.budget is not None and not self.budget.claim(self):
@@ -158,29 +156,35 @@ class Supply(Generic[T]):
     async def _own(self, entry: Entry[T]) -> None:
         error: BaseException | None = None
         try:
-            with anyio.CancelScope(shield=True) as entry.scope:
-                entry.scope.deadline = anyio.current_time() + self.settings.connect_timeout
+            with anyio.CancelScope(shield=True) as scope:
+                scope.deadline = anyio.current_time() + self.settings.connect_timeout
+                entry.interrupt = scope.cancel
                 if entry.state is CONNECTING:
-                    await self._live(entry)
-            if entry.scope.cancelled_caught:
-                error = TimeoutError(f"took longer than {self._limit_of(entry)} s")
+                    await self._live(entry, scope)
+            if scope.cancelled_caught:
+                limit = self.settings.close_timeout if entry.connected else self.settings.connect_timeout
+                error = TimeoutError(f"took longer than {limit} s")
         except (Exception, asyncio.CancelledError) as caught:  # noqa: BLE001  # it goes to those who wait, and on_event
             # A CancelledError that no scope of ours caused comes from the resource; let out, it would end the pool.
             error = caught
         finally:
             self._ended(entry, error)
 
-    async def _live(self, entry: Entry[T]) -> None:
-        began = self.clock()
-        async with self._factory() as resource:
-            self._connected(entry, resource, began)
-            await self._serve(entry)
-            entry.scope.deadline = anyio.current_time() + self.settings.close_timeout
+    async def _live(self, entry: Entry[T], scope: anyio.CancelScope) -> None:
+        began = self._clock()
+        async with self._opening(self) as resource:
+            await anyio.lowlevel.checkpoint_if_cancelled()  # one that came too late, under a shield of its own, goes
+            self.refuse_known(resource)
+            scope.deadline, entry.interrupt = math.inf, bool
+            try:
+                self._connected(entry, resource, began)
+                await self._serve(entry)
+            finally:
+                self.shelf.retire(entry, "died")  # unless it was told to go
+                scope.deadline = anyio.current_time() + self.settings.close_timeout
 
     def _connected(self, entry: Entry[T], resource: T, began: float) -> None:
-        self.refuse_known(resource)
-        settings, now = self.settings, self.clock()
-        entry.scope.deadline = math.inf
+        settings, now = self.settings, self._clock()
         entry.resource = resource
         entry.ready = self.ready(resource)
         entry.connected = True
@@ -190,9 +194,8 @@ class Supply(Generic[T]):
         self.report.connects += 1
         self.report.connect_seconds += now - began
         failures = self.gate.succeeded()
-        if entry.state is CONNECTING:
-            self.shelf.arrive(entry, now)
-        self.poke()
+        self.shelf.arrive(entry, now)
+        self.keeper.poke()
         self.report.tell(Connected(settings.name, now - began))
         if failures:
             self.report.tell(Recovered(settings.name, failures))
@@ -203,123 +206,55 @@ class Supply(Generic[T]):
             await entry.wake.wait()
             entry.wake = anyio.Event()
             if entry.state is SERVICED:
-                if await self.hooks.passes(entry, entry.chore):
-                    entry.checked_at = self.clock()
-                    self.shelf.serviced_well(entry, self.clock())
-                self.poke()
+                await self._do_chore(entry)
+                self.keeper.poke()
+
+    async def _do_chore(self, entry: Entry[T]) -> None:
+        hook = self.reset if entry.is_dirty else self.check
+        with anyio.CancelScope() as scope:
+            entry.interrupt = scope.cancel
+            try:
+                passed = await hook.passes(entry)
+            finally:
+                entry.interrupt = bool
+            if passed:
+                entry.checked_at = now = self._clock()
+                self.shelf.serviced_well(entry, now)
 
     def _ended(self, entry: Entry[T], error: BaseException | None) -> None:
-        state, now, settings = entry.state, self.clock(), self.settings
+        state, now, settings = entry.state, self._clock(), self.settings
         self.shelf.remove(entry)
         if entry.connected:
             del self._entries[id(entry.resource)]
-            reason: Reason = entry.reason if state is CLOSING else "died"
-            self.shelf.closed[reason] += 1
+            self.shelf.closed[entry.reason] += 1
             if error is not None:
                 self.report.tell(HookFailed(settings.name, "close", error))
-            self.report.tell(Closed(settings.name, reason, now - entry.born_at, entry.uses))
+            self.report.tell(Closed(settings.name, entry.reason, now - entry.born_at, entry.uses))
         elif state is CONNECTING:
-            self.failed(error or PoolUnavailable("connecting was cancelled from inside", retry_after=0.0))
+            self.failed(error or PoolUnavailable("connecting was cancelled from inside", retry_after=0.0), now)
         if self.budget is not None:
-            self.budget.release(self)
-        self._settle()
-        self.poke()
+            self.budget.release(self, now)
+        self._settle(now)
+        self.keeper.poke()
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException, now: float) -> None:
         """Count a connect that failed, or was of no use."""
         was_shut = self.gate.is_shut
-        delay = self.gate.failed(error, self.clock())
+        delay = self.gate.failed(error, now)
         self.report.connect_failures += 1
         self.report.tell(ConnectFailed(self.settings.name, error, self.gate.failures, delay))
         if self.gate.is_shut and not was_shut:
             self.report.tell(Unavailable(self.settings.name, error))
 
-    def _settle(self) -> None:
+    def _settle(self, now: float) -> None:
         """Draw the consequences of a resource that is gone."""
-        self.report.refusals += self.shelf.dismiss(self.unavailable)
-        self.grow()
+        self.report.refusals += self.shelf.dismiss(lambda: self.unavailable(now))
+        self.grow(now)
         if not self.is_open and not self.shelf.entries:
             self._empty.set()
-
-    def _limit_of(self, entry: Entry[T]) -> float:
-        return self.settings.close_timeout if entry.connected else self.settings.connect_timeout
-
-    def poke(self) -> None:
-        """Let the keeper look again, because something may be due earlier than it thought."""
-        self.changed.set()
-
-    async def _keep(self) -> None:
-        with self._keeper:
-            while True:
-                if self.changed.is_set():
-                    self.changed = anyio.Event()
-                self.reclaim()
-                self.grow()
-                delay = self._do_what_is_due()
-                with anyio.move_on_after(max(delay, TICK)):
-                    await self.changed.wait()
-
-    def _do_what_is_due(self) -> float:
-        """Do it, and return the seconds until something else is, at the earliest."""
-        now, settings = self.clock(), self.settings
-        following = min(settings.idle_timeout, settings.check_interval, settings.leak_after)
-        if settings.debug:
-            following = min(following, DROPPED)
-        if not self.shelf.entries:
-            following = math.inf
-        for due, duty in list(self._duties()):
-            if due > now:
-                following = min(following, due - now)
-            else:
-                duty()
-        return following
-
-    def _duties(self) -> Iterator[tuple[float, Callable[[], object]]]:
-        settings, shelf = self.settings, self.shelf
-        oldest_first = sorted(shelf.idle, key=lambda entry: entry.used_at)
-        for entry in oldest_first[: max(shelf.alive - shelf.min_size, 0)]:
-            yield entry.used_at + settings.idle_timeout, partial(shelf.retire, entry, "idle")
-        for entry in shelf.entries:
-            yield entry.retire_at, partial(self._expire, entry)  # one that is in use now may be idle by then
-            if entry.state is IDLE and settings.check and not shelf.serviced:
-                checked_at = max(entry.used_at, entry.checked_at)
-                yield checked_at + settings.check_interval, partial(self._check_idle, entry)
-            if entry.state is IN_USE and entry.borrower is not None and not entry.borrower.reported:
-                yield entry.taken_at + settings.leak_after, partial(self._leaked, entry, reclaimed=False)
-        if self.gate.failures:  # also when it is over: it may be so only since ``grow`` was called, a moment ago
-            yield self.gate.retry_at, self.grow
-
-    def _expire(self, entry: Entry[T]) -> None:
-        if entry.state is IDLE:
-            self.shelf.retire(entry, entry.reason)
-
-    def _check_idle(self, entry: Entry[T]) -> None:
-        # One at a time: the pool must not be empty because all of it is being checked.
-        if entry.state is IDLE and not self.shelf.serviced:
-            self.shelf.service(entry)
-
-    def reclaim(self) -> None:
-        """Take back what was dropped without being returned."""
-        while self.dropped:
-            entry, uses = self.dropped.popleft()
-            if entry.state is not IN_USE or entry.uses != uses:
-                continue
-            self._leaked(entry, reclaimed=True)
-            entry.stand_in = None
-            if self.settings.reset:
-                self.shelf.service(entry)
-            else:
-                self.shelf.retire(entry, "leaked")
-
-    def _leaked(self, entry: Entry[T], *, reclaimed: bool) -> None:
-        borrower = entry.borrower
-        borrower.reported = True
-        self.report.leaks += 1
-        seconds = self.clock() - entry.taken_at
-        self.report.tell(Leaked(self.settings.name, seconds, borrower.task, borrower.stack, reclaimed))
 
 
 def _wake(entry: Entry[Any]) -> None:
     entry.wake.set()
-    if entry.state is CLOSING and not entry.connected and entry.scope is not None:
-        entry.scope.cancel()
+    if entry.state is CLOSING:
+        entry.interrupt()

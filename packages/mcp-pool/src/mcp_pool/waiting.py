@@ -13,17 +13,31 @@ from collections.abc import Awaitable, Generator, MutableMapping
 from typing import Any, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import RunVar
 
+from .errors import PoolMisuse
 from .shelf import Waiter
 
 T = TypeVar("T")
 
 __all__ = ["AsyncioWaiting", "OtherWaiting", "is_asyncio"]
 
+_ELSEWHERE = "this pool was opened in another event loop; each event loop needs a pool of its own"
+_RUN: RunVar[object] = RunVar("mcp_pool_run")
+
 
 def is_asyncio() -> bool:
     """Say whether the running task is one of asyncio."""
     return issubclass(anyio.get_cancelled_exc_class(), asyncio.CancelledError)
+
+
+def _run() -> object:
+    """Return what is the same within one run of an event loop, and only there."""
+    try:
+        return _RUN.get()
+    except LookupError:
+        _RUN.set(object())
+        return _RUN.get()
 
 
 class _FutureWaiter:
@@ -54,7 +68,12 @@ class AsyncioWaiting:
         self._alarm: asyncio.TimerHandle | None = None
 
     def waiter(self, timeout: float) -> Waiter:
-        """Make one that waits up to *timeout* seconds, to be put into the queue now."""
+        """Make one that waits up to *timeout* seconds, to be put into the queue now.
+
+        Raises PoolMisuse in another event loop than the pool's: nothing here may be touched from another thread.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise PoolMisuse(_ELSEWHERE)
         deadline = self._loop.time() + timeout
         if self._alarm is None or deadline < self._alarm.when():
             self._set(deadline)
@@ -118,9 +137,12 @@ class OtherWaiting:
 
     def __init__(self, queue: MutableMapping[Waiter, None]) -> None:
         del queue  # each waiter has a deadline of its own, and leaves by itself
+        self._home = _run()
 
     def waiter(self, timeout: float) -> Waiter:
-        """Make one that waits up to *timeout* seconds, to be put into the queue now."""
+        """Make one, as above."""
+        if _run() is not self._home:
+            raise PoolMisuse(_ELSEWHERE)
         return _EventWaiter(timeout)
 
     def ready(self, value: T) -> Awaitable[T]:

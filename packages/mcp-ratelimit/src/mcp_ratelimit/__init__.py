@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._seam import CallContext, Middleware, Refused, as_fastmcp
-from .asgi import limit_asgi
+from .asgi import limit_asgi, with_rate_limit_fields
 from .decision import GLOBAL, CostTooLarge, Decision, Key, LimiterStatistics, RateLimited, Refusal
 from .headers import (
     QuotaPolicy,
@@ -61,4 +61,5 @@ __all__ = [
     "parse_rate_limit",
     "parse_retry_after",
     "rate_limit_fields",
+    "with_rate_limit_fields",
 ]

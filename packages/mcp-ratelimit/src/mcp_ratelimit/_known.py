@@ -6,9 +6,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import anyio
+
 from .decision import Decision
 
-__all__ = ["Asked", "Known"]
+__all__ = ["Arrival", "Asked", "Known"]
 
 REMEMBERED = 10_000
 """Keys; of more, the oldest are forgotten, at the cost of a round trip."""
@@ -17,11 +19,13 @@ Keys = tuple[str, ...]
 
 
 class Asked(NamedTuple):
-    """What the store was asked, and when, by this process's clock: the earliest time at which it can have decided."""
+    """What the store was asked, and when: by this process's clock, and by what had been forgotten until then."""
 
     keys: Keys
     cost: int
     since: float
+    """The earliest time at which the store can have decided."""
+    forgotten: int
 
 
 @dataclass(frozen=True)
@@ -32,32 +36,61 @@ class _Refused:
 
 
 @dataclass
-class _Leased:
+class Lease:
+    """Tokens to be spent without asking; *reserved* ones are for those who wait for them already."""
+
     tokens: int
     until: float
     decision: Decision
+    low: int
+    """What is left when it is to be renewed."""
+    reserved: int = 0
+
+
+class Arrival:
+    """A lease that somebody has gone for."""
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.waiting = 0
+        self.lease: Lease | None = None
+
+    async def wait(self, cost: int) -> None:
+        """Wait until it is there, or is not going to come; *cost* of it is then free to be spent."""
+        self.waiting += cost
+        try:
+            await self.event.wait()
+        finally:
+            self.waiting -= cost
+            if self.lease is not None:
+                self.lease.reserved = max(0, self.lease.reserved - cost)
 
 
 class Known:
     """Refusals that still hold and leases that still run; all times are the caller's clock, in seconds.
 
-    A refusal holds exactly: without a refund a key cannot have room earlier than it was told.
+    A refusal holds exactly: without a refund a key cannot have room earlier than it was told.  One that was asked for
+    before a refund, and is told after it, may be out of date, and is not noted.
     """
 
     def __init__(self, lease: int, ttl: float) -> None:
         self.refused: OrderedDict[Keys, _Refused] = OrderedDict()
-        self.leased: OrderedDict[Keys, list[_Leased]] = OrderedDict()
+        self.leased: OrderedDict[Keys, list[Lease]] = OrderedDict()
+        self.forgotten = 0
         self._low = lease // 2
         self._ttl = ttl
 
-    def decide(self, keys: Keys, cost: int, now: float, *, renewing: bool) -> Decision | None:
-        """Return the decision if it is known, and spend the lease; None sends one of many to renew it in time."""
-        if leases := self.leased.get(keys):
-            while leases and (leases[0].until <= now or not leases[0].tokens):
-                del leases[0]
-            if leases and leases[0].tokens >= cost and (renewing or len(leases) > 1 or leases[0].tokens > self._low):
-                leases[0].tokens -= cost
-                return leases[0].decision
+    def decide(self, keys: Keys, cost: int, now: float) -> Decision | None:
+        """Return the decision if it is known, and spend the lease."""
+        leases = self.leased.get(keys)
+        while leases:
+            lease = leases[0]
+            if lease.until > now and lease.tokens:
+                if lease.tokens - cost >= lease.reserved and lease.tokens > lease.low:
+                    lease.tokens -= cost
+                    return lease.decision
+                break
+            del leases[0]
         refused = self.refused.get(keys)
         if refused is not None and refused.until <= now:
             del self.refused[keys]
@@ -65,17 +98,25 @@ class Known:
             return refused.decision._replace(retry_after=refused.until - now)
         return None
 
-    def learn(self, asked: Asked, granted: int, decision: Decision) -> None:
-        """Note what the store said."""
-        keys, cost, since = asked
+    def renewing(self, keys: Keys) -> None:
+        """Let what is left of the leases be spent to the last token, now that somebody has gone for more."""
+        for lease in self.leased.get(keys, ()):
+            lease.low = 0
+
+    def learn(self, asked: Asked, granted: int, decision: Decision, arrival: Arrival | None = None) -> None:
+        """Note what the store said; a lease is what *arrival* brings, and has a token for each who waits for that."""
+        keys, cost, since, forgotten = asked
         if not decision.allowed:
-            _note(self.refused, keys, _Refused(cost, since + decision.retry_after, decision))
-        elif granted > cost:
-            lease = _Leased(granted - cost, since + self._ttl, decision)
+            if forgotten == self.forgotten:
+                _note(self.refused, keys, _Refused(cost, since + decision.retry_after, decision))
+        elif arrival is not None and granted > cost:
+            left = granted - cost
+            lease = arrival.lease = Lease(left, since + self._ttl, decision, self._low, min(left, arrival.waiting))
             _note(self.leased, keys, [*self.leased.get(keys, ()), lease])
 
     def forget(self, keys: Keys) -> None:
         """Forget that *keys* are out, because something was given back."""
+        self.forgotten += 1
         self.refused.pop(keys, None)
 
 

@@ -17,6 +17,11 @@ __all__ = ["Limiter", "Rule", "Rules"]
 class Limiter(Protocol):
     """What ``RateLimiter`` and ``AsyncRateLimiter`` have in common."""
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits, as they are now."""
+        ...
+
     def check(self, key: Key, cost: int = 1) -> Decision | Awaitable[Decision]:
         """Charge *cost* if it may pass now."""
         ...
@@ -30,27 +35,25 @@ class Limiter(Protocol):
         ...
 
 
-KNOWN = 1000
-"""Names of tools for which the rule is remembered, which is faster than to match globs."""
+KNOWN = 10_000
+"""Callers and tools for whom rule and keys are remembered, which is faster than to match globs and join names."""
 
 
 class Rule:
-    """A limiter, and how many of its limits are for the caller, for the tool, and for all."""
+    """A limiter, and how many of its limits are for the caller, for the caller and tool, and for all."""
 
-    __slots__ = ("_own", "_tool", "limiter", "quick", "shared")
+    __slots__ = ("_for_all", "_for_tool", "_own", "limiter", "quick")
 
-    def __init__(self, limiter: Limiter, own: int = 1, *, tool: bool = False, everybody: int = 0) -> None:
+    def __init__(self, limiter: Limiter, own: int = 1, for_tool: int = 0, for_all: int = 0) -> None:
         self.limiter = limiter
         self.quick = limiter if isinstance(limiter, RateLimiter) else None
         self._own = own
-        self._tool = tool
-        self.shared = (GLOBAL,) * everybody
+        self._for_tool = for_tool
+        self._for_all = for_all
 
-    def keys(self, who: str, name: str) -> Key:
-        """Return the key of caller *who*, or one for each limit where they differ."""
-        if not self._tool:
-            return (who,) * self._own + self.shared if self.shared else who
-        return (*(who,) * self._own, f"{who} {name}", *self.shared)
+    def keys(self, who: str, tool: str) -> tuple[str, ...]:
+        """Return a key for each limit; what ends the caller's name is no part of any."""
+        return (who,) * self._own + (f"{who}\0{tool}",) * self._for_tool + (GLOBAL,) * self._for_all
 
     async def decide(self, keys: Key, cost: int, max_wait: float) -> Decision:
         """Charge *cost*, waiting up to *max_wait* seconds for it."""
@@ -75,8 +78,9 @@ class Rules:
     def __init__(self, usual: Rule, tools: Mapping[str, Rule], shared: frozenset[str] = frozenset()) -> None:
         self.usual = usual
         self.shared = shared
-        self._known: dict[str, Rule] = {}
-        self.by_tool = [(re.compile(translate(glob)).match, rule) for glob, rule in tools.items()]
+        self.only = None if tools or shared else usual
+        self._known: dict[tuple[str, str], tuple[Rule, Key]] = {}
+        self._by_tool = [(re.compile(translate(glob)).match, rule) for glob, rule in tools.items()]
 
     @classmethod
     def given(cls, limiter: object) -> Rules:
@@ -97,17 +101,18 @@ class Rules:
         own, shared = parse_limits(limits), () if overall is None else parse_limits(overall)
 
         def rule(glob: str = "", *extra: Limit) -> Rule:
-            named = tuple(limit.renamed(f"{limit.name} for {glob}"[:64]) for limit in extra)
-            return Rule(make(*own, *named, *shared), len(own), tool=bool(named), everybody=len(shared))
+            named = [limit.renamed(ascii(f"{limit.name} for {glob}")[1:-1][:64]) for limit in extra]
+            return Rule(make(*own, *named, *shared), len(own), len(named), len(shared))
 
         rules = {glob: rule(glob, *parse_limits(limit)) for glob, limit in tools.items()}
         return cls(rule(), rules, frozenset(limit.name for limit in shared))
 
-    def of(self, tool: str) -> Rule:
-        """Return the rule for calls of *tool*."""
-        rule = self._known.get(tool)
-        if rule is None:
-            rule = next((rule for matches, rule in self.by_tool if matches(tool)), self.usual)
-            if len(self._known) < KNOWN:  # callers invent names
-                self._known[tool] = rule
-        return rule
+    def of(self, who: str, tool: str) -> tuple[Rule, Key]:
+        """Return the rule for calls of *tool*, "" for what is no tool, and the keys of its limits for caller *who*."""
+        known = self._known.get((who, tool))
+        if known is None:
+            rule = next((rule for matches, rule in self._by_tool if tool and matches(tool)), self.usual)
+            if len(self._known) >= KNOWN:  # callers invent names
+                self._known.clear()
+            known = self._known[who, tool] = rule, rule.keys(who, tool)
+        return known

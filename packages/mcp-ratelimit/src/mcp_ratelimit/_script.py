@@ -1,8 +1,14 @@
 """The script that decides inside of Redis or Valkey: the algorithms of ``_algorithms`` in Lua, and their caller.
 
-It takes limits and requests as JSON, reads the server's clock once, and answers with that time and, for each request,
-what was granted and the wait, the use and the reset_after of each limit, in ticks.  The time alone is the answer when
-the client's idea of the calendar does not reach it.  A state is kept with the figures of its limit, so that a limit
+It takes limits and requests as JSON:
+
+    [limits, requests]
+    limit      [algorithm, hz, unit, capacity, edges of the calendar's windows]
+    request    [op, cost, most, limit, key, limit, key, …], the last ones as numbers
+
+It reads the server's clock once, and answers with that time and with a text of numbers: for each request, what was
+granted, and the wait, the use and the reset_after of each limit, in ticks.  The time alone is the answer when the
+client's idea of the calendar does not reach it.  A state is kept with the figures of its limit, so that a limit
 whose figures change finds its debts told in its own terms.  Every key gets the time to live that its state needs, and
 a second more for rounding.
 """
@@ -198,9 +204,9 @@ local function flush()
 end
 
 local function take(request, rows)
-  local granted = request.most
+  local cost, granted = request[2], request[3]
   for _, row in ipairs(rows) do
-    row.wait = row.algorithm.wait(row.state, row.now, request.cost, row)
+    row.wait = row.algorithm.wait(row.state, row.now, cost, row)
     local room = max(0, floor(row.capacity - row.algorithm.used(row.state, row.now, row)))
     granted = row.wait > 0 and 0 or min(granted, room)
   end
@@ -213,7 +219,7 @@ end
 local function refund(request, rows)
   for _, row in ipairs(rows) do
     if row.state then
-      row.state = row.algorithm.refund(row.state, row.now, request.cost, row)
+      row.state = row.algorithm.refund(row.state, row.now, request[2], row)
       store(row, row.state)
     end
   end
@@ -225,13 +231,14 @@ end
 local operations = {take = take, refund = refund, reset = reset}
 local function answer(limits, request)
   local rows = {}
-  for i, place in ipairs(request.rows) do
-    local limit = limits[place[1]]
-    rows[i] = {algorithm = algorithms[limit.name], hz = limit.hz, unit = limit.unit, capacity = limit.capacity,
-               edges = limit.edges, now = ticks(limit.hz), key = place[2]}
-    rows[i].state = load(rows[i])
+  for i = 4, #request, 2 do
+    local limit = limits[request[i]]
+    local row = {algorithm = algorithms[limit[1]], hz = limit[2], unit = limit[3], capacity = limit[4],
+                 edges = limit[5], now = ticks(limit[2]), key = request[i + 1]}
+    row.state = load(row)
+    rows[#rows + 1] = row
   end
-  local fields = {operations[request.op](request, rows) or 0}
+  local fields = {operations[request[1]](request, rows) or 0}
   for _, row in ipairs(rows) do
     local used, reset = row.algorithm.used(row.state, row.now, row), row.algorithm.reset(row.state, row.now, row)
     fields[#fields + 1] = string.format('%.0f %.17g %.0f', row.wait or 0, used, reset)
@@ -240,10 +247,10 @@ local function answer(limits, request)
 end
 
 local function run()
-  local answers, asked = {time[1] .. ' ' .. time[2]}, cjson.decode(ARGV[1])
-  for i, request in ipairs(asked.requests) do answers[i + 1] = answer(asked.limits, request) end
+  local answers, asked = {}, cjson.decode(ARGV[1])
+  for i, request in ipairs(asked[2]) do answers[i] = answer(asked[1], request) end
   flush()
-  return answers
+  return {time[1] .. ' ' .. time[2], table.concat(answers, ' ')}
 end
 local ok, answers = pcall(run)
 if ok then return answers end

@@ -92,7 +92,7 @@ def with_arguments(ctx: C, arguments: Mapping[str, Any]) -> C:
 
 def headers(ctx: object) -> Mapping[str, str]:
     """Return the HTTP headers, names in lower case; an empty mapping over stdio and in memory."""
-    for source in (ctx, _http_request(ctx)):
+    for source in (ctx, _own_request(ctx)):
         found = _attr(source, "headers")
         if isinstance(found, Mapping) and found:
             return _mapping(found)
@@ -107,21 +107,33 @@ def session_id(ctx: object) -> str | None:
     return headers(ctx).get("mcp-session-id")
 
 
+def http_request(ctx: object) -> Any:
+    """Return the HTTP request that brought the message; None over stdio and in memory."""
+    return _own_request(ctx) or _ambient_request()
+
+
+def access_token(ctx: object) -> Any:
+    """Return the token of this request that the SDK's authentication has verified; None without one.
+
+    The HTTP request is asked and, where there is one, it alone: in stateful sessions of the 1.x SDK the contextvar
+    still holds the token that opened the session.
+    """
+    request = http_request(ctx)
+    if request is not None:
+        return _attr(_get(_attr(request, "scope"), "user"), "access_token")
+    auth = sys.modules.get("mcp.server.auth.middleware.auth_context")
+    return auth.get_access_token() if auth else None
+
+
 def principal(ctx: object) -> Principal | None:
     """Return who the verified token of this request says is calling; None without one.
 
-    The HTTP request is asked and, where there is one, it alone: in stateful sessions of the 1.x SDK the contextvar
-    still holds the token that opened the session.  ``_meta.client_id`` and ``clientInfo`` are the caller's own words.
+    ``_meta.client_id`` and ``clientInfo`` are the caller's own words, and not looked at.
     """
     own = _attr(ctx, "principal")
     if type(own).__name__ == "Principal":  # of this package, or of a sibling that has the same lines
         return typing.cast("Principal", own)
-    request = _http_request(ctx) or _ambient_request()
-    if request is None:
-        auth = sys.modules.get("mcp.server.auth.middleware.auth_context")
-        token = auth.get_access_token() if auth else None
-    else:
-        token = _attr(_get(_attr(request, "scope"), "user"), "access_token")
+    token = access_token(ctx)
     return None if token is None else _principal_of(token)
 
 
@@ -293,11 +305,10 @@ def _sdk_context(ctx: object) -> object:
     return ctx if outer is None else _attr(outer, "request_context")
 
 
-def _http_request(ctx: object) -> Any:
+def _own_request(ctx: object) -> Any:
     request = _attr(_sdk_context(ctx), "request")
-    if (
-        request is None and _attr(ctx, "fastmcp_context") is not None
-    ):  # FastMCP up to 3 has no request context during initialize
+    if request is None and _attr(ctx, "fastmcp_context") is not None:
+        # FastMCP up to 3 has no request context during initialize.
         http = sys.modules.get("fastmcp.server.http")
         request = http._current_http_request.get(None) if http else None  # noqa: SLF001  # there is no public way
     return request

@@ -1,10 +1,10 @@
 """Send together what is asked at the same time: one batch is on its way, the next one gathers meanwhile.
 
-    ask ──nobody sends──▶ send ──▶ hand the answers out ──▶ next batch? its first asker sends it
-      └──somebody sends──▶ join the next batch, wait
+    ask ──first of a batch──▶ wait until nobody sends ──▶ send ──▶ wake all of the batch, and the first of the next
+      └──others──────────────────────────────────────────────────▶ wait until it is answered
 
-Who asks does the sending, so there is no task that could outlive its loop.  Every batch is sent once, and answered in
-the order of asking.
+Who asks does the sending, so there is no task that could outlive its loop.  A batch has one event for all who wait for
+it: an event for each would cost more than a decision does.
 
 1. Whoever asks gets the answer to his request, or ``Unanswered``; nobody waits for ever.
 2. What was granted to an asker who was cancelled meanwhile is given back.
@@ -13,8 +13,7 @@ the order of asking.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections import deque
 from typing import Protocol
 
 import anyio
@@ -30,7 +29,6 @@ BATCH = 500
 INTERRUPTED = "interrupted"
 
 Answer = tuple[int, Decision]
-Send = Callable[[list[Request]], Awaitable[list[Answer]]]
 
 
 class Unanswered(Exception):  # noqa: N818  # never leaves the package
@@ -45,15 +43,21 @@ class Store(Protocol):
         ...
 
 
-class _Asker:
-    __slots__ = ("answer", "failure", "gone", "request", "turn")
+class _Batch:
+    __slots__ = ("answers", "done", "failure", "gone", "requests", "turn")
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.turn = anyio.Event()
-        self.answer: Answer | None = None
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.turn = anyio.Event()  # for the first of it: send now
+        self.done = anyio.Event()  # for the others: answered, or failed
+        self.answers: list[Answer] = []
         self.failure: str | None = None
-        self.gone = False
+        self.gone: list[int] = []
+
+    def fail(self, error: str) -> None:
+        self.failure = error
+        self.turn.set()
+        self.done.set()
 
 
 class Coalescer:
@@ -62,35 +66,53 @@ class Coalescer:
     def __init__(self, store: Store, budget: float) -> None:
         self._store = store
         self._budget = budget
-        self._gathered: list[_Asker] = []
-        self._returned: list[_Asker] = []
+        self._gathered: deque[_Batch] = deque()
+        self._returned: list[Request] = []
         self._sending = False
 
     async def ask(self, request: Request) -> Answer:
         """Return the answer to *request*; raise Unanswered if there is none."""
-        asker = _Asker(request)
-        self._gathered.append(asker)
+        batch = self._joined(request)
+        place = len(batch.requests) - 1
         try:
-            if self._sending:
-                await asker.turn.wait()
-            if asker.answer is None and asker.failure is None:
-                await self._send()
+            if place:
+                await batch.done.wait()
+            else:
+                await self._lead(batch)
         except BaseException:
-            await self._leave(asker)
+            await self._leave(batch, place)
             raise
-        if asker.failure == INTERRUPTED:  # by the cancellation of the one who sent: ask anew
+        if batch.answers:
+            return batch.answers[place]
+        if batch.failure == INTERRUPTED:  # by the cancellation of the one who sent: ask anew
             return await self.ask(request)
-        if asker.answer is None:
-            raise Unanswered(asker.failure)
-        return asker.answer
+        raise Unanswered(batch.failure)
 
-    async def _leave(self, asker: _Asker) -> None:
-        asker.gone = True
-        if asker in self._gathered:
-            self._gathered.remove(asker)
-            if asker.turn.is_set():  # it was to send, and did not come to it
+    def _joined(self, request: Request) -> _Batch:
+        if not self._gathered or len(self._gathered[-1].requests) == BATCH:
+            self._gathered.append(_Batch())
+        self._gathered[-1].requests.append(request)
+        return self._gathered[-1]
+
+    async def _lead(self, batch: _Batch) -> None:
+        if self._sending:
+            await batch.turn.wait()
+        if batch.failure is None:
+            await self._send()
+
+    async def _leave(self, batch: _Batch, place: int) -> None:
+        if batch not in self._gathered:
+            batch.gone.append(place)
+            if batch.answers:
+                self._give_back(batch, place)
+        elif place:
+            batch.requests[place] = batch.requests[place]._replace(op="take", cost=0, most=0)  # takes nothing
+        else:
+            was_to_send = batch.turn.is_set()
+            self._gathered.remove(batch)
+            batch.fail(INTERRUPTED)
+            if was_to_send:
                 self._hand_over()
-        self._give_back(asker)
         if self._returned and not self._sending:
             await self._send()
 
@@ -106,27 +128,27 @@ class Coalescer:
             self._hand_over()
 
     async def _send_batch(self) -> None:
-        batch = self._gathered[:BATCH] + self._returned
-        self._gathered, self._returned = self._gathered[BATCH:], []
-        failure, answers = INTERRUPTED, list[Answer]()
+        batch = self._gathered.popleft() if self._gathered else _Batch()
+        returned, self._returned = self._returned, []
+        failure: str | None = INTERRUPTED
         try:
             with anyio.fail_after(self._budget):
-                answers = await self._store.send([asker.request for asker in batch])
+                batch.answers = await self._store.send(batch.requests + returned)
+                failure = None
         except Exception as error:  # noqa: BLE001  # whatever the client raises, the store has not answered
             failure = type(error).__name__
-            batch, self._gathered = batch + self._gathered, []  # who asks a store that is gone need not try for himself
+            while self._gathered:  # who asks a store that is gone need not try for himself
+                self._gathered.popleft().fail(failure)
         finally:
-            for place, asker in enumerate(batch):
-                asker.answer, asker.failure = (answers[place], None) if answers else (None, failure)
-                asker.turn.set()
-                if asker.gone:
-                    self._give_back(asker)
+            batch.failure = failure
+            batch.done.set()
+            for place in batch.gone if batch.answers else ():
+                self._give_back(batch, place)
 
-    def _give_back(self, asker: _Asker) -> None:
-        if asker.answer is not None and asker.request.op == "take" and asker.answer[0]:
-            refund = _Asker(replace(asker.request, op="refund", cost=asker.answer[0]))
-            refund.gone = True
-            self._returned.append(refund)
+    def _give_back(self, batch: _Batch, place: int) -> None:
+        request, granted = batch.requests[place], batch.answers[place][0]
+        if request.op == "take" and granted:
+            self._returned.append(request._replace(op="refund", cost=granted))
 
     def _hand_over(self) -> None:
         self._sending = bool(self._gathered)

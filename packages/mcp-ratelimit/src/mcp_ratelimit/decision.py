@@ -12,6 +12,7 @@ from .limit import Limit
 
 __all__ = [
     "GLOBAL",
+    "LONGEST_KEY",
     "CostTooLarge",
     "Decision",
     "Key",
@@ -28,7 +29,7 @@ Key: TypeAlias = "str | tuple[str, ...]"
 GLOBAL = "*"
 """The key to use where everybody shares one allowance."""
 
-LONGEST_KEY = 128
+LONGEST_KEY = 256
 """Characters; longer keys are counted under their hash, so that keys are no way to fill the memory."""
 
 

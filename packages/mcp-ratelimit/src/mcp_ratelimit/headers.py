@@ -58,7 +58,7 @@ def rate_limit_fields(decision: Decision, limits: Iterable[Limit]) -> dict[str, 
     policies = (f"{_quoted(limit.name)};q={limit.amount};w={math.ceil(limit.period)}" for limit in limits)
     left = f"{_quoted(decision.limit.name)};r={decision.remaining};t={math.ceil(decision.reset_after)}"
     fields = {"ratelimit-policy": ", ".join(policies), "ratelimit": left}
-    if not decision.allowed:
+    if not decision.allowed and decision.retry_after < math.inf:
         fields["retry-after"] = str(max(1, math.ceil(decision.retry_after)))
     return fields
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._core import Store, decide
-from ._quick import charge_all, quick_tables
+from ._algorithms import Gcra
+from ._core import ROUND, Store, decide
 from .decision import (
     CostTooLarge,
     Decision,
@@ -35,7 +35,7 @@ from .decision import (
 )
 from .limit import Limit, parse_limits, whole
 from .lines import Lines
-from .memory import ROUND, MemoryStore
+from .memory import MemoryStore, MemoryTable
 from .slots import Acquiring
 
 __all__ = ["RateLimiter"]
@@ -73,10 +73,10 @@ class RateLimiter(Acquiring):
             raise TypeError(f"RateLimiter needs on_event to be a function of the event, got {on_event!r}")
         self._store: Store = MemoryStore() if store is None else store
         self._tables = [self._store.table(limit) for limit in parsed]
-        self._several = quick_tables(self._tables)
-        self._one = self._several[0] if len(self._several) == 1 else None
-        alone: Any = self._tables[0] if len(parsed) == 1 else None
-        self._host = alone if hasattr(alone, "charge_one") else None
+        self._quick = self._store.quickly(self._tables)
+        first = self._tables[0]
+        usual = len(parsed) == 1 and isinstance(first, MemoryTable) and isinstance(first.algorithm, Gcra)
+        self._one: Any = first if usual else None
         self._lines = Lines(max_waiters)
         self._on_event = on_event
 
@@ -192,18 +192,20 @@ class RateLimiter(Acquiring):
         Returns without giving other tasks a turn if it may pass at once.  Raises RateLimited as soon as it is clear
         that it cannot pass within *timeout* seconds, or if too many wait; CostTooLarge if it can never pass.
         """
-        keys = self._checked(key, cost)
         patience = checked_timeout(timeout)
-        names = self._names(keys)
-        decision = self._decide(keys, cost, charge=True)
+        if self._on_event is None:
+            decision = self.check(key, cost)  # the short way, which would report a refusal that is none yet
+        else:
+            decision = self._decide(self._checked(key, cost), cost, charge=True)
         if decision.allowed:
             return decision
+        keys = self._checked(key, cost)
 
         async def attempt() -> Decision:
             return self._decide(keys, cost, charge=True, first=True)
 
         try:
-            return await self._lines.wait(names, cost, patience, decision, attempt)
+            return await self._lines.wait(self._names(keys), cost, patience, decision, attempt)
         except RateLimited as refusal:
             if self._on_event is not None:
                 self._on_event(Refusal(key, cost, refusal.decision))
@@ -214,15 +216,10 @@ class RateLimiter(Acquiring):
         return LimiterStatistics(keys=max(map(len, self._tables)), waiting=self._lines.waiting)
 
     def _try(self, key: Key, cost: int) -> bool:
-        keys = key if isinstance(key, tuple) else (key,) * len(self._tables)
-        usual = cost is ONE and not self._lines.waiting
-        if usual and self._host is not None:
-            usual = self._host.charge_one(*self._checked(key, cost))
-        elif usual and len(keys) == len(self._several):
-            usual = charge_all(self._several, keys)
-        else:
-            usual = False
-        return usual or self._check(key, cost).allowed
+        quick = self._quick
+        if quick is not None and cost is ONE and not self._lines.waiting and quick(key):
+            return True
+        return self._check(key, cost).allowed
 
     def _check(self, key: Key, cost: int) -> Decision:
         decision = self._decide(self._checked(key, cost), cost, charge=True)

@@ -19,6 +19,7 @@ import itertools
 import math
 from bisect import insort
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 
 import anyio
 
@@ -106,9 +107,9 @@ class Lines:
         refused: Decision,
         attempt: Callable[[], Awaitable[Decision]],
     ) -> Decision:
-        deadline = anyio.current_time() + patience
-        with anyio.CancelScope(deadline=deadline):
-            while anyio.current_time() + refused.retry_after <= deadline:
+        deadline = math.inf if patience == math.inf else anyio.current_time() + patience
+        with nullcontext() if deadline == math.inf else anyio.CancelScope(deadline=deadline):
+            while deadline == math.inf or anyio.current_time() + refused.retry_after <= deadline:
                 self._join(waiter, [name for name in names if name[0] in refused.violated])
                 await self._turn_of(waiter, refused.retry_after)
                 refused = await attempt()
@@ -125,7 +126,10 @@ class Lines:
             await waiter.woken()
 
     def _is_first(self, waiter: _Waiter) -> bool:
-        return all(self._lines[name].members[0] is waiter for name in waiter.lines)
+        for name in waiter.lines:  # noqa: SIM110  # ``all`` takes twice the time
+            if self._lines[name].members[0] is not waiter:
+                return False
+        return True
 
     def _join(self, waiter: _Waiter, names: Iterable[LineName]) -> None:
         for name in names:

@@ -27,10 +27,11 @@ import anyio
 
 from ._rules import Limiter, Rule, Rules
 from ._seam import CallContext, is_continuation, outcome, principal, refuse, target
+from .asgi import note_decision
 from .continuations import ROUNDS, Rides
 from .decision import CostTooLarge, Decision, Key, checked_timeout
 from .limit import Limit, whole
-from .limiter import RateLimiter
+from .limiter import ONE, RateLimiter
 from .memory import MemoryStore
 from .refusals import refusal_data, refusal_message, refusal_result
 
@@ -101,6 +102,7 @@ class RateLimitMiddleware:
         mode: ``"shadow"`` decides, charges and reports, but lets everything pass.
         refuse_as: ``"result"`` refuses tools with a result marked ``isError``, which the model reads, instead of an
             error, which the client reads.
+        http_fields: Tell ``with_rate_limit_fields`` what was decided, except where the caller shares the limit.
         code: The error's code, outside of -32768..-32000 or ``SEP_3304``.
         on_event: Called with a ``CallRefused`` for each refusal.
     """
@@ -121,6 +123,7 @@ class RateLimitMiddleware:
         max_wait: float = 0.0,
         mode: Literal["enforce", "shadow"] = "enforce",
         refuse_as: Literal["error", "result"] = "error",
+        http_fields: bool = False,
         code: int = -31029,
         on_event: Callable[[CallRefused], None] | None = None,
     ) -> None:
@@ -141,6 +144,8 @@ class RateLimitMiddleware:
             raise TypeError("RateLimitMiddleware takes tools=, overall= and make= beside limits, not beside a limiter")
         else:
             self._rules = Rules.given(limits)
+        self._only = self._rules.only
+        self._http_fields = http_fields
         self._methods = frozenset(methods)
         self._key = key
         self._cost = cost
@@ -157,30 +162,25 @@ class RateLimitMiddleware:
         if ctx.method not in self._methods:
             return await call_next(ctx)
         who = self._key(ctx)
-        if self._rules.by_tool:
-            rule, keys = self._rule(ctx, who)
+        rule: Rule
+        keys: Key
+        if self._only is None:
+            rule, keys = self._rules.of(who, _tool(ctx))
         else:
-            rule = self._rules.usual
-            keys = rule.keys(who, "") if rule.shared else who
+            rule, keys = self._only, who
         rounds = self._rides.take(_asked(ctx, who)) if self._rides.open and is_continuation(ctx) else 0
         if not rounds:
             cost = 1 if self._cost is None else self._cost(ctx)
-            if rule.quick is None or cost != 1 or not rule.quick.try_acquire(keys):
+            quick = rule.quick
+            if quick is None or cost is not ONE or self._http_fields or not quick.try_acquire(keys):
                 refused = await self._ask(ctx, who, rule, keys, cost)
                 if refused is not None:
                     return cast("R", refused)
-        result = await (self._charging(ctx, call_next, rule, keys) if self._post_charge else call_next(ctx))
-        if result is not None and _asks(result):
+        result: Any = await (self._charging(ctx, call_next, rule, keys) if self._post_charge else call_next(ctx))
+        # The wire's form first, without the cost of telling all others apart.
+        if (result.get("resultType") if result.__class__ is dict else outcome(result)) == "input_required":
             self._rides.earn(_asked(ctx, who), rounds - 1 if rounds else ROUNDS)
-        return result
-
-    def _rule(self, ctx: CallContext, who: str) -> tuple[Rule, Key]:
-        if ctx.method != "tools/call":
-            return self._rules.usual, self._rules.usual.keys(who, "")
-        params: Any = getattr(ctx, "params", None)
-        tool: Any = params.get("name") if params.__class__ is dict else target(ctx)  # the first is five times as fast
-        rule = self._rules.of(tool) if isinstance(tool, str) else self._rules.usual
-        return rule, rule.keys(who, tool)
+        return result  # type: ignore[no-any-return]  # as the handler gave it; ``cast`` would be a call
 
     async def _charging(self, ctx: C, call_next: Callable[[C], Awaitable[R]], rule: Rule, keys: Key) -> R:
         extra: list[int] = []
@@ -199,15 +199,21 @@ class RateLimitMiddleware:
             decision = await rule.decide(keys, cost, self._max_wait)
         except CostTooLarge as error:
             decision = Decision(False, error.limit, 0, math.inf, 0.0, (error.limit.name,))
+        shared = self._is_shared(who, decision)
+        if self._http_fields and not shared:
+            note_decision(decision, rule.limiter.limits)
         if decision.allowed:
             return None
         if self._on_event is not None:
             self._on_event(CallRefused(who, ctx.method or "", target(ctx), decision, self._enforce))
-        return self._refuse(ctx, who, decision) if self._enforce else None
+        return self._refuse(ctx, decision, shared=shared) if self._enforce else None
 
-    def _refuse(self, ctx: CallContext, who: str, decision: Decision) -> Any:
+    def _is_shared(self, who: str, decision: Decision) -> bool:
         by_address = self._key is caller_of and not who.startswith("principal ")
-        data = refusal_data(decision, shared=by_address or decision.limit.name in self._rules.shared)
+        return by_address or decision.limit.name in self._rules.shared
+
+    def _refuse(self, ctx: CallContext, decision: Decision, *, shared: bool) -> Any:
+        data = refusal_data(decision, shared=shared)
         message = refusal_message(data)
         if self._as_result and ctx.method == "tools/call":
             return refusal_result(ctx, message, data)
@@ -223,14 +229,16 @@ def _error(code: int, message: str, data: Any) -> Exception:
     return error
 
 
+def _tool(ctx: CallContext) -> str:
+    if ctx.method != "tools/call":
+        return ""
+    params: Any = getattr(ctx, "params", None)
+    name: Any = params.get("name") if params.__class__ is dict else target(ctx)  # the first is five times as fast
+    return name if isinstance(name, str) else ""
+
+
 def _asked(ctx: CallContext, who: str) -> tuple[str, str, str]:
     return who, ctx.method or "", target(ctx) or ""
-
-
-def _asks(result: object) -> bool:
-    if isinstance(result, dict):  # the wire's form, without the cost of telling all others apart
-        return cast("dict[str, object]", result).get("resultType") == "input_required"
-    return outcome(result) == "input_required"
 
 
 def _peer(ctx: object) -> str | None:

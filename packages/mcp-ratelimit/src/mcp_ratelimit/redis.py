@@ -1,6 +1,6 @@
 """Ask Redis or Valkey: one round trip for any number of decisions, by the server's clock.
 
-    requests ──JSON──▶ EVALSHA ──▶ all limits of all requests, decided in one step ──▶ answers
+    requests ──JSON──▶ EVALSHA ──▶ all limits of all requests, decided in one step ──▶ numbers ──▶ decisions
 
 Nothing here knows a client library: it takes the user's own client, and calls what all of them have.
 
@@ -12,25 +12,24 @@ Nothing here knows a client library: it takes the user's own client, and calls w
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, cast
 
-from ._algorithms import Algorithm, algorithm_for
+from ._algorithms import Algorithm, Gcra, algorithm_for
 from ._calendar import FixedWindow
 from ._core import MARGIN
 from ._script import SCRIPT, SHA
+from ._windows import Window
 from .decision import Decision
 from .limit import Limit
 
 __all__ = ["RedisStore", "Request"]
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """Take from every limit, under its key, at least *cost* and at most *most*; or give back; or forget."""
 
     limits: tuple[Limit, ...]
@@ -38,6 +37,14 @@ class Request:
     cost: int
     most: int
     op: Literal["take", "refund", "reset"] = "take"
+
+
+class _Counted(NamedTuple):
+    """What is known of a limit; *head* is what the names of its keys begin with."""
+
+    limit: Limit
+    algorithm: Algorithm
+    head: str
 
 
 class RedisStore:
@@ -56,26 +63,26 @@ class RedisStore:
             raise ValueError(f"RedisStore needs prefix to be a non-empty string without braces, got {prefix!r}")
         self._execute = _executor(client)
         self._prefix = f"{{{prefix}}}"
-        self._algorithms: dict[str, tuple[Limit, Algorithm]] = {}
+        self._counted: dict[str, _Counted] = {}
 
     async def send(self, requests: Sequence[Request]) -> list[tuple[int, Decision]]:
         """Decide all *requests* in one step; return for each what was granted and the decision.
 
         Raises whatever the client raises.
         """
-        now, *answers = await self.run(requests, time.time())
-        if not answers:  # the calendar by this machine's clock did not reach to the server's time
-            _, *answers = await self.run(requests, float(now.split()[0]))
-        return [self._decision(request, answer) for request, answer in zip(requests, answers, strict=True)]
+        now, *numbers = await self.run(requests, time.time())
+        if not numbers:  # the calendar by this machine's clock did not reach to the server's time
+            _, *numbers = await self.run(requests, float(now.split()[0]))
+        fields = map(float, numbers[0].split())
+        return [(int(next(fields)), self._decision(request, fields)) for request in requests]
 
     async def run(self, requests: Sequence[Request], around: float) -> Any:
         """Send *requests*, with the calendar around that time, and return the script's reply."""
         places: dict[str, int] = {}
-        limits: dict[int, tuple[int, Limit]] = {}  # by identity, which is faster to compare than nine figures
-        described = [self._described(request, places, limits) for request in requests]
-        figures = ",".join([self._figures(limit, around) for _, limit in limits.values()])
-        asked = f'{{"limits":[{figures}],"requests":[{",".join(described)}]}}'
-        arguments = [str(len(places)), *places, asked]
+        limits: dict[int, tuple[str, str]] = {}
+        described = ",".join([self._described(request, places, limits, around) for request in requests])
+        figures = ",".join([figures for _, figures in limits.values()])
+        arguments = [str(len(places)), *places, f"[[{figures}],[{described}]]"]
         try:
             return await self._execute("EVALSHA", SHA, *arguments)
         except Exception as error:
@@ -83,56 +90,54 @@ class RedisStore:
                 raise
         return await self._execute("EVAL", SCRIPT, *arguments)
 
-    def algorithm(self, limit: Limit) -> Algorithm:
+    def counted(self, limit: Limit) -> _Counted:
         """Return what counts *limit*, made once."""
-        algorithm = self._algorithms.get(limit.name)
-        if algorithm is None or algorithm[0] is not limit:
-            algorithm = self._algorithms[limit.name] = (limit, algorithm_for(limit))
-        return algorithm[1]
+        counted = self._counted.get(limit.name)
+        if counted is None or counted.limit is not limit:
+            head = f"{self._prefix}:{limit.name}:{limit.algorithm}:"
+            counted = self._counted[limit.name] = _Counted(limit, algorithm_for(limit), head)
+        return counted
 
-    def _described(self, request: Request, places: dict[str, int], limits: dict[int, tuple[int, Limit]]) -> str:
-        rows: list[str] = []
+    def _described(
+        self, request: Request, places: dict[str, int], limits: dict[int, tuple[str, str]], around: float
+    ) -> str:
+        rows = ""
         for limit, key in zip(request.limits, request.keys, strict=True):
-            name = f"{self._prefix}:{limit.name}:{limit.algorithm}:{key}"
-            place = places.setdefault(name, len(places) + 1)
-            rows.append(f"[{limits.setdefault(id(limit), (len(limits) + 1, limit))[0]},{place}]")
-        return f'{{"op":"{request.op}","cost":{request.cost},"most":{request.most},"rows":[{",".join(rows)}]}}'
+            counted = self.counted(limit)
+            known = limits.get(id(limit))  # by identity: while a limit changes, there are two of one name
+            if known is None:
+                known = limits[id(limit)] = f",{len(limits) + 1},", _figures(counted, around)
+            rows += known[0] + str(places.setdefault(counted.head + key, len(places) + 1))
+        return f'["{request.op}",{request.cost},{request.most}{rows}]'
 
-    def _figures(self, limit: Limit, around: float) -> str:
-        algorithm: Any = self.algorithm(limit)
-        unit = algorithm.interval if hasattr(algorithm, "interval") else algorithm.window
-        figures = {"name": limit.algorithm, "hz": algorithm.hz, "unit": unit, "capacity": algorithm.capacity}
-        if isinstance(algorithm, FixedWindow) and limit.calendar:
-            figures["edges"] = algorithm.edges(around * algorithm.hz)
-        return json.dumps(figures)
-
-    def _decision(self, request: Request, answer: bytes | str) -> tuple[int, Decision]:
-        granted, *fields = map(float, answer.split())
-        rows = [
-            _Answer(limit, self.algorithm(limit), *fields[3 * place : 3 * place + 3])
-            for place, limit in enumerate(request.limits)
-        ]
-        violated = tuple(row.limit.name for row in rows if row.wait > 0)
-        tightest = rows[0]
-        if len(rows) > 1:
-            tightest = max(rows, key=_Answer.delay) if violated else min(rows, key=_Answer.remaining)
-        reset_after = tightest.reset / tightest.algorithm.hz
-        decision = (not violated, tightest.limit, tightest.remaining(), tightest.delay(), reset_after, violated)
-        return int(granted), Decision(*decision)
+    def _decision(self, request: Request, fields: Iterator[float]) -> Decision:
+        decisions = [_of_one(self.counted(limit), next(fields), next(fields), next(fields)) for limit in request.limits]
+        if len(decisions) == 1:
+            return decisions[0]
+        violated = tuple(name for decision in decisions for name in decision.violated)
+        tightest = max(decisions, key=_retry_after) if violated else min(decisions, key=_remaining)
+        return tightest._replace(allowed=not violated, violated=violated)
 
 
-class _Answer(NamedTuple):
-    limit: Limit
-    algorithm: Algorithm
-    wait: float
-    used: float
-    reset: float
+_retry_after = attrgetter("retry_after")
+_remaining = attrgetter("remaining")
 
-    def delay(self) -> float:
-        return (self.wait + MARGIN) / self.algorithm.hz if self.wait > 0 else 0.0
 
-    def remaining(self) -> int:
-        return max(0, math.floor(self.algorithm.capacity - self.used))
+def _of_one(counted: _Counted, wait: float, used: float, reset: float) -> Decision:
+    limit, algorithm, _ = counted
+    remaining = max(0, math.floor(algorithm.capacity - used))
+    if wait:
+        return Decision(False, limit, remaining, (wait + MARGIN) / algorithm.hz, reset / algorithm.hz, (limit.name,))
+    return Decision(True, limit, remaining, 0.0, reset / algorithm.hz)
+
+
+def _figures(counted: _Counted, around: float) -> str:
+    limit, algorithm, _ = counted
+    unit = algorithm.interval if isinstance(algorithm, Gcra) else cast("Window", algorithm).window
+    edges = ""
+    if isinstance(algorithm, FixedWindow) and limit.calendar:
+        edges = f",{algorithm.edges(around * algorithm.hz)}"
+    return f'["{limit.algorithm}",{algorithm.hz},{unit},{algorithm.capacity}{edges}]'
 
 
 def _executor(client: Any) -> Callable[..., Awaitable[Any]]:

@@ -8,11 +8,10 @@ it should have, or has it in another type, is an error, and an error is a denial
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias, cast
 
-from . import _seam as seam  # pyright: ignore[reportPrivateUsage]  # our own copy
+from ._seam import Principal, access_token, http_request, principal
 from .conditions import Subject, mapping_of
 from .policy import Policy
 
@@ -22,20 +21,20 @@ SubjectOf: TypeAlias = Callable[[Any, Policy], Subject | None]
 """Makes a subject of a context; None for a request without a token, an exception for one that must be refused."""
 
 
-def by_subject(principal: seam.Principal) -> str | None:
+def by_subject(caller: Principal) -> str | None:
     """Call users by the ``sub`` of their token, which is unique for one issuer."""
-    return principal.subject
+    return caller.subject
 
 
-def by_client(principal: seam.Principal) -> str | None:
+def by_client(caller: Principal) -> str | None:
     """Call users by the client they use, for servers that machines talk to."""
-    return principal.client_id
+    return caller.client_id
 
 
 def from_token(
     *,
     issuer: str | Collection[str] | None = None,
-    user: Callable[[seam.Principal], str | None] = by_subject,
+    user: Callable[[Principal], str | None] = by_subject,
     roles: str | None = None,
     tenant: str | None = None,
 ) -> SubjectOf:
@@ -49,10 +48,10 @@ def from_token(
     issuers = {issuer} if isinstance(issuer, str) else issuer
 
     def subject_of(ctx: Any, policy: Policy) -> Subject | None:
-        principal = seam.principal(ctx)
-        if principal is None:
+        caller = principal(ctx)
+        if caller is None:
             return None
-        if issuers is not None and principal.issuer not in issuers:
+        if issuers is not None and caller.issuer not in issuers:
             raise ValueError("the token is from another issuer")
         claims = _claims(ctx)
         found = None if roles is None else _at(claims, roles)
@@ -60,9 +59,9 @@ def from_token(
             raise TypeError(f"the claim {roles} is no list")
         named = None if tenant is None else _at(claims, tenant)
         return policy.subject(
-            user(principal),
+            user(caller),
             external=cast("Collection[str]", found or ()),
-            scopes=principal.scopes,
+            scopes=caller.scopes,
             tenant=cast("Any", named),
             attributes=claims,
         )
@@ -75,20 +74,8 @@ def is_local(ctx: object) -> bool:
     return http_request(ctx) is None
 
 
-def http_request(ctx: object) -> Any:
-    """Return the HTTP request that *ctx* belongs to, or None."""
-    # The accessors of the common protocol keep these to themselves.
-    return seam._http_request(ctx) or seam._ambient_request()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
 def _claims(ctx: object) -> Mapping[str, Any]:
-    request = http_request(ctx)
-    if request is not None:
-        token = getattr(request.scope.get("user"), "access_token", None)
-    else:
-        auth = sys.modules.get("mcp.server.auth.middleware.auth_context")
-        token = auth.get_access_token() if auth else None
-    return mapping_of(getattr(token, "claims", None))
+    return mapping_of(getattr(access_token(ctx), "claims", None))
 
 
 def _at(claims: Mapping[str, Any], path: str) -> object:

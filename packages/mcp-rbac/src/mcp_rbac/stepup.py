@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from .identity import http_request
+from ._seam import http_request
 from .options import CODE
 
 __all__ = ["Challenge", "StepUp", "settle"]

@@ -24,6 +24,7 @@ Invariants, each a property in ``tests/retry/test_backoff.py``:
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Literal, TypeAlias, cast
@@ -109,7 +110,7 @@ def exponential(base: float = 0.1, *, factor: float = 2.0, cap: float = 10.0, ji
 def _seconds(where: str, name: str, value: object, *, above_zero: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{where} needs {name} as a number, got {value!r}")
-    if not value >= 0 or value == math.inf or (above_zero and not value):
+    if not 0 <= value <= sys.float_info.max or (above_zero and not value):
         raise ValueError(f"{where} needs 0 {'<' if above_zero else '<='} {name} < inf, got {value!r}")
     return float(value)
 
@@ -122,7 +123,7 @@ def _above(where: str, cap: float, name: str, least: float) -> float:
 
 def _checked_jitter(jitter: Any) -> Jitter:
     is_fraction = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
-    if jitter not in ("full", "equal", "decorrelated", "none") and not (is_fraction and 0 < float(jitter) <= 1):
+    if jitter not in ("full", "equal", "decorrelated", "none") and not (is_fraction and 0 < jitter <= 1):
         names = "'full', 'equal', 'decorrelated', 'none'"
         raise ValueError(f"Backoff needs jitter to be one of {names}, or a fraction in (0, 1], got {jitter!r}")
     return float(jitter) if is_fraction else cast("Jitter", jitter)

@@ -25,6 +25,7 @@ after the sleep (as failsafe-go does), which makes callers wait for a refusal.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,9 @@ class Budget:
         self._burst = self._tokens = _number("burst", burst, 1, math.inf)
         if not ratio and not floor:
             raise ValueError("Budget needs ratio > 0 or floor > 0, got 0 for both: it would never fill again")
+        given: object = clock
+        if not callable(given):
+            raise TypeError(f"Budget needs clock as a function, got {clock!r}")
         self._clock = clock
         self._updated = clock()
         self._paid = self._spent = self._refused = 0
@@ -98,6 +102,6 @@ class Budget:
 def _number(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"Budget needs {name} as a number, got {value!r}")
-    if not low <= value <= high or value == math.inf:
+    if not low <= value <= min(high, sys.float_info.max):
         raise ValueError(f"Budget needs {low} <= {name} {'<' if high == math.inf else '<='} {high}, got {value!r}")
     return float(value)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["checked_count", "checked_function", "checked_instance", "checked_seconds"]
+from .budget import Budget
+
+__all__ = ["checked_budget", "checked_count", "checked_function", "checked_instance", "checked_seconds"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +28,7 @@ def checked_seconds(name: str, value: object) -> float:
     """Return *value*, a finite number of seconds above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, got {value!r}")
-    if not 0 < value < math.inf:
+    if not 0 < value <= sys.float_info.max:
         raise ValueError(f"{name} must be 0 < seconds < inf, got {value!r}")
     return float(value)
 
@@ -46,3 +48,10 @@ def checked_instance(name: str, value: object, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
     return value
+
+
+def checked_budget(value: Budget | bool) -> Budget | None:
+    """Return *value*, a new budget for True, or none for False."""
+    if isinstance(value, bool):
+        return Budget() if value else None
+    return checked_instance("budget", value, Budget)

@@ -12,7 +12,8 @@ Invariants, each a test in ``tests/retry/test_hedge.py``:
 
 1. At most *attempts* are in flight for one call, and when it ends, none is: losers are cancelled and awaited.
 2. Every attempt after the first has cost a token; a refusal leaves those in flight alone.
-3. A failure counts only when nothing is in flight any more; it is the exception itself, in no group.
+3. A failure counts only when nothing is in flight any more; it is the exception itself, in no group.  What is no
+   ``Exception``, as ``SystemExit``, counts at once.
 
 A failure does not start the next attempt: that is what a retry is for, around the hedge.  Losers are waited for, so
 one that does not let itself be cancelled delays the answer.  The function runs in a task of its own.
@@ -34,7 +35,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .budget import Budget, BudgetStatistics
-from .checks import checked_count, checked_function, checked_instance, checked_seconds
+from .checks import checked_budget, checked_count, checked_function, checked_seconds
 from .decoration import checked_async, preserve_signature
 from .events import BudgetRefused, Event, Hedged, HedgeWon, report
 
@@ -110,8 +111,7 @@ class Hedge:
         self._after = after if isinstance(after, Quantile) else checked_seconds("after", after)
         self._attempts = checked_count("attempts", attempts, 2)
         self._pays_in = budget is True
-        shared = Budget() if budget is True else budget or None
-        self._budget = None if shared is None else checked_instance("budget", shared, Budget)
+        self._budget = checked_budget(budget)
         self._on_event = None if on_event is None else checked_function("on_event", on_event)
         self._clock = checked_function("clock", clock)
         self._sleep = checked_async("sleep", sleep)
@@ -189,7 +189,7 @@ class _Race(Generic[R]):
         tasks.start_soon(self._run, tasks.cancel_scope, number, call)
 
     def result(self) -> tuple[int, R]:
-        """Return the number of the attempt that won, and its answer, or raise the last failure."""
+        """Return the number of the attempt that won, and its answer, or raise the failure that ended the race."""
         error, self._error = self._error, None
         if error is None:
             return self._answers[0]
@@ -205,7 +205,8 @@ class _Race(Generic[R]):
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
             self._running -= 1
-            if not self._running and not self._answers:
+            is_last = not self._running and not self._answers and self._error is None
+            if is_last or not isinstance(error, Exception):
                 self._error = error  # raised where the caller waits: from here it would come out in a group
                 scope.cancel()
             return

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, TypeVar
 from ._seam import CallContext, is_continuation, is_internal, outcome, refuse, target
 from .checks import checked_instance
 from .hedge import Hedge
+from .loop import unseen
 from .retry import Retry
 from .run import AttemptTimeout
 from .safety import READS, Safety
@@ -62,13 +63,40 @@ class RetryMiddleware:
         self._safety = Safety(safe)
         self._tool_errors = tool_errors
         self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)
-        send = _send if hedge is None else self._send_hedged
-        self._attempts = retry.bind(send, is_retryable=self._is_retryable, is_refused=self._is_refused)
+        self._loop = retry.loop(is_retryable=self._is_retryable, is_refused=self._is_refused)
+        self._on_result = retry.loop().is_refused
+        self._counter = self._loop.counter
+        self._is_plain = self._loop.is_plain and hedge is None
+        self._attempts = self._loop.around(self._send)
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Answer the request *ctx* by ``call_next``, more than once if need be."""
-        if ctx.method not in METHODS:
+        method = ctx.method
+        if method not in METHODS:
             return await call_next(ctx)
+        if not self._is_plain:
+            return await self._bounded(ctx, call_next)
+        self._counter.calls += 1
+        try:
+            result = await call_next(ctx)
+        except Exception as error:
+            run = self._loop.after_error(error, (ctx,))
+            if run is None:
+                raise
+        else:
+            # What a tool usually answers, as on the wire; the general test would cost as much as all the rest.
+            wire: Any = result
+            if type(wire) is dict and method == "tools/call" and not (self._on_result or wire.get("isError")):  # pyright: ignore[reportUnknownMemberType]  # a dict of anything
+                return result
+            if not self._is_refused(result, (ctx,)):
+                return result
+            run = self._loop.after_refused(result)
+            if run is None:
+                return result
+        with unseen:
+            return await self._loop.go_on(run, call_next, (ctx,), {})
+
+    async def _bounded(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         try:
             result: R = await self._attempts(ctx, call_next)
         except Throttled as error:
@@ -76,11 +104,9 @@ class RetryMiddleware:
             raise refuse(UNAVAILABLE, "not sent: the server accepts too little", facts) from None
         except AttemptTimeout as error:
             raise refuse(TIMED_OUT, "no answer in time", {"seconds": error.seconds}) from None
-        if ctx.method == "tools/list":
-            self._safety.learn(result)
         return result
 
-    def _send_hedged(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
+    def _send(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
         if self._hedge is not None and _is_first(ctx) and self._may_repeat(ctx):
             return self._hedge.call(call_next, ctx)
         return call_next(ctx)
@@ -89,16 +115,12 @@ class RetryMiddleware:
         return self._goes_on(args[0], error, is_worth_it=self.retry.is_retryable(error))
 
     def _is_refused(self, result: object, args: tuple[Any, ...]) -> bool:
-        is_wanted = not self.retry.is_refused(result)
-        wire: Any = result
-        # As on the wire, which is the usual case; the general test would cost five times as much.
-        if is_wanted and type(wire) is dict and not wire.get("isError"):  # pyright: ignore[reportUnknownMemberType]
-            return False
+        if args[0].method == "tools/list":
+            self._safety.learn(result)
         kind = outcome(result)
-        if kind == "input_required":
-            return False
-        is_worth_it = not is_wanted or (kind == "tool_error" and self._tool_errors)
-        return self._goes_on(args[0], result, is_worth_it=is_worth_it)
+        is_unwanted = kind != "input_required" and self._on_result is not None and self._on_result(result, args)
+        is_worth_it = is_unwanted or (kind == "tool_error" and self._tool_errors)
+        return (is_worth_it or kind == "protocol_error") and self._goes_on(args[0], result, is_worth_it=is_worth_it)
 
     def _goes_on(self, ctx: CallContext, failure: object, *, is_worth_it: bool) -> bool:
         if not _is_first(ctx):
@@ -110,10 +132,6 @@ class RetryMiddleware:
 
     def _may_repeat(self, ctx: CallContext) -> bool:
         return self._safety.may_repeat(ctx.method, target(ctx))
-
-
-def _send(ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Awaitable[Any]:
-    return call_next(ctx)
 
 
 def _is_first(ctx: CallContext) -> bool:

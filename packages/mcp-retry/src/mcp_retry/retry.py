@@ -27,7 +27,6 @@ A deadline shared by nested retries is the cancel scope around them: ``anyio.fai
 from __future__ import annotations
 
 import logging
-import operator
 import random as stdlib_random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
@@ -40,11 +39,11 @@ import anyio
 from .attempts import Attempts
 from .backoff import Backoff, BackoffLike, constant, exponential
 from .budget import Budget, BudgetStatistics
-from .checks import checked_count, checked_function, checked_instance, checked_seconds
+from .checks import checked_budget, checked_count, checked_function, checked_instance, checked_seconds
 from .decoration import checked_async, is_async_generator, preserve_signature
 from .events import Event
 from .failures import Failures, On
-from .loop import Call, looped
+from .loop import Call, Loop
 from .retry_after import retry_after as read_retry_after
 from .run import AttemptTimeout, Run, Settings
 from .stream import until_first_item
@@ -120,9 +119,9 @@ class Retry:
         random: Callable[[], float] = stdlib_random.random,
     ) -> None:
         delays = exponential() if backoff is None else backoff
-        shared = Budget() if budget is True else budget or None
+        shared = checked_budget(budget)
         self._failures = Failures(on)
-        if attempt_timeout is not None:
+        if attempt_timeout is not None or max_elapsed is not None:
             self._failures.types += (AttemptTimeout,)
         self._settings: Settings = Settings(
             failures=self._failures,
@@ -132,7 +131,7 @@ class Retry:
             attempt_timeout=None if attempt_timeout is None else checked_seconds("attempt_timeout", attempt_timeout),
             retry_after=checked_function("retry_after", retry_after),
             retry_after_cap=checked_seconds("retry_after_cap", retry_after_cap),
-            budget=None if shared is None else checked_instance("budget", shared, Budget),
+            budget=shared,
             throttle=None if throttle is None else checked_instance("throttle", throttle, Throttle),
             on_event=None if on_event is None else checked_function("on_event", on_event),
             clock=checked_function("clock", clock),
@@ -141,8 +140,8 @@ class Retry:
         )
         self._counter = shared or Budget()  # without a budget nobody looks at the count
         self._on_result = None if on_result is None else checked_function("on_result", on_result)
-        # An attribute, since a method around it would cost a third of the whole call; Python 3.10 has no operator.call.
-        self.call: Call = self.bind(getattr(operator, "call", _apply))
+        # An attribute, since a method around it would cost a third of the whole call.
+        self.call: Call = self.loop().call()
         """``await retry.call(fn, *args, **kwargs)``: one call of a function that returns an awaitable."""
 
     @overload
@@ -158,30 +157,27 @@ class Retry:
             return type(cast("Any", fn))(self(cast("Any", fn).__func__))
         checked_async("Retry()", fn, generators=True)
         if is_async_generator(fn):
-            stream = until_first_item(self._counter, self._begin, self._settings.sleep, fn, self.is_retryable)
-            return preserve_signature(stream, fn)
-        return preserve_signature(self.bind(fn), fn)
+            return preserve_signature(until_first_item(self.loop(), fn), fn)
+        return preserve_signature(self.loop().around(fn), fn)
 
     def __aiter__(self) -> Attempts:
         """Give attempts at a block: ``async for attempt in retry: async with attempt: ...``."""
         self._counter.calls += 1
         return Attempts(self._begin(), self._settings.sleep, self._failures)
 
-    def bind(
+    def loop(
         self,
-        fn: Callable[..., Awaitable[R]],
         *,
         is_retryable: Callable[[Exception, tuple[Any, ...]], bool] | None = None,
         is_refused: Callable[[Any, tuple[Any, ...]], bool] | None = None,
-    ) -> Callable[..., Coroutine[Any, Any, R]]:
-        """Return an async function that calls *fn*, for adapters that judge failures by the call's arguments.
+    ) -> Loop:
+        """Return the loop that calls go through, for adapters that judge failures by the call's arguments.
 
         ``is_retryable(error, args)`` takes the place of *on*, ``is_refused(result, args)`` that of *on_result*; neither
         may raise.
         """
-        refused = self.is_refused if is_refused is None and self._on_result is not None else is_refused
-        judge = is_retryable or self.is_retryable
-        return looped(self._settings, self._counter, self._begin, fn, is_retryable=judge, is_refused=refused)
+        judge = is_refused or (None if self._on_result is None else self.is_refused)
+        return Loop(self._settings, self._counter, self._begin, is_retryable or self.is_retryable, judge)
 
     def is_retryable(self, error: Exception, _args: tuple[Any, ...] = ()) -> bool:
         """Say whether *on* asks for another attempt after *error*."""
@@ -220,10 +216,6 @@ class Retry:
         run = Run(self._settings)
         run.admit()
         return run
-
-
-def _apply(fn: Callable[..., Awaitable[R]], /, *args: Any, **kwargs: Any) -> Awaitable[R]:
-    return fn(*args, **kwargs)
 
 
 def _nothing(_failure: object) -> None:

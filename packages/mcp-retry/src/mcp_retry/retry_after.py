@@ -31,7 +31,7 @@ def retry_after(error: object, *, wall_clock: Callable[[], float] = time.time) -
     """
     for _ in range(CAUSES):
         if error is None:
-            break
+            return None
         for hint in _hints(error, wall_clock):
             if hint is not None:
                 return hint

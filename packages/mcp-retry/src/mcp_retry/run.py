@@ -77,16 +77,18 @@ class Settings:
 class Run:
     """The attempts of one call; entering it as a context begins an attempt, and bounds its time."""
 
-    __slots__ = ("_failed", "_hint", "_history", "_scope", "_seconds", "_settings", "_started", "delay")
+    __slots__ = ("_hint", "_history", "_scope", "_seconds", "_settings", "_started", "_wait", "delay", "failed")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._failed = 0
         self._history: deque[str] = deque(maxlen=HISTORY)
         self._started = settings.clock()
         self._scope: anyio.CancelScope | None = None
         self._seconds = math.inf
         self._hint: float | None = None
+        self._wait = 0.0
+        self.failed: int = 0
+        """Attempts that have failed."""
         self.delay: float = 0.0
         """Seconds to wait before the next attempt."""
 
@@ -124,7 +126,7 @@ class Run:
             self._settings.throttle.accepted()  # the server has answered, if only to say no
         if self._goes_on(error, type(error), retryable=retryable):
             return True
-        if self._failed > 1 or retryable:
+        if self.failed > 1 or retryable:
             for line in self._history:
                 note(error, f"retry: {line}")
         return False
@@ -140,32 +142,32 @@ class Run:
         """Take note that the last attempt was good."""
         if self._settings.throttle is not None:
             self._settings.throttle.accepted()
-        if self._failed:
+        if self.failed:
             self._settings.counts.recovered += 1
-            self._report(Recovered, self._failed + 1)
+            self._report(Recovered, self.failed + 1)
 
     def _goes_on(self, outcome: object, kind: type[BaseException] | None, *, retryable: bool) -> bool:
-        self._failed += 1
+        self.failed += 1
         self._settings.counts.failures += 1
-        self._report(AttemptFailed, self._failed, kind)
+        self._report(AttemptFailed, self.failed, kind)
         reason = self._decide(outcome) if retryable else "not retryable"
-        what = f"attempt {self._failed} " + (
+        what = f"attempt {self.failed} " + (
             "returned a value to be retried" if kind is None else f"raised {kind.__name__}"
         )
         if reason is None:
             self._history.append(f"{what}, then waited {self.delay:.3g} s")
             self._settings.counts.retries += 1
-            self._report(Sleeping, self._failed, self.delay, self._hint)
+            self._report(Sleeping, self.failed, self.delay, self._hint)
             return True
         self._history.append(f"{what}, then gave up: {reason}")
         self._settings.counts.gave_up += 1
-        self._report(GaveUp, self._failed, reason, kind)
+        self._report(GaveUp, self.failed, reason, kind)
         return False
 
     def _decide(self, outcome: object) -> Reason | None:
         """Set ``delay``, or return why there is no further attempt."""
         settings = self._settings
-        if settings.attempts is not None and self._failed >= settings.attempts:
+        if settings.attempts is not None and self.failed >= settings.attempts:
             return "attempts"
         if not self._set_delay(outcome):
             return "not retryable"
@@ -176,7 +178,7 @@ class Run:
             return "throttle"
         if settings.budget is not None and not settings.budget.spend():
             settings.counts.budget_refusals += 1
-            self._report(BudgetRefused, self._failed)
+            self._report(BudgetRefused, self.failed)
             return "budget"
         return None
 
@@ -186,18 +188,18 @@ class Run:
         try:
             asked = settings.retry_after(outcome)
             # The backoff comes on top of what was asked for: all who were told the same must not return together.
-            wait = settings.backoff.delay(self._failed, self.delay, settings.random())
+            self._wait = settings.backoff.delay(self.failed, self._wait, settings.random())
             self._hint = None if asked is None or not 0 <= asked < math.inf else min(asked, settings.retry_after_cap)
         except Exception as fault:  # noqa: BLE001  # it must not take the place of the error
             if isinstance(outcome, Exception):
                 note(outcome, f"not retried: backoff or retry_after raised {type(fault).__name__}: {fault}")
             return False
-        self.delay = wait + (self._hint or 0.0)
+        self.delay = self._wait + (self._hint or 0.0)
         return True
 
     def _left(self) -> float:
         limit = self._settings.max_elapsed
-        return math.inf if limit is None else limit - (self._settings.clock() - self._started)
+        return math.inf if limit is None else max(0.0, limit - (self._settings.clock() - self._started))
 
     def _report(self, event: Callable[..., Event], *facts: object) -> None:
         if self._settings.on_event is not None:

@@ -6,27 +6,22 @@ What the consumer does (``asend``, ``athrow``, ``aclose``) reaches the generator
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from .budget import Budget
-from .run import Run
+from .loop import Loop
 
 __all__ = ["until_first_item"]
 
 
 def until_first_item(  # noqa: C901  # because of the function inside
-    counter: Budget,
-    begin: Callable[[], Run],
-    sleep: Callable[[float], Awaitable[None]],
-    fn: Callable[..., AsyncGenerator[Any, Any]],
-    is_retryable: Callable[[Exception, tuple[Any, ...]], bool],
+    loop: Loop, fn: Callable[..., AsyncGenerator[Any, Any]]
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that starts *fn* anew when it fails before its first item."""
 
     async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: C901  # one function, one frame
-        counter.calls += 1
-        run, item = begin(), None
+        loop.counter.calls += 1
+        run, item = loop.begin(), None
         while True:
             source = fn(*args, **kwargs)
             try:
@@ -37,12 +32,12 @@ def until_first_item(  # noqa: C901  # because of the function inside
                 run.succeeded()
                 return
             except Exception as error:
-                if not run.goes_on_after(error, retryable=is_retryable(error, args)):
+                if not run.goes_on_after(error, retryable=loop.is_retryable(error, args)):
                     raise
             else:
                 run.succeeded()
                 break
-            await sleep(run.delay)
+            await loop.sleep(run.delay)
         try:
             while True:
                 try:

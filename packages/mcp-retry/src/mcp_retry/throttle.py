@@ -6,7 +6,10 @@
 answers all, nothing is dropped; when it answers nothing, all but a trickle is, and that trickle notices the recovery.
 With k = 2 the server sees up to twice what it accepts; a smaller k drops sooner.
 
-The recent past is a decay: both counts shrink by a factor e every *window* seconds, so there is no list to keep.
+The recent past is a decay: both counts shrink by a factor e every *window* seconds, so there is no list to keep.  The
+book remembers two minutes, and holds calls back long after a server that stood still is well again.  With 5 s that
+takes two thirds of the time it takes with 10 s (``benchmarks/retry_storm.py``), and a client with one call a second of
+which a fifth fails at random has one in 500 dropped for nothing; with 2 s, one in 30.
 
 Invariants, each a property in ``tests/retry/test_throttle.py``:
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 import math
 import random as stdlib_random
+import sys
 import time
 from collections.abc import Callable
 
@@ -48,7 +52,7 @@ class Throttle:
         self,
         *,
         k: float = 2.0,
-        window: float = 10.0,
+        window: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = stdlib_random.random,
     ) -> None:
@@ -56,7 +60,8 @@ class Throttle:
         self._window = _number("window", window)
         if k < 1:
             raise ValueError(f"Throttle needs k >= 1, got {k!r}: it would drop calls that the server accepts")
-        self._clock, self._random = clock, random
+        self._clock = _function("clock", clock)
+        self._random = _function("random", random)
         self._requests = self._accepts = 0.0
         self._updated = clock()
 
@@ -93,6 +98,13 @@ class Throttle:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"Throttle needs {name} as a number, got {value!r}")
-    if not 0 < value < math.inf:
+    if not 0 < value <= sys.float_info.max:
         raise ValueError(f"Throttle needs 0 < {name} < inf, got {value!r}")
     return float(value)
+
+
+def _function(name: str, value: Callable[[], float]) -> Callable[[], float]:
+    given: object = value
+    if not callable(given):
+        raise TypeError(f"Throttle needs {name} as a function, got {value!r}")
+    return value

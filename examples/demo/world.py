@@ -133,7 +133,7 @@ async def ending(client: Client, tool: str, given: dict[str, Any]) -> Ending:
         result = await client.call_tool(tool, given)
     except MCPError as refused:
         said = refused.data or {}
-        hint = said["retryAfterMs"] / 1000 if "retryAfterMs" in said else said.get("retry_after")
+        hint = said["retryAfterMs"] / 1000 if "retryAfterMs" in said else said.get("retryAfter")
         return Ending(f"refused {refused.code}", hint)
     return Ending("tool_error" if result.is_error else "ok")
 

@@ -5,39 +5,45 @@ from __future__ import annotations
 import anyio
 import httpx2
 from mcp.shared.exceptions import MCPError
+from mcp_rbac import CODE
 
-from .layers import FORBIDDEN
 from .stage import Stage
-from .world import client_over_http, http_server, note
+from .world import Premises, client_over_http, note
 
 PEOPLE = ("ada", "bob")
 SEARCHES = 4
+OFFICE_TOOLS = {"yearly_report", "print_label", "payroll"}
 
 
-async def play(stage: Stage) -> None:
+async def play(stage: Stage, shop: Premises) -> None:
     """Let Ada and Bob work at once, refuse Bob, and turn a stranger away."""
     stage.act("At the counter", "The same chain over HTTP: Ada may write, Bob may read, Eve is unknown.")
-    with stage.waiting("starting the server"):
-        async with http_server(stage.folder) as url:
-            async with anyio.create_task_group() as tasks:
-                for person in PEOPLE:
-                    tasks.start_soon(_search, url, person)
-            refusal = await _append(url, "bob")
-            before = note(stage.folder, "ink")
-            nothing = await _append(url, "ada")
-            after = note(stage.folder, "ink")
-            stranger = await _knock(url, "token-of-eve")
+    async with anyio.create_task_group() as tasks:
+        for person in PEOPLE:
+            tasks.start_soon(_search, shop.url, person)
+    refusal = await _append(shop.url, "bob")
+    before = note(stage.folder, "ink")
+    nothing = await _append(shop.url, "ada")
+    after = note(stage.folder, "ink")
+    stranger = await _knock(shop.url, "token-of-eve")
+    shown = {person: await _tools(shop.url, person) for person in PEOPLE}
+    async with client_over_http(shop.url, "token-of-bob") as client:
+        curious = await client.call_tool("payroll")
 
     await stage.ledger(
         *[(person, "search_notes", "ok") for person in PEOPLE] * SEARCHES,
         ("bob", "append_note", "rejected"),
         ("ada", "append_note", "ok"),
+        ("bob", "payroll", "tool_error"),
     )
     stage.tell("Bob's client received " + " ".join(map(str, refusal[:2] if refusal else ["no refusal"])))
-    expected = FORBIDDEN, "append_note needs the scope notes:write", {"scope": "notes:write"}
+    expected = CODE, "insufficient scope", {"error": "insufficient_scope", "scope": "notes:write"}
     stage.claim("Bob was refused: the code, the reason and the scope reached his client", refusal, expected)
     stage.claim("and the note was as before", before, "black ink is back on Friday\nblue ink is not\n")
     stage.claim("Ada's line was written", (nothing, after), (None, f"{before}from ada\n"))
+    stage.claim("Bob is not shown what only Ada may call", shown["ada"] - shown["bob"], OFFICE_TOOLS)
+    text = "".join(part.text for part in curious.content if part.type == "text")
+    stage.claim("and what he is not shown does not exist for him", text, "Unknown tool: payroll")
     stage.claim("Eve was turned away at the door, with HTTP 401", stranger, 401)
 
 
@@ -45,6 +51,11 @@ async def _search(url: str, person: str) -> None:
     async with client_over_http(url, f"token-of-{person}") as client, anyio.create_task_group() as tasks:
         for _ in range(SEARCHES):
             tasks.start_soon(client.call_tool, "search_notes", {"word": "ink"})
+
+
+async def _tools(url: str, person: str) -> set[str]:
+    async with client_over_http(url, f"token-of-{person}") as client:
+        return {tool.name for tool in (await client.list_tools()).tools}
 
 
 async def _append(url: str, person: str) -> tuple[int, str, object] | None:
@@ -58,5 +69,5 @@ async def _append(url: str, person: str) -> tuple[int, str, object] | None:
 
 async def _knock(url: str, token: str) -> int:
     async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as http:
-        response = await http.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        response = await http.post(f"{url}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
         return int(response.status_code)

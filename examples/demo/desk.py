@@ -12,7 +12,7 @@ from .world import client_over_stdio, note
 
 async def play(stage: Stage) -> None:
     """Search, read, write, sum up, and fail."""
-    stage.act("At the desk", "A server over stdio: notes and orders behind a log, a rule and a rewriter.")
+    stage.act("At the desk", "A server over stdio: notes and orders behind all seven layers, and two more.")
     with stage.waiting("starting the server"):
         async with client_over_stdio(stage.folder) as client:
             found = await client.call_tool("search_notes", {"word": "ink"})

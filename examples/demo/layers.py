@@ -1,4 +1,4 @@
-"""The middleware of the demo, each a dozen lines, each fit for any server, client or function."""
+"""Two layers of the shop's own beside those of the stack, each a dozen lines, each fit for any server or function."""
 
 from __future__ import annotations
 
@@ -10,23 +10,16 @@ from typing import TypeVar
 
 from mcp_middleware import (
     CallContext,
-    Chain,
     arguments,
-    for_methods,
-    for_tools,
     is_notification,
     outcome,
     principal,
-    refuse,
     target,
     with_arguments,
 )
 
 C = TypeVar("C", bound=CallContext)
 R = TypeVar("R")
-
-FORBIDDEN = -31003
-"""The error code of a refusal: of our own choosing, outside what JSON-RPC and MCP reserve."""
 
 
 class CallLog:
@@ -66,28 +59,3 @@ async def tidy_names(ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
     if isinstance(name, str):
         ctx = with_arguments(ctx, {**arguments(ctx), "name": name.strip().lower()})
     return await call_next(ctx)
-
-
-class NeedsScope:
-    """Refuse everyone whose token lacks the scope; over stdio, where nobody has one, `local` lets the user pass."""
-
-    def __init__(self, scope: str, *, local: bool) -> None:
-        self._scope = scope
-        self._local = local
-
-    async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
-        """Ask the verified token, never what the caller says about itself."""
-        who = principal(ctx)
-        allowed = self._local if who is None else self._scope in who.scopes
-        if not allowed:
-            raise refuse(FORBIDDEN, f"{target(ctx)} needs the scope {self._scope}", {"scope": self._scope})
-        return await call_next(ctx)
-
-
-def chain(log: Path, *, local: bool) -> Chain:
-    """Build the chain that stands before the server, over stdio (`local`) and over HTTP alike."""
-    return Chain(
-        for_methods(["tools/*", "resources/*"], CallLog(log)),
-        for_tools(["append_note", "delete_note"], NeedsScope("notes:write", local=local)),
-        for_tools("*_note", tidy_names),
-    )

@@ -19,11 +19,15 @@ COLOURS = {"ok": "green", "tool_error": "yellow", "input_required": "cyan", "rej
 
 
 class Stage:
-    """What an act is given: the folder, the ledger of the chain, and a way to speak to the audience."""
+    """What an act is given: the folder, the ledger of the chain, and a way to speak to the audience.
 
-    def __init__(self, folder: Path, console: Console) -> None:
-        self.folder = folder
+    *metrics* is the file for the metrics of the day.
+    """
+
+    def __init__(self, folder: Path, console: Console, metrics: Path) -> None:
+        self.folder, self.metrics = folder, metrics
         self.claims = self.failed = 0
+        self.cost = 0.0  # seconds that the stack adds to a call
         self._acts = 0
         self._ledger = Ledger(folder)
         self._console = console
@@ -63,6 +67,10 @@ class Stage:
         self.claim(text, sorted(calls, key=str), sorted(expected, key=str))
         return page
 
+    def ledger_lines(self, method: str) -> list[dict[str, Any]]:
+        """Return everything that the chain has seen of one method, from the first act on."""
+        return self._ledger.all(method)
+
     def _show(self, page: list[dict[str, Any]]) -> None:
         groups: dict[tuple[str, ...], list[float]] = {}
         for entry in page:
@@ -76,10 +84,20 @@ class Stage:
         for (who, what, ending), times in groups.items():
             style = "dim" if "/" in what else ""
             outcome = Text(ending, style=COLOURS.get(ending, "red"))
-            table.add_row(who, what, outcome, f"{len(times)}", f"{max(times) * 1000:.1f} ms", style=style)
+            table.add_row(who, what, outcome, f"{len(times)}", milliseconds(max(times)), style=style)
         self._console.print()
         self._console.print(Padding(table, (0, 0, 0, 5), expand=False))
         self._console.print()
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Show a table; all but its first two columns are figures."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+        for place, column in enumerate(columns):
+            table.add_column(column, style="" if place else "dim", justify="right" if place > 1 else "left")
+        for row in rows:
+            table.add_row(*row)
+        self._console.print()
+        self._console.print(Padding(table, (0, 0, 0, 5), expand=False))
 
     def claim(self, text: str, seen: object, expected: object) -> None:
         """Check one claim, and say so; a claim that fails shows both sides, and makes the demo fail."""
@@ -92,3 +110,8 @@ class Stage:
             self.failed += 1
             both = f"expected {expected!r}\nseen     {seen!r}"
             self._console.print(Padding(Text(both, style="red"), (0, 0, 0, 5), expand=False))
+
+
+def milliseconds(seconds: float) -> str:
+    """Write a time as people read it."""
+    return f"{seconds * 1000:.1f} ms"

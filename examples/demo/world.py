@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import anyio
 import httpx2
@@ -20,6 +21,9 @@ from anyio.streams.text import TextReceiveStream
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from .supplier import FlakySupplier, serving
 
 NOTES = {
     "ink": "black ink is back on Friday\nblue ink is not\n",
@@ -28,7 +32,9 @@ NOTES = {
 }
 ARTICLES = {"paper": 4.5, "ink": 12.0, "pens": 7.25}
 CUSTOMERS = ("Hopper", "Lovelace", "Meitner", "Noether")
-PATIENCE = 20.0
+TLS = ssl.create_default_context()  # loading certificates takes longer than all that a client does here
+NOBODY = "http://127.0.0.1:9"  # the discard port: where a server finds no supplier
+PATIENCE = 60.0
 """Seconds to wait for a process to start or to end, and for a line of the call log."""
 
 
@@ -38,6 +44,7 @@ def stationer() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="stationer-") as name:
         folder = Path(name)
         (folder / "notes").mkdir()
+        (folder / "accounts").mkdir()
         for note, text in NOTES.items():
             (folder / "notes" / f"{note}.txt").write_text(text)
         with closing(sqlite3.connect(folder / "orders.db")) as connection, connection:
@@ -70,10 +77,10 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def program(folder: Path, transport: str) -> tuple[list[str], dict[str, str]]:
+def program(folder: Path, *options: str) -> tuple[list[str], dict[str, str]]:
     """Return the arguments and the environment with which this Python starts the server."""
     return (
-        ["-m", f"{__package__}.server", str(folder), transport],
+        ["-m", f"{__package__}.server", str(folder), *options],
         {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))},
     )
 
@@ -81,7 +88,7 @@ def program(folder: Path, transport: str) -> tuple[list[str], dict[str, str]]:
 @asynccontextmanager
 async def client_over_stdio(folder: Path, **options: Any) -> AsyncIterator[Client]:
     """Start the server as a child, and connect the SDK's client to its stdin and stdout."""
-    arguments, environment = program(folder, "stdio")
+    arguments, environment = program(folder, "stdio", NOBODY)
     async with Client(
         StdioServerParameters(command=sys.executable, args=arguments, env=environment), **options
     ) as client:
@@ -89,9 +96,9 @@ async def client_over_stdio(folder: Path, **options: Any) -> AsyncIterator[Clien
 
 
 @asynccontextmanager
-async def http_server(folder: Path) -> AsyncIterator[str]:
-    """Start the server on a free port of the loopback interface, and give its URL."""
-    arguments, environment = program(folder, "http")
+async def http_server(folder: Path, supplier: str, *options: str) -> AsyncIterator[str]:
+    """Start the server on the loopback interface, and give its URL."""
+    arguments, environment = program(folder, "http", supplier, *options)
     command = [sys.executable, *arguments]
     async with await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, env=environment) as process:
         try:
@@ -99,7 +106,8 @@ async def http_server(folder: Path) -> AsyncIterator[str]:
                 url = await TextReceiveStream(cast("ByteReceiveStream", process.stdout)).receive()
             yield url.strip()
         finally:
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             with anyio.move_on_after(PATIENCE, shield=True):
                 await process.wait()
 
@@ -107,9 +115,48 @@ async def http_server(folder: Path) -> AsyncIterator[str]:
 @asynccontextmanager
 async def client_over_http(url: str, token: str) -> AsyncIterator[Client]:
     """Connect the SDK's client with a bearer token."""
-    http = httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"})
-    async with http, Client(streamable_http_client(url, http_client=http)) as client:
+    http = httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, verify=TLS)
+    async with http, Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client:
         yield client
+
+
+class Ending(NamedTuple):
+    """How a call ended for its client: in a word, and when to come back (seconds), if that was said."""
+
+    kind: str
+    retry_after: float | None = None
+
+
+async def ending(client: Client, tool: str, given: dict[str, Any]) -> Ending:
+    """Call a tool, whatever comes of it."""
+    try:
+        result = await client.call_tool(tool, given)
+    except MCPError as refused:
+        said = refused.data or {}
+        hint = said["retryAfterMs"] / 1000 if "retryAfterMs" in said else said.get("retryAfter")
+        return Ending(f"refused {refused.code}", hint)
+    return Ending("tool_error" if result.is_error else "ok")
+
+
+class Premises(NamedTuple):
+    """The shop as it is reached over HTTP, and the supplier it asks."""
+
+    url: str
+    supplier: FlakySupplier
+
+    async def status(self) -> dict[str, Any]:
+        """Return what the layers say of themselves now."""
+        async with httpx2.AsyncClient(verify=TLS) as http:
+            found: dict[str, Any] = (await http.get(f"{self.url}/status.json")).json()
+            return found
+
+
+@asynccontextmanager
+async def premises(folder: Path, port: int = 0) -> AsyncIterator[Premises]:
+    """Start the supplier here, and the shop as a program of its own."""
+    supplier = FlakySupplier()
+    async with serving(supplier) as prices, http_server(folder, prices, f"{port}") as url:
+        yield Premises(url, supplier)
 
 
 class Ledger:
@@ -128,6 +175,13 @@ class Ledger:
         self._read += len(page)
         return page
 
+    def all(self, method: str) -> list[dict[str, Any]]:
+        """Return everything of one method, read already or not."""
+        return [entry for entry in self._lines() if entry["method"] == method]
+
     def _new(self) -> list[dict[str, Any]]:
+        return self._lines()[self._read :]
+
+    def _lines(self) -> list[dict[str, Any]]:
         lines = self._path.read_text().splitlines() if self._path.exists() else []
-        return [json.loads(line) for line in lines[self._read :]]
+        return [json.loads(line) for line in lines]

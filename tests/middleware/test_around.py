@@ -6,6 +6,7 @@ import functools
 import inspect
 import threading
 import typing
+from dataclasses import replace
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated
 
@@ -282,3 +283,20 @@ def test_what_cannot_be_awaited_as_a_whole_is_refused(nonsense, says):
     """At decoration, with the fix."""
     with pytest.raises(TypeError, match=says):
         chain.around(nonsense)
+
+
+async def hide(ctx, call_next):
+    return await call_next(replace(ctx, params={**ctx.params, "name": "nothing"}))
+
+
+async def test_under_another_name_it_is_not_there():
+    """What hides a function asks for a name that does not exist; it must not run all the same."""
+    ran = []
+
+    @Chain(hide).around
+    async def secret() -> None:
+        ran.append(1)
+
+    with pytest.raises(LookupError, match="there is no nothing"):
+        await secret()
+    assert ran == []

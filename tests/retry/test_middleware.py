@@ -213,6 +213,7 @@ def test_memory_for_hints_is_bounded():
 
 REFUSALS = [
     refuse(-31029, "slow down", {"retry_after": 0}),
+    refuse(-31029, "slow down", {"retryAfter": 0, "retryAfterMs": 0}),
     sdk_error(data={"retry_after": 0}),
     ToolError(sdk_error(data={"retry_after": 0})),
     SimpleNamespace(code=-31029, message="slow down", data={"retry_after": 0}),

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import mcp_cache
+import mcp_circuit
+import mcp_metrics
 import mcp_middleware as mm
+import mcp_ratelimit
+import mcp_rbac
+import mcp_retry
+
+from tests.seams.pool_row import Pooled
 
 _ACCESSORS = (
     mm.target,
@@ -71,6 +79,25 @@ def _separate(layers: int, passes: Passes) -> list[Any]:
     return [passes] * layers
 
 
+def _stack(passes: Passes) -> list[Any]:
+    """All packages in the recommended order, each as permissive as it can be made."""
+    everything = mcp_rbac.Subject("anybody", {"anything"})
+    return [
+        mm.Chain(
+            passes,
+            mcp_metrics.MetricsMiddleware(mcp_metrics.Registry(), native=3, exemplars=True, sizes=True),
+            mcp_rbac.RBACMiddleware(
+                mcp_rbac.Policy(roles={"anything": {"allow": ["**"]}}), local=everything, anonymous=everything
+            ),
+            mcp_ratelimit.RateLimitMiddleware("1000000/s", post_charge=True),
+            mcp_cache.CacheMiddleware(tools={"nothing": 60}),
+            mcp_retry.RetryMiddleware(mcp_retry.Retry(on=ConnectionError)),
+            mcp_circuit.CircuitMiddleware(lambda tool: mcp_circuit.CircuitBreaker(name=tool)),
+            Pooled(),
+        )
+    ]
+
+
 COUNTS = (1, 3, 20)
 ARRANGEMENTS: dict[str, Callable[[Passes], list[Any]]] = {
     "bare": lambda passes: [],
@@ -78,6 +105,7 @@ ARRANGEMENTS: dict[str, Callable[[Passes], list[Any]]] = {
     **{f"separate-{count}": partial(_separate, count) for count in COUNTS},
     "nested": lambda passes: [mm.Chain(mm.Chain(passes), mm.Chain(), passes)],
     "rewriting": lambda passes: [mm.Chain(Rewriter(), passes)],
+    "stack": _stack,
     "asgi-3": lambda passes: [],  # these three stand before the HTTP application
     "meddling": lambda passes: [mm.Chain(Meddler(), passes)],
 }
@@ -87,4 +115,4 @@ def arrangements_for(transport: str) -> tuple[str, ...]:
     """Return what is tried: everything in memory; over a wire, which costs seconds, each number of layers once."""
     if transport == "memory":
         return tuple(name for name in ARRANGEMENTS if name not in ("bare", "asgi-3", "meddling"))
-    return "chain-1", "separate-3", "chain-20", *(["asgi-3"] if transport.startswith("http") else [])
+    return "chain-1", "separate-3", "chain-20", "stack", *(["asgi-3"] if transport.startswith("http") else [])

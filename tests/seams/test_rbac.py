@@ -384,3 +384,45 @@ async def test_step_up() -> None:
         'Bearer error="insufficient_scope", scope="write", resource_metadata="https://x/meta"'
     )
     assert denied.json()["error"]["data"]["scope"] == "write"
+
+
+@pytest.mark.skipif(MCP < 2 or bool(FASTMCP), reason="extensions are of mcp 2.x")
+@pytest.mark.parametrize("wrap", [lambda rbac: rbac, lambda rbac: mm.Chain(mm.Chain(), rbac, mm.Chain())])
+async def test_what_cannot_be_hidden_is_refused(wrap: Any) -> None:
+    """An extension's interceptor runs the tool that was called, whatever name it is asked for."""
+    from mcp import Client
+    from mcp.server.extension import Extension
+    from mcp.server.mcpserver import MCPServer
+
+    guard, ran = wrap(RBACMiddleware(POLICY, local=Subject("bob", {"r"}))), []
+
+    class Interceptor(Extension):
+        identifier = "org.example/rbac"
+
+        async def intercept_tool_call(self, params: Any, ctx: Any, call_next: Any) -> Any:
+            return await guard(ctx, call_next)
+
+    server = MCPServer("office", extensions=[Interceptor()])
+
+    @server.tool()
+    def secret() -> None:
+        """Run for nobody."""
+        ran.append("secret")
+
+    async with Client(server) as client:
+        with pytest.raises(Exception, match="access denied"):
+            await client.call_tool("secret", {})
+    assert ran == []
+
+
+async def test_a_function_that_is_hidden_does_not_run() -> None:
+    """Behind around() there is one function, and it is not there for those who may not see it."""
+    ran: list[str] = []
+
+    @mm.Chain(RBACMiddleware(POLICY, local=Subject("bob", {"r"}))).around
+    async def secret() -> None:
+        ran.append("secret")
+
+    with pytest.raises(LookupError, match="there is no secret"):
+        await secret()
+    assert ran == []

@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-__all__ = ["PostgresServer", "PrometheusServer", "RedisServer", "Server"]
+__all__ = ["PostgresServer", "PrometheusServer", "RedisServer", "Server", "find_program"]
 
 START_LIMIT = 20.0  # seconds until it answers, on a loaded machine
 
@@ -40,7 +40,7 @@ class Server(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = _free_port()
-        self._program = _find(self.programs)
+        self._program = find_program(self.programs)
         self._process: subprocess.Popen[bytes] | None = None
 
     _user: str | None = None
@@ -234,7 +234,8 @@ class PrometheusServer(Server):
             connection.close()
 
 
-def _find(programs: tuple[str, ...]) -> str:
+def find_program(programs: tuple[str, ...]) -> str:
+    """Return the path of the first of *programs* that there is; without one the test is skipped, or fails in CI."""
     found = next((path for path in map(shutil.which, programs) if path), None)
     if found:
         return found

@@ -3,6 +3,8 @@
 The function may be a tool of any SDK, a method, or nothing to do with MCP.  The middleware sees a ``Call`` with the
 method ``tools/call``, the function's name and its arguments by name; ``self``, ``cls`` and an injected ``Context`` are
 not among them. A sync function runs in a worker thread, and its wrapper is async.
+
+Only its own name is answered: a context with another one, handed to ``call_next``, is a LookupError.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, cast
 
 from anyio import to_thread
 
-from ._seam import arguments, preserve_signature
+from ._seam import arguments, preserve_signature, target
 from .context import Call
 
 __all__ = ["around"]
@@ -43,15 +45,19 @@ def around(middleware: Callable[[Any, Any], Awaitable[Any]], fn: Any, *, method:
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         given = shape.visible(args, kwargs)
+        call = Call(method, {"name": label, "arguments": given})
 
         async def terminal(ctx: Any) -> Any:
+            # A middleware that asks for another name, as one does that hides this function, must not get this one.
+            if ctx is not call and (asked := target(ctx)) != label:
+                raise LookupError(f"there is no {asked}")
             current = arguments(ctx)
             if current is given:
                 return await invoke(*args, **kwargs)
             receiver, named = shape.rewritten(args, kwargs, current)
             return await invoke(*receiver, **named)
 
-        return await middleware(Call(method, {"name": label, "arguments": given}), terminal)
+        return await middleware(call, terminal)
 
     return preserve_signature(wrapper, fn)
 

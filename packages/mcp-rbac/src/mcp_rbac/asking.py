@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any, NamedTuple
 
-from .hiding import field_of, params_of
+from .hiding import field_of, nowhere, params_of
 from .methods import LISTS, OBJECTS
 from .uris import uri_spellings
 
@@ -24,9 +24,18 @@ class Asked(NamedTuple):
     target: str = ""
 
     @property
+    def any_object(self) -> tuple[str, ...]:
+        """What a malformed message may mean: permissions for names that nobody can guess; empty for one that is not."""
+        return () if self.permissions or self.target else _ANY.get(self.method, ())
+
+    @property
     def is_list(self) -> bool:
         """Whether it asks what there is."""
         return self.method in LISTS
+
+
+_ANY: dict[str, tuple[str, ...]] = {method: (f"{method}:{nowhere(field)}",) for method, field in OBJECTS.items()}
+_ANY["completion/complete"] = _ANY["prompts/get"] + _ANY["resources/read"]
 
 
 def asked_by(ctx: Any) -> Asked:

@@ -21,8 +21,10 @@ __all__ = [
     "NOWHERE",
     "field_of",
     "filtered",
+    "is_bound",
     "made_private",
     "not_found",
+    "nowhere",
     "params_of",
     "put_back",
     "renamed",
@@ -56,10 +58,10 @@ def with_fields(ctx: C, fields: Mapping[str, Any]) -> C:
 def renamed(ctx: C, field: str) -> C:
     """Return a copy of *ctx* that asks for what does not exist; *field* is ``name``, ``uri`` or ``ref``."""
     if field != "ref":
-        return with_fields(ctx, {field: _nowhere(field)})
+        return with_fields(ctx, {field: nowhere(field)})
     ref = field_of(params_of(ctx), "ref")
     inner = "uri" if field_of(ref, "uri") is not None else "name"
-    return with_fields(ctx, {"ref": _changed(ref, {inner: _nowhere(inner)})})
+    return with_fields(ctx, {"ref": _changed(ref, {inner: nowhere(inner)})})
 
 
 def put_back(answer: Any, name: str) -> Any:
@@ -85,9 +87,19 @@ def _attributes(model: object) -> dict[str, Any]:
 
 
 def _named(text: str, name: str) -> str:
-    for nowhere in (_nowhere("uri"), NOWHERE) if NOWHERE in text else ():
-        text = text.replace(repr(nowhere), repr(name)).replace(nowhere, name)
+    for invented in (nowhere("uri"), NOWHERE) if NOWHERE in text else ():
+        text = text.replace(repr(invented), repr(name)).replace(invented, name)
     return text
+
+
+def is_bound(call_next: Any) -> bool:
+    """Whether *call_next* runs one tool, whatever name it is asked for, so that nothing can be hidden behind it.
+
+    ``Extension.intercept_tool_call`` of the 2.x SDK stands where the tool's parameters have been read already.
+    """
+    while (within := getattr(call_next, "__self__", None)) is not None:  # a step of a chain holds what comes after it
+        call_next = within
+    return getattr(call_next, "__module__", None) == "mcp.server.extension"
 
 
 def not_found(method: str) -> Exception:
@@ -135,7 +147,8 @@ def made_private(result: Any) -> Any:
     return result
 
 
-def _nowhere(field: str) -> str:
+def nowhere(field: str) -> str:
+    """Return what cannot exist, for a *field* that holds a name or a URI."""
     return f"{NOWHERE}:none" if field == "uri" else NOWHERE
 
 

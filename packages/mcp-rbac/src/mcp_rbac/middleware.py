@@ -26,7 +26,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from . import hiding
 from ._seam import CallContext, arguments, as_fastmcp, is_internal, is_notification, principal, refuse, request_id
 from .asking import Asked, asked_by, of_uri
-from .conditions import Subject, mapping_of
+from .conditions import Subject, is_mapping, mapping_of
 from .engine import Decision, Reason
 from .identity import SubjectOf, from_token, is_local
 from .methods import HANDSHAKE, LISTS, OBJECTS, check_methods
@@ -139,10 +139,12 @@ class RBACMiddleware:
         self, ctx: Any, asked: Asked, policy: Policy, fulfilled: Collection[str] = ()
     ) -> tuple[Subject | None, Decision]:
         subject, reason = self._subject(ctx, policy)
+        given = _arguments(ctx)
+        if subject is not None and asked.any_object and _may_all(policy, subject, asked.any_object, given):
+            return subject, Decision(True, "granted", asked.method, version=policy.version)
         if subject is None or not asked.permissions:
             permission = asked.permissions[0] if asked.permissions else ctx.method
             return subject, Decision(False, reason or "invalid", str(permission)[:LONGEST], version=policy.version)
-        given = _arguments(ctx)
         decision = _YES
         for permission in asked.permissions:
             if self._on_event is None and policy.allowed(subject, permission, given):
@@ -195,7 +197,10 @@ class RBACMiddleware:
 
     def _narrowed(self, ctx: Any, policy: Policy, subject: Subject) -> Any:
         """Leave of what the caller wants to hear the things he may list, and the resources he may subscribe to."""
-        wanted = mapping_of(hiding.field_of(hiding.params_of(ctx), "notifications"))
+        asked = hiding.field_of(hiding.params_of(ctx), "notifications")
+        if asked is not None and not is_mapping(asked):
+            return ctx  # for the server to refuse: narrowed, it would be mended
+        wanted = mapping_of(asked)
         may = partial(_may_all, policy, subject)
         kept = {key: value for key, value in wanted.items() if key in _LISTENED and may([_LISTENED[key]])}
         uris = wanted.get("resourceSubscriptions")
@@ -222,6 +227,8 @@ class RBACMiddleware:
             raise refuse(CODE, "access denied")
         if not asked.field:
             raise hiding.not_found(ctx.method)
+        if hiding.is_bound(call_next):
+            raise refuse(CODE, "access denied")
         return await _asking_for_nothing(ctx, call_next, asked)
 
     def _tell(self, ctx: Any, subject: Subject | None, decision: Decision) -> None:
@@ -280,8 +287,10 @@ def _arguments(ctx: Any) -> Mapping[str, Any]:
     return arguments(ctx) if ctx.method in ("tools/call", "prompts/get") else {}
 
 
-def _may_all(policy: Policy, subject: Subject, permissions: Collection[str]) -> bool:
-    return bool(permissions) and all(policy.allowed(subject, permission) for permission in permissions)
+def _may_all(
+    policy: Policy, subject: Subject, permissions: Collection[str], given: Mapping[str, Any] | None = None
+) -> bool:
+    return bool(permissions) and all(policy.allowed(subject, permission, given) for permission in permissions)
 
 
 def _nothing(_: str) -> bool:

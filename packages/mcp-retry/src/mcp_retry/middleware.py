@@ -150,5 +150,6 @@ def _refusal(failure: object) -> tuple[object, bool]:
         details = getattr(source, "error", source)
         data = getattr(details, "data", None)
         if isinstance(data, Mapping):
-            return getattr(details, "code", None), "retry_after" in data
+            # As others spell it, and as our own refusals do.
+            return getattr(details, "code", None), "retry_after" in data or "retryAfter" in data
     return None, False

@@ -1,0 +1,40 @@
+"""Where what runs behind the chain is fixed, asking for another name would hide nothing."""
+
+from __future__ import annotations
+
+from types import MethodType
+
+import pytest
+from mcp_rbac import CODE
+from mcp_rbac._seam import Refused
+
+from tests.rbac.world import guarded, tool
+
+RAN = []
+
+
+async def innermost(ctx):
+    """Stands for what the SDK hands to an extension's interceptor."""
+    RAN.append(ctx)
+
+
+innermost.__module__ = "mcp.server.extension"
+
+
+async def step(terminal, ctx):
+    await terminal(ctx)
+
+
+@pytest.mark.parametrize("call_next", [innermost, MethodType(step, MethodType(step, innermost))])
+async def test_a_denied_call_is_refused_and_not_hidden(call_next):
+    """Directly, and behind the steps of a chain in a chain."""
+    with pytest.raises(Refused, match="access denied") as caught:
+        await guarded()(tool("secret"), call_next)
+    assert caught.value.code == CODE
+    assert RAN == []
+
+
+async def test_a_granted_call_runs():
+    """The refusal is for what is denied alone."""
+    await guarded()(tool("open_x"), innermost)
+    assert RAN.pop().params["name"] == "open_x"

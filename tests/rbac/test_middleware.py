@@ -792,6 +792,17 @@ def test_protect(attribute):
     assert lowlevel.get_tool_input_schema is None
 
 
+def test_protect_with_the_chain_around_it():
+    """Who has more layers than this one must not leave the doors open."""
+
+    async def chain(ctx, call_next): ...
+
+    lowlevel = Lowlevel()
+    guarded().protect(lowlevel, chain=chain)
+    assert lowlevel.middleware == [chain]
+    assert lowlevel.get_tool_input_schema("secret") is None
+
+
 def test_protect_fastmcp(monkeypatch):
     """Through its own chain."""
     monkeypatch.setattr("mcp_rbac.middleware.as_fastmcp", lambda middleware: ("adapted", middleware))

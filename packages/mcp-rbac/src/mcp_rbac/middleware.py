@@ -109,8 +109,10 @@ class RBACMiddleware:
             settle(ctx, None)
         return cast("R", await self._pass(ctx, call_next, policy, subject))
 
-    def protect(self, server: Any) -> None:
-        """Put this middleware into *server* of mcp 2.x or FastMCP 4, and close the doors that are beside the chain.
+    def protect(self, server: Any, *, chain: Callable[[Any, Any], Awaitable[Any]] | None = None) -> None:
+        """Put this middleware into *server* of mcp 2.x or FastMCP 4, and close the doors that are beside it.
+
+        Give *chain*, a middleware that has this one among its layers, to have that put in instead.
 
         The SDK looks at a tool's schema before any middleware runs, when a schema has ``x-mcp-header``, so that its
         answer would tell a hidden tool from none; and FastMCP marks lists as cacheable after the chain is through.
@@ -120,9 +122,9 @@ class RBACMiddleware:
         if not hasattr(lowlevel, "cache_hints"):
             raise TypeError(f"protect takes a server of mcp 2.x or FastMCP 4, got {server!r}")
         if hasattr(server, "add_middleware"):
-            server.add_middleware(as_fastmcp(self))
+            server.add_middleware(as_fastmcp(chain or self))
         else:
-            lowlevel.middleware.append(self)
+            lowlevel.middleware.append(chain or self)
         for method, hint in lowlevel.cache_hints.items():
             lowlevel.cache_hints[method] = replace(hint, scope="private")
         if lowlevel.get_tool_input_schema is not None:

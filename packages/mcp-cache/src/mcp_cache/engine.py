@@ -67,8 +67,12 @@ class Engine:
         self.group: TaskGroup | None = None
         self.refreshing: dict[tuple[Space, Any], Flight] = {}
         self.hit_counters: list[Callable[[], int]] = []
-        self.hits = self.misses = self.joins = self.stale = self.failures = 0
-        self.load_seconds = 0.0
+        self.hits: int = 0
+        self.misses: int = 0
+        self.joins: int = 0
+        self.stale: int = 0
+        self.failures: int = 0
+        self.load_seconds: float = 0.0
 
     async def obtain(self, space: Space, key: Any, fn: Compute, ttl: Ttl = None, tags: Tags = ()) -> Any:
         """Return what is cached under *key*, or compute it: lead a flight, or follow the one in the air."""

@@ -248,8 +248,8 @@ async def test_nothing_large_is_made_between_two_turns(accept, encoding, monkeyp
             group.cancel_scope.cancel()
     finally:
         tracemalloc.stop()
-    # Bytes; zlib's own tables, in its thread, are 256 kB.
-    assert max(turns) < (100_000 if encoding == "identity" else 500_000)
+    # Bytes, of 1.7 million; zlib's own tables, in its thread, are 256 thousand.
+    assert max(turns) < (250_000 if encoding == "identity" else 500_000)
     assert len(compressing) == (encoding == "gzip")
     assert threading.get_ident() not in compressing
 

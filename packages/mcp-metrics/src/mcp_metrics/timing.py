@@ -72,7 +72,7 @@ class Timed:
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Return *fn*, measured; of the same kind, with the same signature."""
-        if not callable(fn) or isinstance(fn, staticmethod):
+        if isinstance(fn, staticmethod) or not callable(fn):
             raise TypeError(f"Timed decorates functions, got {fn!r}; is it above @staticmethod instead of below?")
         return preserve_signature(self._wrapper(fn), fn)
 

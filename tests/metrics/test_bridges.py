@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 
@@ -9,7 +10,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_metrics import MeterSink, MetricsMiddleware, Registry, StatsdWriter, Timed, to_otlp
+from mcp_metrics import MeterSink, MetricsMiddleware, Registry, StatsdWriter, Timed, merge, snapshot, to_otlp
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 LINE = re.compile(
@@ -70,6 +71,28 @@ def test_otlp_exponential():
     Registry().histogram("empty", "Help.", native=3).bind()
 
 
+def test_otlp_of_a_family_that_is_only_partly_native():
+    """A metric of OTLP is of one kind: after a merge with a process without native buckets, the explicit ones."""
+    one, two = Registry(), Registry()
+    one.histogram("wait", "Wait.", labels=["x"], native=3).bind("a").observe(1)
+    one.histogram("other", "Other.", native=3).bind().observe(1)
+    two.histogram("wait", "Wait.", labels=["x"]).bind("b").observe(2)
+    metrics = otlp(merge(snapshot(one), snapshot(two)))
+    assert [sum(point.bucket_counts) for point in metrics["wait"].histogram.data_points] == [1, 1]
+    assert len(metrics["other"].exponential_histogram.data_points) == 1
+
+
+@pytest.mark.parametrize("trace", ["ab", "g" * 32, "ab" * 16 + "\n"])
+def test_otlp_exemplar_with_an_id_that_is_none(trace):
+    """A collector refuses all metrics for one malformed id."""
+    registry = Registry()
+    registry.counter("jobs", "Jobs.").bind().inc(1, {"trace_id": trace, "span_id": "12" * 8})
+    (exemplar,) = otlp(registry)["jobs"].sum.data_points[0].exemplars
+    assert exemplar.trace_id == b""
+    assert exemplar.span_id
+    assert [(pair.key, pair.value.string_value) for pair in exemplar.filtered_attributes] == [("trace_id", trace)]
+
+
 def test_otlp_of_nothing_but_zeros():
     """No positive bucket, and still a valid request."""
     registry = Registry()
@@ -99,7 +122,10 @@ def test_statsd():
     gauge.set(3)
     counter.inc()
     assert writer.lines() == ["my_app.jobs:1|c|#kind:a_b_c", "my_app.depth:3|g"]
-    gauge.set(math.nan)
+    for nothing in (math.nan, math.inf, -(10**400)):
+        gauge.set(nothing)
+        assert writer.lines() == []
+    counter.inc(10**400)
     assert writer.lines() == []
 
 
@@ -175,3 +201,10 @@ def test_meter_sink_needs_a_meter(meter):
     """Told at construction."""
     with pytest.raises(TypeError, match="needs an OpenTelemetry Meter"):
         MeterSink(meter)
+
+
+@pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
+def test_meter_sink_takes_what_a_registry_takes(kind):
+    """One goes in the other's place: the same parameters, by the same names, with the same defaults."""
+    theirs, ours = (inspect.signature(getattr(cls, kind)).parameters for cls in (Registry, MeterSink))
+    assert list(ours.values()) == list(theirs.values())

@@ -155,19 +155,37 @@ def test_a_dropped_child_finds_its_successor():
     assert family.activity() == 111
 
 
-def test_a_child_that_comes_back_to_a_full_family():
-    """The limit holds for those who return, too."""
+@pytest.mark.parametrize("kind", ["counter", "histogram"])
+def test_a_child_that_comes_back_to_a_full_family(kind):
+    """The limit holds for those who return, too, and each refusal is told."""
     clock = Time()
-    family = Registry(max_series=1, idle=IDLE, clock=clock).counter("jobs", "Jobs.", labels=["name"])
+    registry = Registry(max_series=1, idle=IDLE, clock=clock)
+    family = getattr(registry, kind)("jobs", "Jobs.", labels=["name"])
     old = family.bind("old")
-    old.inc()
+    write = old.inc if kind == "counter" else old.observe
+    write(1)
     for clock.now in (0.0, 60.0, 120.0):
         scrape(family)
-    family.bind("new").inc()
-    old.inc(5)
-    old.inc(2)
-    assert {labels[0]: point.value for labels, point in scrape(family).items()} == {"new": 1, "_OTHER": 7}
-    assert family.activity() == 9
+    family.bind("new")
+    assert registry.statistics().overflowed == 0
+    write(5)
+    write(2)
+    assert {labels[0]: point.value for labels, point in scrape(family).items()} == {"new": 0, "_OTHER": 7}
+    assert registry.statistics().overflowed == 2
+
+
+def test_a_child_bound_without_room_stays_with_the_others():
+    """It is their series; who binds again finds the room there is by then."""
+    clock = Time()
+    family = Registry(max_series=1, idle=IDLE, clock=clock).counter("jobs", "Jobs.", labels=["name"])
+    family.bind("old").inc()
+    child = family.bind("new")
+    for clock.now in (0.0, 60.0, 120.0):
+        child.inc()
+        scrape(family)
+    child.inc()
+    assert child.labels == ("_OTHER",)
+    assert family.bind("new").labels == ("new",)
 
 
 def test_gauges_do_not_leave():

@@ -664,3 +664,18 @@ def test_the_hot_path_is_cheap(registry):
         return await metrics(context, handler)
 
     assert count_instructions(call) <= 174
+
+
+async def test_room_is_found_when_there_is_room():
+    """Who came while the family was full is not left among the others for good."""
+    now = SimpleNamespace(seconds=0.0)
+    registry = Registry(max_series=1, idle=1, clock=lambda: now.seconds)
+    metrics = MetricsMiddleware(registry)
+    await send(metrics, params={"name": "add"})
+    for now.seconds in (0.0, 1.0, 2.0):
+        await send(metrics, params={"name": "late"})
+        labels_of(registry)
+    for _ in range(2):
+        await send(metrics, params={"name": "late"})
+    assert_metric(registry, COUNT, 2, gen_ai_tool_name="late")
+    assert_metric(registry, COUNT, 3, gen_ai_tool_name="_OTHER")

@@ -41,6 +41,11 @@ def test_unlearned_names_are_those_given():
     assert Names(learn=False).unlearned().admit("worked", succeeded=True) == "_OTHER"
 
 
+def test_a_long_name_given_in_advance_is_admitted():
+    """Invariant 2: what the operator lists is known; the label is shortened where all are."""
+    assert Names(["x" * 200]).admit("x" * 200, succeeded=False) == "x" * 200
+
+
 def test_learning_can_be_off():
     """For a server where any name succeeds."""
     names = Names(["known"], learn=False)

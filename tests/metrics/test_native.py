@@ -122,7 +122,7 @@ def test_quantiles_are_within_the_promised_error():
 def test_too_many_buckets_make_the_schema_coarser_and_then_zero_wider():
     """Invariant 2, step by step, on both sides of zero."""
     buckets = filled([1, 2, 4, -1], 0, limit=2)
-    assert (buckets.schema, buckets.positive, buckets.negative) == (-2, {0: 1, 1: 2}, {0: 1}) or buckets.count() == 4
+    assert state(buckets) == (COARSEST, 1.0, 2, {1: 2}, {})  # -1 and 1 are zero now
     huge = filled([1e-30, 1e-10, 1.0, 1e10, 1e30, -1e-10], 0, limit=2)
     assert huge.schema == COARSEST
     assert len(huge.positive) + len(huge.negative) <= 2
@@ -136,3 +136,40 @@ def test_merging_by_example():
     fine.merge(coarse)
     assert state(fine) == (0, 2.0**-128, 1, {0: 2, 1: 1}, {2: 1})
     assert fine.count() == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schema": 9}, "schema from -4 to 8, got 9"),
+        ({"schema": -5}, "got -5"),
+        ({"schema": True}, "got True"),
+        ({"schema": 3.0}, "got 3.0"),
+        ({"limit": 0}, "limit >= 1, got 0"),
+        ({"limit": True}, "got True"),
+        ({"limit": 2.5}, "got 2.5"),
+        ({"zero_threshold": -1.0}, "zero_threshold >= 0, got -1.0"),
+        ({"zero_threshold": math.nan}, "got nan"),
+    ],
+)
+def test_nonsense_is_refused(options, message):
+    """At construction, and not by a scrape."""
+    with pytest.raises(ValueError, match=message):
+        NativeBuckets(**options)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_has_no_bucket(value):
+    """Refused, and nothing is counted."""
+    buckets = NativeBuckets()
+    with pytest.raises(ValueError, match=f"finite value, got {value!r}"):
+        buckets.add(value)
+    assert buckets.count() == 0
+
+
+@pytest.mark.parametrize("value", [1.0, -2.5, 5e-324, 0.0])
+def test_one_bucket_is_enough(value):
+    """Invariant 2 at its smallest limit."""
+    buckets = filled([value, value], limit=1)
+    assert buckets.count() == 2
+    assert len(buckets.positive) + len(buckets.negative) <= 1

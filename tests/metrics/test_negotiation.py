@@ -51,6 +51,8 @@ PROMETHEUS_3 = (
         ("application/vnd.google.protobuf;proto=other;encoding=delimited", "text/plain", "underscores"),
         (f'garbage;;;"",{OM}', OM, "underscores"),
         (f"{OM};q=banana", "text/plain", "underscores"),
+        (f"{OM};charset=UTF-8", OM, "underscores"),
+        (f"{OM};charset=latin-1", "text/plain", "underscores"),
         (f'text/plain;x="a,b\\";c";q=0.5,{OM};q=0.4', "text/plain", "underscores"),
     ],
 )

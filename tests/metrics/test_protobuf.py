@@ -133,3 +133,13 @@ def test_large_families_let_the_loop_breathe():
     chunks = list(protobuf(registry))
     assert chunks.count(b"") > 3
     assert len(families(b"".join(chunks))["h"][4]) == 500
+
+
+def test_numbers_beyond_floats_do_not_end_a_scrape():
+    """A Python int has no limit; the formats have."""
+    registry = Registry()
+    registry.counter("huge", "Huge.").bind().inc(10**400)
+    registry.gauge("low", "Low.").bind().set(-(10**400))
+    found = decode(registry)
+    assert fields(fields(found["huge_total"][4][0])[3][0])[1] == [float("inf")]
+    assert fields(fields(found["low"][4][0])[2][0])[1] == [float("-inf")]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
-from mcp_metrics import DEFAULT_BUCKETS, Registry
+from mcp_metrics import DEFAULT_BUCKETS, Overflow, Registry, openmetrics
+from mcp_metrics.testing import parse
 
 
 def names(registry):
@@ -38,6 +40,10 @@ def test_registry_refuses_nonsense(options, message):
         ("counter", ("a b", "Help."), {}, "got 'a b'"),
         ("counter", ("a", ""), {}, "a: help must be text that says what is counted, got ''"),
         ("counter", ("a", None), {}, "got None"),
+        ("counter", (None, "Help."), {}, "the name of a metric must be printable, .* got None"),
+        ("counter", ("_total", "Help."), {}, "printable, .* got ''"),
+        ("info", (7, "Help."), {"labels": ["x"]}, "got 7"),
+        ("gauge", ("a", "Help."), {"unit": None}, "a: unit must be text, empty for none, got None"),
         ("counter", ("a", "Help."), {"labels": ["x y"]}, "a label of a must be"),
         ("counter", ("a", "Help."), {"labels": ["le"]}, "the label 'le' is reserved"),
         ("counter", ("a", "Help."), {"labels": ["__name"]}, "reserved"),
@@ -111,3 +117,48 @@ def test_statistics():
     registry.counter("a", "Help.", labels=["x"]).bind(1)
     registry.gauge("b", "Help.").bind()
     assert (registry.statistics().families, registry.statistics().series) == (3, 2)
+
+
+def test_labels_may_come_from_a_generator():
+    """They are read once."""
+    family = Registry().counter("a", "Help.", labels=(name for name in ("x", "y")))
+    assert family.description.labels == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "exposed"),
+    [
+        ("wait", "s", "wait_seconds"),
+        ("wait.seconds", "s", "wait.seconds"),
+        ("seconds", "s", "seconds"),
+        ("system", "m", "system_m"),
+        ("wait_microseconds", "s", "wait_microseconds_seconds"),
+        ("speed", "m/s", "speed_m/s"),
+        ("load", "%", "load_%"),
+    ],
+)
+def test_units_are_words_of_the_name(name, unit, exposed):
+    """A unit is there once, and OpenMetrics is told of it only where it can find it, under every scheme."""
+    registry = Registry()
+    assert registry.gauge(name, "Help.", unit=unit).description.exposed == exposed
+    for scheme in ("underscores", "dots", "values", "allow-utf-8"):
+        assert len(parse("".join(openmetrics(registry, scheme)))) == 2
+
+
+def test_a_listener_may_write_to_what_overflows():
+    """It is called without a lock held: to read the registry, or to count, must not wait for ever."""
+    heard = []
+
+    def listen(event):
+        heard.append(event)
+        family.bind("old").inc()
+        "".join(openmetrics(registry))
+
+    registry = Registry(max_series=1, idle=1, on_event=listen)
+    family = registry.counter("jobs", "Jobs.", labels=["name"])
+    old = family.bind("old")
+    thread = threading.Thread(target=lambda: (family.bind("new").inc(), old.inc()), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert heard == [Overflow("jobs")]

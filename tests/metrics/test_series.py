@@ -126,3 +126,13 @@ def test_inc_is_cheap(registry):
     """The gate of the hot path: bytecodes, the most of any Python."""
     counter = registry.counter("jobs", "Jobs.").bind()
     assert count_instructions(counter.inc) <= 37
+
+
+@pytest.mark.parametrize("value", ["x", None, [1]])
+def test_gauge_refuses_what_is_no_number(registry, value):
+    """At the line that sets it, since a scrape would fail every time."""
+    gauge = registry.gauge("depth", "Depth.").bind()
+    gauge.set(3)
+    with pytest.raises(TypeError):
+        gauge.set(value)
+    assert gauge.read().value == 3

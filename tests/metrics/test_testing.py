@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def test_accepts(text):
         ("# TYPE a stateset\na 1\n", 2, "label of its own name"),
         ('# TYPE a summary\na{quantile="2"} 1\n', 2, "a quantile is from 0 to 1"),
         ("# TYPE a gauge\na 1 # {} 1\n", 2, "no exemplars here"),
+        ('# TYPE a counter\na_total 1 # {"b"} 1\n', 2, "an exemplar's label without a name: 'b'"),
         ('# TYPE a counter\na_total 1 # {a="' + "x" * 128 + '"} 1\n', 2, "more than 128 characters"),
         ("# TYPE a histogram\na_bucket 1\n", 2, "'le' is missing"),
         ("# TYPE a histogram\na_sum 1\n", 2, "the last bucket must be"),
@@ -149,7 +151,7 @@ def test_assert_metric():
 @pytest.mark.parametrize(
     ("name", "value", "labels", "message"),
     [
-        ("jobs_total", 3, {"kind": "a"}, "expected jobs_total{'kind': 'a'} 3, there is\n  jobs_total{'kind': 'a'} 2"),
+        ("jobs_total", 3, {"kind": "a"}, "expected jobs_total{'kind': 'a'} 3, there is\n  jobs_total{'kind': 'a'} 2.0"),
         ("jobs_total", None, {}, "expected jobs_total{} absent"),
         ("gone", 1, {}, "expected gone{} 1, there is\n  nothing of this name"),
     ],
@@ -161,3 +163,20 @@ def test_assert_metric_says_what_there_is(name, value, labels, message):
     with pytest.raises(AssertionError) as caught:
         assert_metric(registry, name, value, **labels)
     assert message in str(caught.value)
+
+
+def test_assert_metric_knows_nan():
+    """A gauge may say that it has no value, and a test may want that."""
+    registry = Registry()
+    registry.gauge("depth", "Depth.").bind().set(math.nan)
+    assert_metric(registry, "depth", math.nan)
+    with pytest.raises(AssertionError):
+        assert_metric(registry, "depth", 0)
+    with pytest.raises(AssertionError):
+        assert_metric(registry, "gone", math.nan)
+
+
+def test_assert_metric_tells_close_values_apart():
+    """A message that says the same number twice helps nobody."""
+    with pytest.raises(AssertionError, match=r"expected a\{\} 1000001, there is\n  a\{\} 1000002.0"):
+        assert_metric("# TYPE a gauge\na 1000002\n# EOF\n", "a", 1000001)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
+import gc
 import inspect
+import weakref
 from collections.abc import AsyncIterator
 from functools import partial
 
 import anyio
 import pytest
+import trio
 from mcp_metrics import Registry, Timed
 from mcp_metrics.testing import assert_metric, find
 
@@ -278,3 +284,73 @@ def test_only_functions_are_decorated(work):
     """A slip of the pen."""
     with pytest.raises(TypeError, match="Timed decorates functions, got 7"):
         work.timed(7)
+
+
+async def test_what_runs_decides_how_it_is_measured(work):
+    """A partial of an object, and an object that happens to have a ``func``: both are awaited."""
+
+    class Fetch:
+        func = len
+        __name__ = "fetch"
+
+        async def __call__(self, seconds):
+            work.clock.now += seconds
+
+    await work.timed(Fetch())(1)
+    await work.timed(partial(Fetch(), 2))()
+    assert work.seconds() == 3
+
+
+@pytest.mark.parametrize("wrap", [staticmethod, classmethod])
+def test_methods_are_decorated_inside_out(work, wrap):
+    """Above ``@staticmethod`` an async function would be measured as one that returns at once."""
+
+    async def fetch():
+        raise AssertionError
+
+    with pytest.raises(TypeError, match=f"got <{wrap.__name__}.*; is it above @staticmethod instead of below"):
+        work.timed(wrap(fetch))
+
+
+@pytest.mark.parametrize("error", [asyncio.TimeoutError, concurrent.futures.TimeoutError, trio.TooSlowError])
+def test_every_timeout_is_one(work, error):
+    """In Python 3.10 asyncio has a class of its own, which is no TimeoutError."""
+    with pytest.raises(error), work.timed.block():
+        raise error
+    assert work.counts() == {"timeout": 1}
+
+
+class Thrown(Exception):
+    """Can be looked at from outside; the peers' generators keep it."""
+
+
+async def test_what_is_thrown_in_is_not_kept(work):
+    """An exception that a generator was told of is gone with the last one who holds it."""
+
+    @work.timed
+    def plain():
+        while True:
+            with contextlib.suppress(Thrown):
+                yield 1
+
+    @work.timed
+    async def awaiting():
+        while True:
+            with contextlib.suppress(Thrown):
+                yield 1
+
+    one, two = plain(), awaiting()
+    next(one)
+    await two.__anext__()
+    gc.disable()
+    try:
+        first, second = Thrown(), Thrown()
+        left = [weakref.ref(first), weakref.ref(second)]
+        one.throw(first)
+        await two.athrow(second)
+        del first, second
+        assert [ref() for ref in left] == [None, None]
+    finally:
+        gc.enable()
+        one.close()
+        await two.aclose()

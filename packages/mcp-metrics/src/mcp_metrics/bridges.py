@@ -11,7 +11,6 @@ Rules, each tested in ``tests/metrics/test_bridges.py``:
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +29,12 @@ CUMULATIVE = 2  # AGGREGATION_TEMPORALITY_CUMULATIVE
 UCUM = {"seconds": "s", "milliseconds": "ms", "bytes": "By", "ratio": "1"}
 Key = tuple[str, tuple[str, ...]]  # a name and the labels as they are: two may be written alike
 
+IDS = {  # as exemplars name them, as OTLP does, and what they look like there
+    "trace_id": ("traceId", re.compile("[0-9a-fA-F]{32}")),
+    "span_id": ("spanId", re.compile("[0-9a-fA-F]{16}")),
+}
+NOT_FINITE = {"+Inf": "Infinity", "-Inf": "-Infinity", "NaN": "NaN"}
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._/-]")
 
 
@@ -42,8 +47,8 @@ def to_otlp(
     exponential one: OTLP has no place for both.
     """
     moment = _nanoseconds(now())
-    told = ((about, [_data_point(about, point, moment) for point in points]) for about, points in source.collect())
-    metrics = [_metric(about, points) for about, points in told if points]
+    told = ((about, list(points)) for about, points in source.collect())
+    metrics = [_metric(about, points, moment) for about, points in told if points]
     scope = {"scope": {"name": "mcp_metrics"}, "metrics": metrics}
     return {"resourceMetrics": [{"resource": {"attributes": _attributes(resource or {})}, "scopeMetrics": [scope]}]}
 
@@ -52,7 +57,8 @@ class StatsdWriter:
     """Writes what has changed since the last time as lines of statsd, with tags in the way of Datadog.
 
     Histograms become two counters, ``.count`` and ``.sum``: an agent makes quantiles from single values, which are gone
-    by then. It holds one number a series; make one writer an agent.
+    by then. It holds two numbers a series; make one writer an agent. Ask it for lines more often than series go idle:
+    what one had counted when it left its registry can no longer be read.
     """
 
     def __init__(self, source: Source, *, prefix: str = "") -> None:
@@ -75,8 +81,7 @@ class StatsdWriter:
         tags = ",".join(f"{_safe(label)}:{_safe(value)}" for label, value in pairs if value)
         name, end = self._prefix + _safe(about.exposed), f"|#{tags}" if tags else ""
         if about.kind in ("gauge", "info"):
-            if math.isfinite(point.value):
-                yield from _gauge(name, point.value, end)
+            yield from _gauge(name, number(point.value), end)
             return
         totals = {name: point.value}
         if about.kind == "histogram":
@@ -84,29 +89,35 @@ class StatsdWriter:
         for each, total in totals.items():
             self._sent[each, point.labels] = point.created, total
             created, before = sent.get((each, point.labels), (point.created, 0))
-            delta = total - (before if created == point.created else 0)
-            if delta:
-                yield f"{each}:{number(delta)}|c{end}"
+            delta = number(total - (before if created == point.created else 0))
+            if float(delta) and delta not in NOT_FINITE:
+                yield f"{each}:{delta}|c{end}"
 
 
-def _gauge(name: str, value: float, end: str) -> Iterator[str]:
-    if value < 0:  # a sign would make it a change
+def _gauge(name: str, value: str, end: str) -> Iterator[str]:
+    if value in NOT_FINITE:
+        return
+    if value.startswith("-"):  # a sign would make it a change
         yield f"{name}:0|g{end}"
-    yield f"{name}:{number(value)}|g{end}"
+    yield f"{name}:{value}|g{end}"
 
 
 def _safe(text: str) -> str:
     return _UNSAFE.sub("_", text)
 
 
-def _metric(about: Description, points: list[dict[str, Any]]) -> dict[str, Any]:
+def _metric(about: Description, points: list[Point], moment: str) -> dict[str, Any]:
+    # OTLP has one kind a metric; a merge with a process that has no native buckets leaves some points without.
+    if len({point.native is None for point in points}) > 1:
+        points = [point._replace(native=None) for point in points]
+    told = [_data_point(about, point, moment) for point in points]
     head = {"name": about.name, "description": about.help, "unit": UCUM.get(about.unit, about.unit)}
     if about.kind == "counter":
-        return {**head, "sum": {"dataPoints": points, "aggregationTemporality": CUMULATIVE, "isMonotonic": True}}
+        return {**head, "sum": {"dataPoints": told, "aggregationTemporality": CUMULATIVE, "isMonotonic": True}}
     if about.kind != "histogram":
-        return {**head, "gauge": {"dataPoints": points}}
-    field = "exponentialHistogram" if "scale" in points[0] else "histogram"
-    return {**head, field: {"dataPoints": points, "aggregationTemporality": CUMULATIVE}}
+        return {**head, "gauge": {"dataPoints": told}}
+    field = "exponentialHistogram" if points[0].native else "histogram"
+    return {**head, field: {"dataPoints": told, "aggregationTemporality": CUMULATIVE}}
 
 
 def _data_point(about: Description, point: Point, moment: str) -> dict[str, Any]:
@@ -143,9 +154,10 @@ def _dense(buckets: dict[int, int]) -> dict[str, Any]:
 
 def _exemplar(exemplar: Exemplar) -> dict[str, Any]:
     labels = dict(exemplar.labels)
-    ids = {"traceId": labels.pop("trace_id", ""), "spanId": labels.pop("span_id", "")}
+    # A collector refuses the whole request for one id that is none: such a one stays an attribute.
+    ids = {key: labels.pop(name) for name, (key, form) in IDS.items() if form.fullmatch(labels.get(name, ""))}
     told = {"timeUnixNano": _nanoseconds(exemplar.timestamp), "asDouble": _double(exemplar.value)}
-    return {**told, "filteredAttributes": _attributes(labels), **{name: text for name, text in ids.items() if text}}
+    return {**told, "filteredAttributes": _attributes(labels), **ids}
 
 
 def _attributes(pairs: Mapping[str, str | int]) -> list[dict[str, Any]]:
@@ -158,7 +170,7 @@ def _attributes(pairs: Mapping[str, str | int]) -> list[dict[str, Any]]:
 def _double(value: float) -> float | str:
     """Return *value* as JSON can hold it: OTLP spells out what is not finite."""
     text = number(value)
-    return {"+Inf": "Infinity", "-Inf": "-Infinity", "NaN": "NaN"}.get(text, float(value))
+    return NOT_FINITE.get(text) or float(text)
 
 
 def _nanoseconds(seconds: float) -> str:

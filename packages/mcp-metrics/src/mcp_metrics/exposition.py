@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, chain
 from typing import Protocol
 
-from .family import Description
+from .family import ENDINGS, Description
 from .series import Exemplar, Point
 from .text import Scheme, canonical, escape, is_legacy, number, unit_word
 
@@ -76,9 +76,9 @@ class _Text:
 
     def __init__(self, description: Description, scheme: Scheme) -> None:
         self.kind, self.help, self.unit = description.kind, description.help, unit_word(description.unit)
-        suffix = {"counter": "_total", "info": "_info"}.get(description.kind, "")
-        self.sample = escape(description.exposed + suffix, scheme)
-        self.base = self.sample.removesuffix(suffix)
+        ending = ENDINGS.get(description.kind, "")
+        self.sample = escape(description.exposed + ending, scheme)
+        self.base = self.sample.removesuffix(ending)
         self.labels = [_quoted(escape(label, scheme)) for label in description.labels]
         self.all_labels = ",".join(f'{label.replace("%", "%%")}="%s"' for label in self.labels)
         self.bounds = [*map(canonical, description.bounds), "+Inf"]
@@ -96,7 +96,9 @@ class _Text:
         name = _quoted(self.sample if self.total_in_name else self.base)
         text = self.help.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
         text = text.translate(_VALUE if self.escapes_quotes_in_help else _HELP)
-        unit = f"# UNIT {name} {self.unit}\n" if self.has_units and self.unit else ""
+        # A unit that escaping has changed in the name, as that of `m/s`, is one that a parser does not find there.
+        has_unit = self.has_units and self.unit and self.base.endswith(f"_{self.unit}")
+        unit = f"# UNIT {name} {self.unit}\n" if has_unit else ""
         return f"# HELP {name} {text}\n# TYPE {name} {self.type_of.get(self.kind, self.kind)}\n{unit}"
 
     def _single(self, point: Point) -> str:

@@ -26,7 +26,7 @@ from .native import LIMIT
 from .series import Counter, Gauge, Info, Point, Series
 from .text import OTHER, label_value, unit_word
 
-__all__ = ["Description", "Family"]
+__all__ = ["ENDINGS", "Description", "Family"]
 
 S = TypeVar("S", bound=Series)
 
@@ -37,6 +37,7 @@ KINDS: dict[type[Series], str] = {
     Histogram: "histogram",
     NativeHistogram: "histogram",
 }
+ENDINGS = {"counter": "_total", "info": "_info"}  # of a kind's samples; a registered name does without
 
 
 class Description(NamedTuple):
@@ -54,7 +55,9 @@ class Description(NamedTuple):
     def exposed(self) -> str:
         """The name before any escaping: with the unit at its end, without the ``_total`` of a counter."""
         word = unit_word(self.unit)
-        return self.name if not word or self.name.endswith(word) else f"{self.name}_{word}"
+        rest = self.name.removesuffix(word)
+        has_word = rest != self.name and not rest[-1:].isalnum()  # microseconds are not seconds
+        return self.name if has_word or not word else f"{self.name}_{word}"
 
 
 class Family(Generic[S]):
@@ -94,7 +97,8 @@ class Family(Generic[S]):
     def bind(self, *values: object) -> S:
         """Return the series with these label values, in the order of the labels; keep it where it is used often.
 
-        Values are made text, at most 128 characters of it. Raises ValueError when there are too many or too few.
+        Values are made text, at most 128 characters of it. A series bound while the family is full is the one for all
+        without room, and stays that: bind again to find room. Raises ValueError when there are too many or too few.
         """
         try:
             return self._series[values]
@@ -124,6 +128,14 @@ class Family(Generic[S]):
         current.thaw()
         return current
 
+    def tell(self, labels: tuple[str, ...], series: S) -> None:
+        """Report that *labels* found no room, if *series* is not theirs.
+
+        Call it without the lock: a listener may write, and scrape.
+        """
+        if series.labels != labels:
+            self._on_overflow(self.name)
+
     def _bind(self, values: tuple[object, ...]) -> S:
         names = self.description.labels
         if len(values) != len(names):
@@ -131,14 +143,15 @@ class Family(Generic[S]):
         labels = tuple(map(label_value, values))
         with self.lock:
             found = self._series.get(labels)
-            return self._admit(self._kind(self, labels)) if found is None else found
+            series = self._admit(self._kind(self, labels)) if found is None else found
+        self.tell(labels, series)
+        return series
 
     def _admit(self, series: S) -> S:
         """Take in a new series, or return the one for all that find no room."""
         others = (OTHER,) * len(series.labels)
         if len(self._series) - (others in self._series) < self._max_series or series.labels == others:
             return self._series.setdefault(series.labels, series)
-        self._on_overflow(self.name)
         return self._series.setdefault(others, self._kind(self, others))
 
     def _sweep(self) -> None:

@@ -86,7 +86,9 @@ class Histogram(Series):
 
     def _observe(self, value: float, exemplar: Mapping[str, object] | None) -> None:
         with self._family.lock:
-            self._family.live(self).observe_locked(value, exemplar)
+            written = self._family.live(self)
+            written.observe_locked(value, exemplar)
+        self._family.tell(self.labels, written)
 
     def observe_locked(self, value: float, exemplar: Mapping[str, object] | None) -> None:
         """Count *value* for a thread that holds the family's lock."""

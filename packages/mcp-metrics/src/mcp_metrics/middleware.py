@@ -266,9 +266,9 @@ class MetricsMiddleware:
         operation = "execute_tool" if method == "tools/call" else ""
         network = seen(ctx, headers(ctx)) if self._network is None else self._network
         labels = (known, *admitted, operation, *failure, version, *self._connection(network))
-        observe = self._durations.bind(*labels).observe
-        observe(seconds, _trace(ctx) if self._exemplars else None)
-        return None if OTHER in labels else observe
+        series = self._durations.bind(*labels)
+        series.observe(seconds, _trace(ctx) if self._exemplars else None)
+        return None if OTHER in series.labels else series.observe  # room may be found later, as a name may be learned
 
     def _failure(self, error: BaseException) -> _Failure:
         """Classify what a handler raised."""

@@ -58,11 +58,12 @@ class Names:
 
     def admit(self, name: object, *, succeeded: bool) -> str:
         """Return *name* if it may be a label's value, ``_OTHER`` if not; a call that *succeeded* teaches its name."""
-        if type(name) is not str or len(name) > LONGEST_VALUE:
+        if type(name) is not str:
             return OTHER
         if name in self._known:
             return name
-        if not (succeeded and self._learn and name and len(self._known) < self._limit):
+        may_learn = succeeded and self._learn and len(self._known) < self._limit
+        if not may_learn or not 0 < len(name) <= LONGEST_VALUE:
             return OTHER
         self._known.add(name)
         return name

@@ -74,12 +74,19 @@ def spans(buckets: dict[int, int]) -> Iterator[Span]:
 class NativeBuckets:
     """The buckets of one series.
 
-    *schema* is 8 (0.3 % wide) to -4; it gets coarser by itself when more than *limit* buckets would be needed.
+    *schema* is 8 (0.3 % wide) to -4; it gets coarser by itself when more than *limit* buckets would be needed. Values
+    as near to zero as *zero_threshold* are in the zero bucket. Raises ValueError for a schema or limit that is none.
     """
 
     __slots__ = ("limit", "negative", "positive", "schema", "zero_count", "zero_threshold")
 
     def __init__(self, schema: int = 3, *, limit: int = LIMIT, zero_threshold: float = ZERO_THRESHOLD) -> None:
+        if type(schema) is not int or not COARSEST <= schema <= FINEST:
+            raise ValueError(f"NativeBuckets needs a schema from {COARSEST} to {FINEST}, got {schema!r}")
+        if type(limit) is not int or limit < 1:
+            raise ValueError(f"NativeBuckets needs an int limit >= 1, got {limit!r}")
+        if not zero_threshold >= 0:
+            raise ValueError(f"NativeBuckets needs a zero_threshold >= 0, got {zero_threshold!r}")
         self.schema: int = schema
         self.limit: int = limit
         self.zero_threshold: float = zero_threshold
@@ -88,7 +95,9 @@ class NativeBuckets:
         self.negative: dict[int, int] = {}
 
     def add(self, value: float) -> None:
-        """Count a finite *value*."""
+        """Count a finite *value*, or raise ValueError."""
+        if value - value != 0:  # infinite or NaN
+            raise ValueError(f"NativeBuckets.add() needs a finite value, got {value!r}")
         if -self.zero_threshold <= value <= self.zero_threshold:
             self.zero_count += 1
             return

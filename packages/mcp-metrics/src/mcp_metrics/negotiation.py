@@ -19,22 +19,24 @@ from .text import Scheme, scheme_named
 
 __all__ = ["Format", "accepts_gzip", "choose"]
 
-PROTOBUF = "application/vnd.google.protobuf"
 _RANGE = re.compile(r'\s*([^\s;,="]+)\s*((?:;(?:[^,;"]|"(?:[^"\\]|\\.)*")*)*)(?:,|$)')
 _PARAMETER = re.compile(r';\s*([^\s;,="]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))')
 _Q = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
 LONGEST = 4096  # characters of a header that are looked at
 
 
+Write = Callable[[Source, Scheme], Iterator[str]] | Callable[[Source, Scheme], Iterator[bytes]]
+
+
 class Format(NamedTuple):
     """What to send: the value of ``Content-Type``, and how to write it."""
 
     content_type: str
-    write: Callable[[Source, Scheme], Iterator[str]] | Callable[[Source, Scheme], Iterator[bytes]]
+    write: Write
     scheme: Scheme = "underscores"
 
 
-class Range(NamedTuple):
+class _Range(NamedTuple):
     """One media range of the header, names and types in small letters."""
 
     media_type: str
@@ -45,20 +47,18 @@ class Range(NamedTuple):
 class _Offer(NamedTuple):
     media_type: str
     parameters: dict[str, str]
-    content_type: str
-    write: Callable[[Source, Scheme], Iterator[str]] | Callable[[Source, Scheme], Iterator[bytes]]
+    write: Write
 
 
-_TEXT = _Offer("text/plain", {"version": "0.0.4"}, "text/plain; version=0.0.4; charset=utf-8", prometheus_text)
-_OPENMETRICS = "application/openmetrics-text"
-OFFERS = (  # the richest first
+_NO_RANGE = _Range("", {}, 0.0)
+_TEXT = _Offer("text/plain", {"version": "0.0.4", "charset": "utf-8"}, prometheus_text)
+_OFFERS = (  # the richest first
     _Offer(
-        PROTOBUF,
+        "application/vnd.google.protobuf",
         {"proto": "io.prometheus.client.MetricFamily", "encoding": "delimited"},
-        f"{PROTOBUF}; proto=io.prometheus.client.MetricFamily; encoding=delimited",
         protobuf,
     ),
-    _Offer(_OPENMETRICS, {"version": "1.0.0"}, f"{_OPENMETRICS}; version=1.0.0; charset=utf-8", openmetrics),
+    _Offer("application/openmetrics-text", {"version": "1.0.0", "charset": "utf-8"}, openmetrics),
     _TEXT,
 )
 
@@ -66,14 +66,17 @@ OFFERS = (  # the richest first
 def choose(accept: str) -> Format:
     """Return the format that suits this ``Accept`` header best; never raises."""
     ranges = list(_ranges(accept))
-    ranked = [(quality, offer, found) for offer in OFFERS for quality, found in [_quality(offer, ranges)]]
+    ranked = [(quality, offer, found) for offer in _OFFERS for quality, found in [_quality(offer, ranges)]]
     # Only those who name a format other than text want one: `*/*` is what a person's browser or curl sends.
     wanted = [rank for rank in ranked if rank[0] > 0 and (rank[1] is _TEXT or rank[2].media_type == rank[1].media_type)]
     _, offer, found = max(wanted, key=lambda rank: rank[0], default=(0.0, _TEXT, _NO_RANGE))
     asked = found.parameters.get("escaping", "")
     scheme = scheme_named(asked)
-    kind = offer.content_type.replace("0.0.4", "1.0.0") if scheme == "allow-utf-8" else offer.content_type
-    return Format(f"{kind}; escaping={scheme}" if asked else kind, offer.write, scheme)
+    told = {**offer.parameters, "escaping": scheme} if asked else dict(offer.parameters)
+    if offer is _TEXT and scheme == "allow-utf-8":  # the first version that knows names in quotes
+        told["version"] = "1.0.0"
+    content_type = "; ".join([offer.media_type, *(f"{name}={value}" for name, value in told.items())])
+    return Format(content_type, offer.write, scheme)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
@@ -82,7 +85,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return qualities.get("gzip", qualities.get("x-gzip", qualities.get("*", 0.0))) > 0
 
 
-def _ranges(header: str) -> Iterator[Range]:
+def _ranges(header: str) -> Iterator[_Range]:
     """Yield what can be understood; a malformed range ends at the next comma."""
     place, header = 0, header[:LONGEST]
     while place < len(header):
@@ -94,17 +97,17 @@ def _ranges(header: str) -> Iterator[Range]:
         pairs = _PARAMETER.findall(found[2])
         parameters = {name.lower(): re.sub(r"\\(.)", r"\1", quoted) or plain for name, quoted, plain in pairs}
         q = parameters.pop("q", "1")
-        yield Range(found[1].lower(), parameters, float(q) if _Q.fullmatch(q) else 0.0)
+        yield _Range(found[1].lower(), parameters, float(q) if _Q.fullmatch(q) else 0.0)
 
 
-def _quality(offer: _Offer, ranges: list[Range]) -> tuple[float, Range]:
+def _quality(offer: _Offer, ranges: list[_Range]) -> tuple[float, _Range]:
     """Return the quality that the most specific range gives to *offer*."""
     matching = [found for found in ranges if _matches(found, offer)]
     best = max(matching, key=lambda found: _specificity(found, offer), default=_NO_RANGE)
     return best.q, best
 
 
-def _matches(found: Range, offer: _Offer) -> bool:
+def _matches(found: _Range, offer: _Offer) -> bool:
     kind = offer.media_type.partition("/")[0]
     if found.media_type not in (offer.media_type, f"{kind}/*", "*/*"):
         return False
@@ -115,7 +118,7 @@ def _matches(found: Range, offer: _Offer) -> bool:
     return all(offer.parameters[name].lower() == value.lower() for name, value in others.items())
 
 
-def _specificity(found: Range, offer: _Offer) -> tuple[int, int, float]:
+def _specificity(found: _Range, offer: _Offer) -> tuple[int, int, float]:
     exact = sum(offer.parameters.get(name) == value for name, value in found.parameters.items())
     return 2 - found.media_type.count("*"), exact, found.q
 
@@ -126,6 +129,3 @@ def _speaks(ours: str, asked: str) -> bool:
         return [int(part) for part in ours.split(".")] <= [int(part) for part in asked.split(".")]
     except ValueError:
         return False
-
-
-_NO_RANGE = Range("", {}, 0.0)

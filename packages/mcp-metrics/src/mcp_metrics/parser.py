@@ -129,7 +129,10 @@ class _Parser:
             self.fail(f"a sample needs one name: {line!r}")
         exemplar = None
         if found["exemplar"]:
-            exemplar = ParsedExemplar(self.labels(found["exemplar"])[1], float(found["size"]), _float(found["when"]))
+            stray, ids = self.labels(found["exemplar"])
+            exemplar = ParsedExemplar(ids, float(found["size"]), _float(found["when"]))
+            if stray:
+                self.fail(f"an exemplar's label without a name: {stray!r}")
             if sum(len(label) + len(value) for label, value in exemplar.labels.items()) > EXEMPLAR_LIMIT:
                 self.fail(f"exemplar labels of more than {EXEMPLAR_LIMIT} characters")
         family = self.families[-1] if self.families else None

@@ -1,8 +1,8 @@
 """Write metrics as length-delimited Prometheus protobuf, the one format that carries native histograms.
 
 Field numbers are those of ``io.prometheus.client`` (metrics.proto); wire types those of Protocol Buffers: 0 varint,
-1 eight bytes, 2 length and bytes. Fields that are zero may be left out, and are, except where Prometheus looks whether
-they are there.
+1 eight bytes, 2 length and bytes. Numbers are written even when they are zero: for some of them Prometheus looks
+whether they are there.
 
     MetricFamily  name 1 · help 2 · type 3 · metric 4 · unit 5
     Metric        label 1 (name 1, value 2) · gauge 2 · counter 3 · histogram 7
@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
 
 from .exposition import Source
-from .family import Description
+from .family import ENDINGS, Description
 from .native import NativeBuckets, spans
 from .series import Exemplar, Point
-from .text import Scheme, escape, unit_word
+from .text import Scheme, escape, number, unit_word
 
 __all__ = ["protobuf"]
 
@@ -49,8 +49,8 @@ def protobuf(source: Source, scheme: Scheme = "underscores") -> Iterator[bytes]:
 
 
 def _family(description: Description, scheme: Scheme) -> bytes:
-    suffix = {"counter": "_total", "info": "_info"}.get(description.kind, "")
-    name, unit = escape(description.exposed + suffix, scheme), unit_word(description.unit)
+    exposed = description.exposed + ENDINGS.get(description.kind, "")
+    name, unit = escape(exposed, scheme), unit_word(description.unit)
     head = _text(1, name) + _text(2, description.help) + _integer(3, TYPES[description.kind])
     return head + (_text(5, unit) if unit else b"")
 
@@ -118,7 +118,11 @@ def _message(field: int, content: bytes) -> bytes:
 
 
 def _double(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 1) + struct.pack("<d", value)
+    try:
+        packed = struct.pack("<d", value)
+    except (OverflowError, struct.error):  # an int above all floats, a number of a foreign type
+        packed = struct.pack("<d", float(number(value)))
+    return _varint(field << 3 | 1) + packed
 
 
 def _integer(field: int, value: int) -> bytes:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from .family import KINDS, Description, Family, S
+from .family import ENDINGS, KINDS, Description, Family, S
 from .histogram import Histogram, NativeHistogram
 from .native import COARSEST, FINEST
 from .series import Counter, Gauge, Info, Point
@@ -91,7 +91,7 @@ class Registry:
 
     def counter(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> Family[Counter]:  # noqa: A002  # the field's word
         """Register a total that only grows; ``_total`` is added to its name where a format wants it."""
-        return self._register(Counter, name.removesuffix("_total"), help, unit=unit, labels=labels)
+        return self._register(Counter, name, help, unit=unit, labels=labels)
 
     def gauge(
         self,
@@ -109,7 +109,7 @@ class Registry:
 
     def info(self, name: str, help: str, *, labels: Sequence[str]) -> Family[Info]:  # noqa: A002
         """Register facts about the program; ``bind`` states them."""
-        return self._register(Info, name.removesuffix("_info"), help, labels=labels)
+        return self._register(Info, name, help, labels=labels)
 
     def histogram(
         self,
@@ -149,17 +149,20 @@ class Registry:
         name: str,
         help: str,  # noqa: A002
         *,
+        unit: str = "",
         labels: Sequence[str] = (),
         schema: int = 3,
         **rest: Any,
     ) -> Family[S]:
-        check_name(name, "the name of a metric")
+        short = check_name(name, "the name of a metric").removesuffix(ENDINGS.get(KINDS[kind], ""))
         if type(help) is not str or not help:
             raise ValueError(f"{name}: help must be text that says what is counted, got {help!r}")
-        description = Description(KINDS[kind], name, help, labels=_labels(name, labels), **rest)
+        if type(unit) is not str:
+            raise ValueError(f"{name}: unit must be text, empty for none, got {unit!r}")
+        description = Description(KINDS[kind], short, help, unit, _labels(name, labels), **rest)
         self._claim(description)
         family = Family(kind, description, schema=schema, on_overflow=self._overflows, **self._options)
-        self._families[name] = family
+        self._families[short] = family
         return family
 
     def _claim(self, description: Description) -> None:
@@ -188,7 +191,7 @@ def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
         if short in escaped:
             raise ValueError(f"{metric}: the labels {escaped[short]!r} and {label!r} are the same to a scraper")
         escaped[short] = label
-    return tuple(labels)
+    return tuple(escaped.values())
 
 
 def _bounds(metric: str, buckets: Iterable[float]) -> tuple[float, ...]:

@@ -141,7 +141,9 @@ class Counter(Series):
         if not amount - amount == 0 <= amount:  # NaN and infinities differ from themselves
             raise ValueError(f"{self._family.name}: inc() needs a finite amount >= 0, got {amount!r}")
         with self._family.lock:
-            self._family.live(self).inc_locked(amount, exemplar)
+            written = self._family.live(self)
+            written.inc_locked(amount, exemplar)
+        self._family.tell(self.labels, written)
 
     def inc_locked(self, amount: float, exemplar: Mapping[str, object] | None) -> None:
         """Add *amount* for a thread that holds the family's lock."""
@@ -181,7 +183,7 @@ class Gauge(Series):
     def set(self, value: float) -> None:
         """Forget what was, and hold *value*."""
         with self._family.lock:
-            self._value = value
+            self._value = value + 0  # what is no number fails here, and not in every scrape
 
     def read(self) -> Point:
         """Return the value."""

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from .registry import DEFAULT_BUCKETS, Registry
+from .registry import DEFAULT_BUCKETS, Merge, Registry
 from .semconv import attributes
 from .text import label_value
 
 __all__ = ["Instruments", "MeterSink"]
 
 
-class MeterSink:
+class MeterSink:  # its signatures repeat Registry's, whose families have a type for each kind; a test compares them
     """Registers everything with an OpenTelemetry *meter*, as ``opentelemetry.metrics.get_meter`` returns one."""
 
     def __init__(self, meter: Any) -> None:
@@ -32,7 +32,15 @@ class MeterSink:
         instrument = self._meter.create_counter(name, unit=unit, description=help)
         return MeterFamily(instrument.add, labels)
 
-    def gauge(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> MeterFamily:  # noqa: A002
+    def gauge(
+        self,
+        name: str,
+        help: str,  # noqa: A002
+        *,
+        unit: str = "",
+        labels: Sequence[str] = (),
+        merge: Merge = "sum",  # noqa: ARG002  # processes are put together by whoever the SDK exports to
+    ) -> MeterFamily:
         """Create an up-down counter."""
         instrument = self._meter.create_up_down_counter(name, unit=unit, description=help)
         return MeterFamily(instrument.add, labels)
@@ -62,14 +70,16 @@ class MeterFamily:
 
     def bind(self, *values: object) -> MeterSeries:
         """Return the series with these label values."""
-        return MeterSeries(partial(self._write, attributes=attributes(self._labels, map(label_value, values))))
+        labels = tuple(map(label_value, values))
+        return MeterSeries(partial(self._write, attributes=attributes(self._labels, labels)), labels)
 
 
 class MeterSeries:
     """A counter, a gauge or a histogram, as the middleware and ``Timed`` write to it."""
 
-    def __init__(self, write: Callable[[float], object]) -> None:
+    def __init__(self, write: Callable[[float], object], labels: tuple[str, ...]) -> None:
         self._write = write
+        self.labels: tuple[str, ...] = labels
 
     def inc(self, amount: float = 1) -> None:
         """Add *amount*."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from .exposition import Source
 from .family import Description
-from .native import COARSEST, FINEST, NativeBuckets
+from .native import NativeBuckets
 from .series import Exemplar, Point
 
 __all__ = ["Snapshot", "dump", "lasting", "load", "merge", "snapshot"]
@@ -155,8 +155,6 @@ def _load_point(stored: list[Any]) -> Point:
 
 def _load_native(shape: list[Any], positive: list[Any], negative: list[Any]) -> NativeBuckets:
     schema, limit, zero_threshold, zero_count = shape
-    if schema not in range(COARSEST, FINEST + 1) or limit < 1:
-        raise ValueError(f"there are no native buckets of schema {schema!r} and limit {limit!r}")
     native = NativeBuckets(schema, limit=limit, zero_threshold=float(zero_threshold))
     native.zero_count = int(zero_count)
     for mine, stored in ((native.positive, positive), (native.negative, negative)):

@@ -27,13 +27,11 @@ def assert_metric(source: Source | str, name: str, value: float | None, /, **lab
 
     None asserts that there is no such sample. The message lists what there is of this name.
     """
-    found = find(source, name, **labels)
-    if [sample.value for sample in found] == ([] if value is None else [value]):
+    found = [sample.value for sample in find(source, name, **labels)]
+    if list(map(repr, found)) == ([] if value is None else [repr(float(value))]):  # since NaN does not equal itself
         return
-    there = [
-        f"{sample.name}{dict(sample.labels)} {sample.value:g}" for sample in _samples(source) if sample.name == name
-    ]
-    wanted = f"{name}{labels} {'absent' if value is None else format(value, 'g')}"
+    there = [f"{sample.name}{dict(sample.labels)} {sample.value!r}" for sample in find(source, name)]
+    wanted = f"{name}{labels} {'absent' if value is None else repr(value)}"
     raise AssertionError("\n  ".join([f"expected {wanted}, there is", *(there or ["nothing of this name"])]))
 
 

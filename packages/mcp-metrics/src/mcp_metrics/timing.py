@@ -38,6 +38,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 W = TypeVar("W", bound=Callable[..., Any])
 ERROR_TYPES = 64
+TIMEOUTS = {"TimeoutError", "TooSlowError"}  # also asyncio's of Python 3.10, which is another class, and trio's
+CANCELLATIONS = {"CancelledError", "Cancelled"}  # asyncio's and trio's
 
 
 class Timed:
@@ -70,8 +72,8 @@ class Timed:
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Return *fn*, measured; of the same kind, with the same signature."""
-        if not callable(fn):
-            raise TypeError(f"Timed decorates functions, got {fn!r}")
+        if isinstance(fn, staticmethod) or not callable(fn):
+            raise TypeError(f"Timed decorates functions, got {fn!r}; is it above @staticmethod instead of below?")
         return preserve_signature(self._wrapper(fn), fn)
 
     @contextmanager
@@ -115,14 +117,18 @@ class Timed:
     def _error_type(self, error: BaseException) -> str:
         if isinstance(error, GeneratorExit):
             return ""
-        if isinstance(error, TimeoutError):
+        if {cls.__name__ for cls in type(error).__mro__} & TIMEOUTS:
             return "timeout"
-        if type(error).__name__ in ("CancelledError", "Cancelled"):  # asyncio's and trio's
+        if type(error).__name__ in CANCELLATIONS:
             return "cancelled"
         return self._errors.admit(type(error).__qualname__, succeeded=True)
 
     def _wrapper(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        called: Any = fn if inspect.isroutine(fn) else getattr(fn, "func", type(fn).__call__)  # a partial, or an object
+        called: Any = fn
+        while isinstance(called, functools.partial):
+            called = called.func
+        if not inspect.isroutine(called):  # an object
+            called = type(called).__call__
         if inspect.isasyncgenfunction(called):
             return self._async_generator(fn)
         if inspect.iscoroutinefunction(called):
@@ -153,6 +159,8 @@ class Timed:
                         item = step()
                     except StopIteration as end:
                         return end.value
+                    finally:
+                        del step  # which may hold an exception, and so its traceback
                     arrived()
                     try:
                         sent = yield item
@@ -176,6 +184,8 @@ class Timed:
                         item = await step
                     except StopAsyncIteration:
                         return
+                    finally:
+                        del step  # as above
                     arrived()
                     try:
                         sent = yield item

@@ -12,7 +12,8 @@
 - *miss, nothing kept*: one flight and a computation that returns at once; the TTL is a function that says "do not
   keep", and costs two bare awaits of it. *miss, bare* only registers a flight, asks the clock twice and awaits: that
   leaves two awaits of the eight for TTL, tags, isolation, events and followers; to write the flight's end into its
-  leader, without a call, saved one of them and was rejected for the second copy of it. *miss, kept* adds an entry, *miss, evicts* an eviction, too: what *set* costs;
+  leader, without a call, saved one of them and was rejected for the second copy of it. *miss, kept* adds an entry,
+  *miss, evicts* an eviction, too: what *set* costs;
 - *cachetools TTLCache*: a plain synchronous assignment that evicts; ours has two awaits around it;
 - *CacheMiddleware*: key, lookup and an isolated copy of a result of 2.6 kB, beside FastMCP's and the SDK's own;
 - memory, the longest call, four processes, and the hit ratios of ``cache_traces.py``.

@@ -674,6 +674,15 @@ async def test_value_that_cannot_be_copied_is_returned_and_not_stored(clock):
     assert [type(event) for event in events].count(NotStored) == 4
 
 
+async def test_explain_calls_no_failure_stale(clock):
+    """One that is over is of no more use, however long values are."""
+    cache = Cache(clock=clock, negative_ttl={KeyError: 5}, stale_if_error=60)
+    with pytest.raises(KeyError):
+        await cache.get_or_compute("key", Source(error=KeyError()))
+    await clock.advance(5)
+    assert cache.explain("key").state == "expired"
+
+
 async def test_explain_tells_and_does_not_count(clock):
     """For a person who wonders why."""
     cache = Cache(ttl=10, stale_if_error=5, clock=clock)

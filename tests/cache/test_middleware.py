@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
+import weakref
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_cache import Cache, CacheMiddleware
+from mcp_cache import Cache, CacheMiddleware, Uncacheable
 from mcp_cache._seam import Principal
 
 PROTOCOL = "io.modelcontextprotocol/"
@@ -296,6 +298,64 @@ async def test_notifications_of_the_session_are_overheard(wrapped):
     await session.send_notification(notification, related=7)
     assert session.sent == [(notification, 7)]
     assert await ask(middleware, server, request) == [2]
+
+
+async def test_session_is_overheard_once_and_not_kept_alive():
+    """Also where FastMCP hides it; an invalidation for each request before would pile up, and so would sessions."""
+    middleware, server, session = CacheMiddleware(), Server(), Session()
+    hidden = SimpleNamespace(method="tools/call", fastmcp_context=SimpleNamespace(request_context=A))
+    hidden.fastmcp_context.request_context = dataclasses.replace(A, session=session)
+    await middleware(hidden, server)
+    overheard = session.send_notification
+    await ask(middleware, server, hidden, dataclasses.replace(A, session=session), hidden)
+    assert session.send_notification is overheard
+    gone = weakref.ref(session)
+    del session, overheard, hidden
+    gc.collect()
+    assert gone() is None
+    assert not middleware._heard
+
+
+async def test_notification_by_another_name_is_not_answered():
+    """What FastMCP marks as a notification passes, whatever its method: nobody waits for what is cached."""
+    middleware, server = CacheMiddleware(), Server()
+    told = SimpleNamespace(method="tools/list", type="notification", params=None)
+    assert await ask(middleware, server, told, told) == [1, 2]
+
+
+async def test_handler_that_raises_uncacheable_runs_once():
+    """It may use a cache of its own: what it raises is an exception like any other."""
+    middleware, calls = CacheMiddleware(ttl=5), []
+
+    async def handler(_):
+        calls.append(1)
+        raise Uncacheable("of its own")
+
+    with pytest.raises(Uncacheable, match="of its own"):
+        await middleware(A, handler)
+    assert calls == [1]
+
+
+async def test_own_call_of_one_who_waited_raises_without_a_trace_of_that(clock):
+    """Rule 2: who asked meanwhile calls for himself; what is raised then has nothing to do with the other's result."""
+    middleware, raised = CacheMiddleware(Cache(isolation="copy", clock=clock), ttl=5), []
+
+    async def handler(_):
+        await anyio.sleep(1)
+        if clock() > 1:
+            raise ValueError("later")
+        return {"isError": True}
+
+    async def one():
+        try:
+            await middleware(A, handler)
+        except ValueError as error:
+            raised.append(error)
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(one)
+        tg.start_soon(one)
+    assert [error.__context__ for error in raised] == [None]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import math
@@ -438,6 +439,34 @@ async def test_lease_that_cannot_be_renewed(client, monkeypatch, trouble):
     assert (await store.load("key", compute)).payload == b"made"
     assert asked == ["EVAL"] * 3, "acquire, renew, commit"
     assert await store.read(["key"]) == [None]
+
+
+@pytest.mark.parametrize(("error", "expected"), [(None, asyncio.CancelledError), (KeyError("own"), KeyError)])
+async def test_lease_that_cannot_be_given_back(client, monkeypatch, error, expected):
+    """The store fails when it is told that nothing came of it: what did happen comes out, and nothing is repeated."""
+    execute, calls = client.execute_command, []
+
+    async def failing(*args):
+        if calls:
+            raise OSError("gone")
+        return await execute(*args)
+
+    async def compute():
+        calls.append(1)
+        if error is not None:
+            raise error
+        await anyio.sleep_forever()
+
+    async def has_begun():
+        return bool(calls)
+
+    monkeypatch.setattr(client, "execute_command", failing)
+    task = asyncio.create_task(Cache(store=RedisStore(client)).get_or_compute("key", compute))
+    await eventually(has_begun)
+    task.cancel()  # asyncio's own cancellation comes once: whoever replaces it loses it
+    with pytest.raises(expected):
+        await task
+    assert calls == [1]
 
 
 async def test_two_caches_on_one_store(client):

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from functools import partial
 
 import anyio
@@ -83,6 +84,42 @@ async def test_time_and_tags(tmp_path):
     await store.aclose()
 
 
+def stored_bytes(path):
+    """What the rows of the file at *path* take."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT COALESCE(SUM(size), 0) FROM entries").fetchone()[0]
+
+
+async def test_size_is_bounded_for_all_who_write(tmp_path):
+    """Two on one file keep its bound together, and what the one deletes is room for the other."""
+    path = tmp_path / "cache.db"
+    one, other = (SqliteStore(path, max_bytes=1000) for _ in range(2))
+    for number in range(8):
+        await one.write(f"a{number}", Made(b"x" * 100, 60))
+        await other.write(f"b{number}", Made(b"x" * 100, 60))
+        assert stored_bytes(path) <= 1000
+    await other.invalidate("match", lambda _: True)
+    for number in range(9):
+        await one.write(f"c{number}", Made(b"x" * 100, 60))
+    assert stored_bytes(path) == 9 * 102
+    for store in (one, other):
+        await store.aclose()
+
+
+async def test_write_that_fails_changes_nothing(tmp_path):
+    """Neither the rows nor their sum: a full disk must not make the file seem to have more room, or less."""
+    path = tmp_path / "cache.db"
+    store = SqliteStore(path, max_bytes=1000)
+    await store.write("key", Made(b"x" * 100, 60))
+    for _ in range(12):
+        with pytest.raises(sqlite3.Error):
+            await store.write("key", Made({"no": "bytes"}, 60))  # found out after the old row was removed
+    assert (await store.read(["key"]))[0].payload == b"x" * 100
+    await store.write("other", Made(b"x" * 895, 60))
+    assert stored_bytes(path) == 900, "the two together would be 1003"
+    await store.aclose()
+
+
 async def test_size_is_bounded(tmp_path):
     """Expired rows go first, a few for each that comes; then those that end first."""
     now = 1000.0
@@ -92,14 +129,14 @@ async def test_size_is_bounded(tmp_path):
     now += 2
     for number in range(200):
         await store.write(f"key:{number}", Made(b"x" * 100, 100.0 + number))
-        assert store._bytes <= 10_000
+        assert stored_bytes(tmp_path / "cache.db") <= 10_000
     found = await store.read([f"key:{number}" for number in range(200)])
     kept = [number for number, stored in enumerate(found) if stored]
     assert kept == list(range(200 - len(kept), 200))
     assert len(kept) > 80
     await store.aclose()
     with sqlite3.connect(tmp_path / "cache.db") as connection:
-        assert connection.execute("SELECT COUNT(*), SUM(size) FROM entries").fetchone() == (len(kept), store._bytes)
+        assert connection.execute("SELECT COUNT(*), SUM(size) - bytes FROM entries, total").fetchone() == (len(kept), 0)
         assert connection.execute("SELECT COUNT(*) FROM tagged").fetchone() == (0,)
     connection.close()
 

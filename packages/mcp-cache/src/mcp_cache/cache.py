@@ -251,13 +251,13 @@ class Cache:
             return Explanation("absent", waiting=waiting)
         left = entry.expires - self._clock()
         facts = entry.facts
-        is_current = engine.table.is_current(facts.tags, entry.born)
-        if not is_current:
+        is_failure = isinstance(entry.value, Failure)
+        if not engine.table.is_current(facts.tags, entry.born):
             state = "invalidated"
         elif left > 0:
-            state = "failure" if isinstance(entry.value, Failure) else "fresh"
+            state = "failure" if is_failure else "fresh"
         else:
-            state = "stale" if -left < engine.config.windows else "expired"
+            state = "stale" if -left < engine.config.windows and not is_failure else "expired"
         return Explanation(state, left, entry.hits, facts.tags, facts.weight, waiting)  # type: ignore[arg-type]
 
     def statistics(self) -> CacheStatistics:

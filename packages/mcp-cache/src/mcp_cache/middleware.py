@@ -22,6 +22,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
 from ._seam import (
@@ -112,38 +114,23 @@ class CacheMiddleware:
         for name in (*self._ttls, *([public] if isinstance(public, str) else public)):
             if name not in methods or isinstance(public, str):
                 raise ValueError(f"CacheMiddleware can cache a collection of {', '.join(methods)}, got {name!r}")
+        self._answered = {*CACHEABLE, *self._ttls, *([CALL] if self._tools or annotated_tools is not None else ())}
         self._public = frozenset(public)
         self._vary = vary
         self._annotated: set[str] = set()
-        self._sessions: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._heard: dict[int, weakref.ref[Any]] = {}  # sessions by id; a WeakSet takes an await for each look
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Answer from the cache, or pass on and remember."""
-        if is_notification(ctx):
-            await self.changed(ctx.method or "", target(ctx))
+        method = ctx.method or ""
+        if method.startswith("notifications/"):
+            await self.changed(method, target(ctx))
             return await call_next(ctx)
-        self._overhear(ctx)
-        ttl = self._ttl(ctx)
-        key = None if ttl is None else self._key(ctx)
-        if key is None:
-            return await call_next(ctx)
-        made: list[R] = []
-
-        async def compute() -> R:
-            result = await call_next(ctx)
-            made.append(result)
-            self._note_tools(ctx.method, result)
-            if outcome(result) != "ok" or (ctx.method in self._public and _field(result, "cacheScope") == "private"):
-                raise Uncacheable(ctx.method)
-            return result
-
-        try:
-            result = await self.cache.get_or_compute(
-                key, compute, lambda value: self._lifetime(value, ttl), self._tags(ctx)
-            )
-        except Uncacheable:
-            return made[0] if made else await call_next(ctx)
-        return cast("R", self._stamped(ctx, key, result))
+        if id(getattr(ctx, "session", None)) not in self._heard:
+            self._overhear(ctx)
+        if method in self._answered:  # its closures are made there, not for every request that passes
+            return await self._answer(ctx, call_next, method)
+        return await call_next(ctx)
 
     async def changed(self, method: str, uri: str | None = None) -> None:
         """Invalidate what a change notification is about: its *method*, and the *uri* of an updated resource.
@@ -154,15 +141,38 @@ class CacheMiddleware:
         for changed in CHANGES.get(method, ()):
             await self.cache.invalidate(tag=changed if uri is None else f"{changed} {uri}")
 
-    def _ttl(self, ctx: CallContext) -> float | None:
+    async def _answer(self, ctx: C, call_next: Callable[[C], Awaitable[R]], method: str) -> R:
+        ttl = self._ttl(ctx, method)
+        key = None if ttl is None else self._key(ctx)
+        if key is None:
+            return await call_next(ctx)
+        made: list[R] = []
+
+        async def compute() -> R:
+            result = await call_next(ctx)
+            made.append(result)
+            self._note_tools(method, result)
+            if outcome(result) != "ok" or (method in self._public and _field(result, "cacheScope") == "private"):
+                raise _Unfit(method)
+            return result
+
+        with suppress(_Unfit):
+            result = await self.cache.get_or_compute(
+                key, compute, lambda value: self._lifetime(value, ttl), self._tags(ctx)
+            )
+            return cast("R", self._stamped(ctx, key, result))
+        return made[0] if made else await call_next(ctx)
+
+    def _ttl(self, ctx: CallContext, method: str) -> float | None:
         """Return the operator's seconds for a request, 0 for those of the result, None if it must not be cached."""
-        method = ctx.method
-        if is_continuation(ctx) or is_internal(ctx):
-            return None
         if method == CALL:
             name = target(ctx) or ""
-            return self._tools.get(name, self._annotated_ttl if name in self._annotated else None)
-        return self._ttls.get(method or "", 0.0 if method in CACHEABLE else None)
+            ttl = self._tools.get(name, self._annotated_ttl if name in self._annotated else None)
+        else:
+            ttl = self._ttls.get(method, 0.0)
+        if ttl is None or is_notification(ctx) or is_continuation(ctx) or is_internal(ctx):
+            return None
+        return ttl
 
     def _lifetime(self, result: Any, ttl: float | None) -> float:
         if ttl:
@@ -210,11 +220,12 @@ class CacheMiddleware:
 
     def _overhear(self, ctx: CallContext) -> None:
         """Listen to what the server's session sends: there is no other place where its notifications can be seen."""
-        session = getattr(_source(ctx), "session", None)
+        session: Any = getattr(_source(ctx), "session", None)
         send = getattr(session, "send_notification", None)
-        if session is None or send is None or session in self._sessions:
+        if send is None or id(session) in self._heard:
             return
-        self._sessions.add(session)
+        forget = partial(self._heard.pop, id(session))
+        self._heard[id(session)] = weakref.ref(session, lambda _: forget(None))
 
         async def send_notification(notification: Any, *args: Any, **kwargs: Any) -> Any:
             told = getattr(notification, "root", notification)
@@ -223,6 +234,10 @@ class CacheMiddleware:
             return await send(notification, *args, **kwargs)
 
         session.send_notification = send_notification
+
+
+class _Unfit(Uncacheable):
+    """A result that is one caller's own; a class apart, since a handler may raise Uncacheable itself."""
 
 
 def _field(source: Any, name: str) -> Any:

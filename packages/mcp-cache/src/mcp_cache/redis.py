@@ -23,7 +23,7 @@ import math
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, cast
 
 import anyio
@@ -197,7 +197,7 @@ class RedisStore:
                     self._hear(_text(message["data"]), heard)
         finally:
             self._is_listening = False
-            with anyio.move_on_after(1, shield=True):
+            with anyio.move_on_after(1, shield=True), suppress(Exception):  # a cancellation must not be lost by it
                 await subscriber.aclose()
 
     @contextmanager
@@ -225,12 +225,18 @@ class RedisStore:
                 group.cancel_scope.cancel()
         except BaseException:
             with anyio.move_on_after(1, shield=True):
-                await self._commit(key, token, Made(None, 0.0))
+                await self._release(key, token)
             raise
-        stored = await self._commit(key, token, made)
         if failure is not None:
+            await self._release(key, token)
             raise failure
+        stored = await self._commit(key, token, made)
         return None if stored or made.payload is None else Stored(made.payload, 0.0, made.tags)
+
+    async def _release(self, key: str, token: str) -> None:
+        """Let others lead; where that fails, the lease ends by itself, and what is being raised must not be lost."""
+        with suppress(Exception):
+            await self._commit(key, token, Made(None, 0.0))
 
     async def _commit(self, key: str, token: str, made: Made) -> bool:
         ttl = "" if made.payload is None else str(self._milliseconds(made.ttl))
@@ -267,7 +273,7 @@ class RedisStore:
                 if message["type"] == "message":
                     self._hear(_text(message["data"]), _ignore)
         finally:
-            with anyio.move_on_after(1, shield=True):
+            with anyio.move_on_after(1, shield=True), suppress(Exception):  # a cancellation must not be lost by it
                 await subscriber.aclose()
 
     async def _is_leased(self, key: str) -> bool:

@@ -2,7 +2,8 @@
 
 All work is done in a worker thread, one call at a time, so that the event loop never waits for a disk. The file is in
 WAL mode: what a call has returned from survives ``kill -9`` of the process (a loss of power may take the last moments).
-Expired rows and, above *max_bytes*, those that end first are deleted as others come.
+Expired rows and, above *max_bytes*, those that end first are deleted as others come. The sum is kept in the file, by
+triggers: so it is right whichever process writes, and whichever transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ CREATE TABLE IF NOT EXISTS entries (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_end ON entries (ends);
 CREATE TABLE IF NOT EXISTS tagged (tag TEXT, key TEXT, PRIMARY KEY (tag, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS total (id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
+INSERT OR IGNORE INTO total SELECT 1, COALESCE(SUM(size), 0) FROM entries;
+CREATE TRIGGER IF NOT EXISTS added AFTER INSERT ON entries BEGIN UPDATE total SET bytes = bytes + NEW.size; END;
+CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON entries BEGIN UPDATE total SET bytes = bytes - OLD.size; END;
 """
 FOREVER = 1e11  # seconds since 1970; the year 5138
 SWEEP = 4  # rows that may be deleted for each one that comes
@@ -52,7 +57,6 @@ class SqliteStore:
         self._max_bytes = max_bytes
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
-        self._bytes = 0
         self._turn = anyio.Lock()
         self._tick = 0
         self._invalidated: list[tuple[int, Callable[[str, tuple[str, ...]], bool]]] = []
@@ -127,7 +131,6 @@ class SqliteStore:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.executescript(SCHEMA)
-                self._bytes = connection.execute("SELECT COALESCE(SUM(size), 0) FROM entries").fetchone()[0]
             except BaseException:
                 connection.close()
                 raise
@@ -157,7 +160,6 @@ class SqliteStore:
             row = (key, payload, ends, json.dumps(made.tags), len(payload) + len(key))
             connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", row)
             connection.executemany("INSERT OR IGNORE INTO tagged VALUES (?, ?)", [(tag, key) for tag in made.tags])
-            self._bytes += row[-1]
             self._make_room()
 
     def _make_room(self) -> None:
@@ -165,9 +167,8 @@ class SqliteStore:
         connection = self._open()
         query = "SELECT key FROM entries WHERE ends <= ? ORDER BY ends LIMIT ?"
         self._remove([key for (key,) in connection.execute(query, (self._clock(), SWEEP))])
-        while self._bytes > self._max_bytes:
-            rows = connection.execute("SELECT key FROM entries ORDER BY ends LIMIT ?", (SWEEP,)).fetchall()
-            self._remove([rows[0][0]])
+        while connection.execute("SELECT bytes FROM total").fetchone()[0] > self._max_bytes:
+            self._remove(connection.execute("SELECT key FROM entries ORDER BY ends LIMIT 1").fetchone())
 
     def _delete(self, keys: Sequence[str]) -> None:
         connection = self._open()
@@ -186,9 +187,8 @@ class SqliteStore:
     def _remove(self, keys: Sequence[str]) -> None:
         connection = self._open()
         for key in keys:
-            row = connection.execute("DELETE FROM entries WHERE key = ? RETURNING size, tags", (key,)).fetchone()
+            row = connection.execute("DELETE FROM entries WHERE key = ? RETURNING tags", (key,)).fetchone()
             if row is not None:
-                self._bytes -= row[0]
                 connection.executemany(
-                    "DELETE FROM tagged WHERE tag = ? AND key = ?", [(tag, key) for tag in json.loads(row[1])]
+                    "DELETE FROM tagged WHERE tag = ? AND key = ?", [(tag, key) for tag in json.loads(row[0])]
                 )

@@ -142,7 +142,8 @@ def _kept(items: list[object], listed: Listed, keep: Callable[[str], bool]) -> l
 def made_private(result: Any) -> Any:
     """Return *result* marked as not to be cached for others, where its protocol has such a mark."""
     for key in ("cacheScope", "cache_scope"):
-        if field_of(result, key) == "public":
+        # A dict, as results on the wire are, is asked directly: this is done to every answer.
+        if (result.get(key) if result.__class__ is dict else field_of(result, key)) == "public":
             return _changed(result, {key: "private"})
     return result
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias, cast
 
-from ._seam import Principal, access_token, http_request, principal
+from ._seam import Principal, access_token, principal
 from .conditions import Subject, mapping_of
 from .policy import Policy
 
-__all__ = ["SubjectOf", "by_client", "by_subject", "from_token", "is_local"]
+__all__ = ["SubjectOf", "by_client", "by_subject", "from_token"]
 
 SubjectOf: TypeAlias = Callable[[Any, Policy], Subject | None]
 """Makes a subject of a context; None for a request without a token, an exception for one that must be refused."""
@@ -67,11 +67,6 @@ def from_token(
         )
 
     return subject_of
-
-
-def is_local(ctx: object) -> bool:
-    """Say whether no HTTP request is in sight: the client talks over stdio, or in this process."""
-    return http_request(ctx) is None
 
 
 def _claims(ctx: object) -> Mapping[str, Any]:

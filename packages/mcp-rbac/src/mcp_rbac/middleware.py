@@ -24,11 +24,21 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
 from . import hiding
-from ._seam import CallContext, arguments, as_fastmcp, is_internal, is_notification, principal, refuse, request_id
+from ._seam import (
+    CallContext,
+    arguments,
+    as_fastmcp,
+    http_request,
+    is_internal,
+    is_notification,
+    principal,
+    refuse,
+    request_id,
+)
 from .asking import Asked, asked_by, of_uri
 from .conditions import Subject, is_mapping, mapping_of
 from .engine import Decision, Reason
-from .identity import SubjectOf, from_token, is_local
+from .identity import SubjectOf, from_token
 from .methods import HANDSHAKE, LISTS, OBJECTS, check_methods
 from .options import CODE, AccessDecided, Fulfil, OnDeny, PolicySource, check, check_callables, check_names
 from .permission import LONGEST
@@ -89,15 +99,15 @@ class RBACMiddleware:
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Decide on one message, and pass it on or not."""
-        asked = asked_by(ctx)
+        asked, request = asked_by(ctx), http_request(ctx)
         if asked.method in self._public:
-            settle(ctx, None)
+            settle(request, None)
             return await call_next(ctx)
         policy = self._source.current
-        subject, decision = self._decide(ctx, asked, policy)
+        subject, decision = self._decide(ctx, asked, policy, request)
         if decision.reason == "obligation" and subject is not None:
             try:
-                subject, decision = await self._fulfilled(ctx, asked, subject, decision)
+                subject, decision = await self._fulfilled(ctx, asked, subject, decision, request)
             except BaseException:
                 with suppress(Exception):  # a failing audit must not take the place of the cancellation
                     self._tell(ctx, subject, decision)
@@ -105,9 +115,11 @@ class RBACMiddleware:
         self._tell(ctx, subject, decision)
         if not decision.allowed or subject is None:
             return cast("R", await self._deny(ctx, call_next, asked, policy, subject=subject, decision=decision))
-        if not is_internal(ctx):  # its list comes before the call that the client made, and is decided first
-            settle(ctx, None)
-        return cast("R", await self._pass(ctx, call_next, policy, subject))
+        if request is not None and not is_internal(ctx):  # whose list is decided before the client's own call
+            settle(request, None)
+        if asked.method in _RESHAPED:
+            return cast("R", await self._pass(ctx, call_next, policy, subject))
+        return cast("R", hiding.made_private(await call_next(ctx)))
 
     def protect(self, server: Any, *, chain: Callable[[Any, Any], Awaitable[Any]] | None = None) -> None:
         """Put this middleware into *server* of mcp 2.x or FastMCP 4, and close the doors that are beside it.
@@ -133,14 +145,14 @@ class RBACMiddleware:
     def _schema(self, lookup: Callable[[str], Any], name: str) -> Any:
         """Look a schema up for the caller whose token is in force; called before there is a context."""
         policy = self._source.current
-        subject, _ = self._subject(_NO_CONTEXT, policy)
+        subject, _ = self._subject(_NO_CONTEXT, policy, http_request(_NO_CONTEXT))
         seen = subject is not None and policy.visible(subject, f"tools/call:{name}")
         return lookup(name) if seen else None
 
     def _decide(
-        self, ctx: Any, asked: Asked, policy: Policy, fulfilled: Collection[str] = ()
+        self, ctx: Any, asked: Asked, policy: Policy, request: object, fulfilled: Collection[str] = ()
     ) -> tuple[Subject | None, Decision]:
-        subject, reason = self._subject(ctx, policy)
+        subject, reason = self._subject(ctx, policy, request)
         given = _arguments(ctx)
         if subject is not None and asked.any_object and _may_all(policy, subject, asked.any_object, given):
             return subject, Decision(True, "granted", asked.method, version=policy.version)
@@ -156,12 +168,12 @@ class RBACMiddleware:
                 break
         return subject, decision
 
-    def _subject(self, ctx: Any, policy: Policy) -> tuple[Subject | None, Reason | None]:
-        """Return who calls, or why nobody does."""
+    def _subject(self, ctx: Any, policy: Policy, request: object) -> tuple[Subject | None, Reason | None]:
+        """Return who calls, or why nobody does; without a *request*, over stdio or in this process."""
         try:
             found = cast("object", self._subject_of(ctx, policy))
             if found is None:
-                found = self._local if is_local(ctx) else self._anonymous
+                found = self._local if request is None else self._anonymous
         except SeparationOfDuty:
             return None, "separation"
         except Exception:  # noqa: BLE001  # what a token holds is another's to choose, and no answer is an answer
@@ -169,14 +181,14 @@ class RBACMiddleware:
         return (found, None) if isinstance(found, Subject) else (None, "anonymous" if found is None else "invalid")
 
     async def _fulfilled(
-        self, ctx: Any, asked: Asked, subject: Subject, decision: Decision
+        self, ctx: Any, asked: Asked, subject: Subject, decision: Decision, request: object
     ) -> tuple[Subject | None, Decision]:
         """Meet the obligations, and decide all of it again, by the policy and the roles that are in force by then."""
         for name in decision.obligations:
             fulfil = self._obligations.get(name)
             if fulfil is None or not await _succeeds(fulfil, ctx, decision):
                 return subject, decision
-        return self._decide(ctx, asked, self._source.current, fulfilled=decision.obligations)
+        return self._decide(ctx, asked, self._source.current, request, fulfilled=decision.obligations)
 
     async def _pass(self, ctx: Any, call_next: Any, policy: Policy, subject: Subject) -> Any:
         method = ctx.method
@@ -217,7 +229,7 @@ class RBACMiddleware:
         if is_notification(ctx):
             return None
         if self._on_deny == "challenge" and decision.reason == "scope" and not is_internal(ctx):
-            settle(ctx, Challenge(decision.scopes, request_id(ctx)))
+            settle(http_request(ctx), Challenge(decision.scopes, request_id(ctx)))
             raise refuse(
                 CODE, "insufficient scope", {"error": "insufficient_scope", "scope": " ".join(decision.scopes)}
             )
@@ -261,6 +273,7 @@ class RBACMiddleware:
 
 _YES = Decision(True, "granted", "")
 _NO_CONTEXT: Any = object()
+_RESHAPED = {*LISTS, "subscriptions/listen"}  # what is passed on, or comes back, with less in it
 _LISTENED = {
     "toolsListChanged": "tools/list",
     "promptsListChanged": "prompts/list",
@@ -286,7 +299,8 @@ async def _asking_for_nothing(ctx: Any, call_next: Any, asked: Asked) -> Any:
 
 def _arguments(ctx: Any) -> Mapping[str, Any]:
     # Of what takes arguments alone: elsewhere a server ignores them, and a caller could add what a condition wants.
-    return arguments(ctx) if ctx.method in ("tools/call", "prompts/get") else {}
+    asks = ctx.method in ("tools/call", "prompts/get")
+    return mapping_of(hiding.field_of(hiding.params_of(ctx), "arguments")) if asks else {}
 
 
 def _may_all(

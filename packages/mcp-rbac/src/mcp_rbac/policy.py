@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import document, review
 from .checks import ancestors, problems_in, unmet
-from .conditions import Subject
+from .conditions import Subject, with_roles
 from .engine import Decision, Engine, Statistics
 from .rules import Assignment, Exclusive, Grant, PolicyError, Problem, Role, Scope
 
@@ -145,9 +145,10 @@ class Policy:
         chosen = roles if active is None else frozenset(active)
         if strangers := chosen - roles:
             raise ValueError(f"subject needs active roles that {user!r} has, got {', '.join(sorted(strangers))}")
-        if broken := unmet([*self._parts.ssd, *self._parts.dsd], ancestors(self._parts.roles, chosen)):
+        exclusives = [*self._parts.ssd, *self._parts.dsd]
+        if exclusives and (broken := unmet(exclusives, ancestors(self._parts.roles, chosen))):
             raise SeparationOfDuty(broken)
-        return Subject(user, chosen, given.scopes, tenant, given.attributes)
+        return with_roles(given, chosen)
 
     def allowed(self, subject: Subject, permission: str, arguments: Mapping[str, Any] | None = None) -> bool:
         """Say whether *subject* may; a grant with obligations does not count.  Never waits, never raises."""

@@ -1,8 +1,8 @@
 """Asking for more scopes in HTTP's own words: 403 with ``WWW-Authenticate``, for one tool and not for a whole server.
 
     POST ──▶ StepUp ──▶ app ──▶ … ──▶ RBACMiddleware(on_deny="challenge")
-                │                            │ settle(ctx, None)       allowed: what was held back flows
-                └◀─── what they share ◀──────┘ settle(ctx, Challenge)  denied: 403 instead, the rest is dropped
+                │                            │ settle(…, None)         allowed: what was held back flows
+                └◀─── what they share ◀──────┘ settle(…, Challenge)    denied: 403 instead, the rest is dropped
 
 The SDK has no error code that becomes 403, and may begin its answer before the decision is made.  So the answer to a
 POST is held back until the middleware has decided, or the answer is over because it never came to that.
@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from ._seam import http_request
 from .options import CODE
 
 __all__ = ["Challenge", "StepUp", "settle"]
@@ -87,9 +86,9 @@ class StepUp:
         await self._app(scope, receive, send)
 
 
-def settle(ctx: object, challenge: Challenge | None) -> None:
-    """Tell the ``StepUp`` around this request, if there is one, what was decided; the first decision counts."""
-    scope: Any = getattr(http_request(ctx), "scope", None)
+def settle(request: object, challenge: Challenge | None) -> None:
+    """Tell the ``StepUp`` around an HTTP request, if there is one, what was decided; the first decision counts."""
+    scope: Any = getattr(request, "scope", None)
     exchange = scope.get(_KEY) if scope else None
     if isinstance(exchange, _Exchange) and not exchange.is_settled:
         exchange.is_settled, exchange.challenge = True, challenge

@@ -30,7 +30,7 @@ CONTEXT = SimpleNamespace(method="tools/call", params={"name": "search"}, reques
     ("most", "decide"),
     [
         (97, lambda one, three, middleware: one.try_acquire("ann")),
-        (127, lambda one, three, middleware: one.check("ann")),
+        (147, lambda one, three, middleware: one.check("ann")),
         (306, lambda one, three, middleware: three.try_acquire("ann")),
         (194, lambda one, three, middleware: middleware(CONTEXT, nothing)),
     ],

@@ -116,6 +116,17 @@ def test_retry_after(field, expected):
     assert parse_retry_after(field, 1445412420.0) == expected
 
 
+def test_retry_after_in_the_form_without_a_zone(monkeypatch):
+    """RFC 9110 still allows asctime's form; it is UTC, wherever the client is."""
+    monkeypatch.setenv("TZ", "Etc/GMT+5")
+    time.tzset()
+    try:
+        assert parse_retry_after("Sun Nov  6 08:49:37 1994", 784111770.0) == 7.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_hostile_field_costs_no_time():
     """Regular expressions that backtrack would."""
     begin = time.process_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import random
 from functools import partial
@@ -9,7 +10,9 @@ from typing import Annotated
 
 import anyio
 import pytest
-from mcp_ratelimit import CostTooLarge, LimiterStatistics, MemoryStore, RateLimited, RateLimiter
+import trio
+from mcp_ratelimit import CostTooLarge, Decision, Limit, LimiterStatistics, MemoryStore, RateLimited, RateLimiter
+from mcp_ratelimit.lines import Lines
 
 from tests.ratelimit.walks import ALGORITHMS, limit_of
 from tests.support.clock import settle
@@ -129,6 +132,38 @@ async def test_a_shared_limit_is_served_in_order_of_arrival(clock):
             tasks.start_soon(take, name)
             await anyio.sleep(0.01)
     assert served == [("bob", 0.01), ("alice", 1.0), ("carol", 2.0), ("dave", 3.0), ("alice", 4.0)]
+
+
+async def test_who_joins_a_further_line_later_stands_where_he_came(clock):
+    """Alice's own limit lets her go at 1.0, the shared one not before 2.0: she goes before those who came after her."""
+    limiter = limiter_at(clock, "1/s burst 1", "1 per 2 s burst 2")
+    assert limiter.try_acquire(("alice", "all"))
+    served = []
+
+    async def take(name):
+        await limiter.acquire((name, "all"))
+        served.append((name, round(clock(), 3)))
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("alice", "bob", "carol", "dave"):
+            tasks.start_soon(take, name)
+            await anyio.sleep(0.01)
+    assert served == [("bob", 0.01), ("alice", 2.0), ("carol", 4.0), ("dave", 6.0)]
+
+
+async def test_a_call_in_the_middle_of_an_attempt_is_not_lost(clock):
+    """A store that is asked may answer for a time before the refund: who was told of it asks once more."""
+    lines = Lines(None)
+    refused = Decision(False, Limit("1/s"), 0, 1.0, 0.0, ("1/s",))
+    answers = [refused._replace(retry_after=1000.0), refused._replace(allowed=True)]
+
+    async def attempt():
+        lines.wake()
+        await anyio.lowlevel.checkpoint()
+        return answers.pop(0)
+
+    await lines.wait([("1/s", "key")], 1, float("inf"), refused, attempt)
+    assert clock() == 1.0
 
 
 async def test_refuses_early_what_cannot_pass_in_time(clock):
@@ -266,6 +301,62 @@ async def test_what_can_never_pass_does_not_wait(clock):
         with pytest.raises((TypeError, ValueError), match=f"timeout .*got {timeout!r}"):
             await limiter.acquire("key", timeout=timeout)
     assert limiter.peek("key").remaining == 2
+
+
+async def test_who_waits_learns_that_a_new_limit_can_never_let_him_pass(clock):
+    """He would block all who stand behind him for ever."""
+    limiter = limiter_at(clock, "1/s burst 5")
+    limiter.try_acquire("key", 5)
+    failed = []
+
+    async def large():
+        with pytest.raises(CostTooLarge) as caught:
+            await limiter.acquire("key", 4)
+        failed.append(caught.value.limit)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(large)
+        await settle()
+        tasks.start_soon(limiter.acquire, "key")
+        await settle()
+        limiter.set_limit("1/s burst 2")
+    assert [limit.burst for limit in failed] == [2]
+    assert limiter.statistics().waiting == 0
+
+
+async def test_who_leaves_from_behind_disturbs_nobody(clock):
+    """With thousands in line a wake-up of the first for each who gives up would be a herd."""
+    limiter = limiter_at(clock, "1/h burst 1")
+    limiter.try_acquire("key")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, "key")
+        await settle()
+        first = limiter._lines._lines["1/h burst 1", "key"].first()
+        with anyio.move_on_after(1):
+            await limiter.acquire("key")
+        assert not first.called
+        assert limiter.statistics().waiting == 1
+        tasks.cancel_scope.cancel()
+
+
+def test_waits_as_a_guest_on_a_loop_of_another_kind():
+    """With trio as a guest on asyncio both loops seem to run; a timer of the wrong one would never wake the task."""
+    limiter = RateLimiter("100/s burst 1")
+
+    async def wait_twice():
+        for _ in range(3):
+            await limiter.acquire("key")
+        return limiter.statistics().waiting
+
+    async def host():
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            wait_twice, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result
+        )
+        return (await done).unwrap()
+
+    assert asyncio.run(host()) == 0
 
 
 def test_cancelled_anywhere_leaves_nothing():

@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 from .decision import Decision
@@ -87,7 +88,10 @@ def parse_retry_after(field: str, now: float) -> float | None:
     if re.fullmatch(r"[0-9]{1,10}", text):
         return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(text[:64]).timestamp() - now)
+        date = parsedate_to_datetime(text[:64])
+        if date.tzinfo is None:  # asctime's form has no zone, and is UTC by RFC 9110
+            date = date.replace(tzinfo=timezone.utc)
+        return max(0.0, date.timestamp() - now)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
 

@@ -26,7 +26,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import anyio
@@ -206,11 +205,18 @@ class AsyncRateLimiter(Acquiring):
         """
         keys = self._checked(key, cost)
         patience = checked_timeout(timeout)
-        decision = await self._decide_behind(keys, cost)
-        if decision.allowed:
-            return decision
+        names = self._names(keys)
+        decision = self._lines.refusal(names, self._limits[0]) if cost and patience == math.inf else None
+        if decision is None:
+            decision = await self._decide_behind(keys, cost)
+            if decision.allowed:
+                return decision
+
+        async def attempt() -> Decision:
+            return await self._take(self._checked(key, cost), cost)  # ``set_limit`` may have made the cost too large
+
         try:
-            return await self._lines.wait(self._names(keys), cost, patience, decision, partial(self._take, keys, cost))
+            return await self._lines.wait(names, cost, patience, decision, attempt)
         except RateLimited as refusal:
             self._tell(Refusal(key, cost, refusal.decision))
             raise

@@ -37,7 +37,7 @@ import cachebox
 import cachetools
 import theine
 import warp_cache
-from _ratio import Row, compare
+from _ratio import Row, compare, figure
 from cashews import cache as cashews_cache
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.server.middleware.middleware import MiddlewareContext
@@ -231,27 +231,20 @@ def middleware() -> dict[str, Any]:
     return {"CacheMiddleware": own, "FastMCP ResponseCachingMiddleware": fastmcp, "SDK's client cache": sdk}
 
 
-def judge(what: str, figure: float, target: float, unit: str = "", *, at_least: bool = False) -> None:
-    """Print a figure beside its target."""
-    is_met = figure >= target if at_least else figure <= target
-    sign = ">=" if at_least else "<="
-    print(f"  {what:<58} {figure:10.3f}   {sign} {target:g} {unit:<14} {'met' if is_met else 'MISSED'}")
-
-
 def judge_costs(rows: dict[str, Row]) -> None:
     """Print what the tables say of the targets."""
-    for name, target in (
-        ("get_or_compute", 2.5),
-        ("decorated, one argument", 2.0),
-        ("decorated, two arguments", 3.0),
-    ):
-        judge(name, rows[name].ratio, target, "bare awaits")
-    judge("decorated, keyword", rows["decorated, keyword, and one await"].ratio - 1, 3.0, "bare awaits")
-    judge("miss, nothing kept", rows["miss, nothing kept"].ratio - 1, 8.0, "bare awaits")
-    print(f"  the bare equivalent of a miss in the same process: {rows['miss, bare'].ratio - 1:.3f} bare awaits")
-    print(f"  the bare equivalent of a hit in the same process: {rows['bare'].ratio:.3f} bare awaits")
-    judge("set that evicts, of cachetools' TTLCache", ratio(rows, "set, adaptive", "cachetools TTLCache, set"), 1.0)
-    judge("CacheMiddleware, 2.6 kB", rows["CacheMiddleware"].nanoseconds / 1000, 25, "us")
+    for name, most in (("get_or_compute", 2.5), ("decorated, one argument", 2.0), ("decorated, two arguments", 3.0)):
+        figure(name, rows[name].ratio, "bare awaits", at_most=most)
+    keyword, miss, bare = (
+        rows[name].ratio - 1 for name in ("decorated, keyword, and one await", "miss, nothing kept", "miss, bare")
+    )
+    figure("decorated, keyword", keyword, "bare awaits", at_most=3.0)
+    figure("miss, nothing kept", miss, "bare awaits", at_most=8.0)
+    figure("the bare equivalent of a miss", bare, "bare awaits")
+    figure("the bare equivalent of a hit", rows["bare"].ratio, "bare awaits")
+    evicts = ratio(rows, "set, adaptive", "cachetools TTLCache, set")
+    figure("a set that evicts to one of cachetools' TTLCache", evicts, "times", at_most=1.0)
+    figure("a hit of CacheMiddleware, 2.6 kB", rows["CacheMiddleware"].nanoseconds / 1000, "µs", at_most=25)
 
 
 def ratio(rows: dict[str, Row], one: str, other: str) -> float:
@@ -261,33 +254,31 @@ def ratio(rows: dict[str, Row], one: str, other: str) -> float:
 
 def main() -> None:
     rows = [
-        *compare(hits(), rounds=9, calls=2000, peers=PEERS),
-        *compare(misses(), rounds=9, calls=1000, peers=PEERS),
-        *compare(middleware(), rounds=9, calls=200, peers=PEERS),
+        *compare(hits(), title="a hit", rounds=9, calls=2000, peers=PEERS),
+        *compare(misses(), title="a miss, and a set", rounds=9, calls=1000, peers=PEERS),
+        *compare(middleware(), title="a hit through a middleware", rounds=9, calls=200, peers=PEERS),
     ]
-    print("\nFigures and their targets:")
     judge_costs({row.name: row for row in rows})
-    judge("memory of an entry with a TTL, of 100,000", cache_limits.bytes_per_entry(), 230, "bytes")
-    for count, target in ((100_000, 1), (1_000_000, 5)):
+    figure("memory of an entry with a TTL, of 100,000", cache_limits.bytes_per_entry(), "bytes", at_most=230)
+    for count, most in ((100_000, 1), (1_000_000, 5)):
         live, expiring = cache_limits.longest_call(count)
-        judge(f"longest set and get, {count:,} live entries", 1000 * live, target, "ms")
-        judge(f"longest set and get while {count:,} expire", 1000 * expiring, target, "ms")
+        figure(f"longest set and get, {count:,} live entries", 1000 * live, "ms", at_most=most)
+        figure(f"longest set and get while {count:,} expire", 1000 * expiring, "ms", at_most=most)
     shared = cache_limits.processes()
     if shared is None:
-        print("  four processes: not measured, there is neither redis-server nor valkey-server here")
+        print("four processes: not measured, there is neither redis-server nor valkey-server here")
     else:
         computed, commands, taken, lease = shared
-        judge("4 processes x 25 callers: computations", computed, 1)
-        judge("4 processes x 25 callers: commands for each that waits", commands, 4)
-        judge("leader killed: seconds until another computes", taken, lease + 0.2, "s")
-    print()
-    figures = cache_traces.main()
-    for what, (_, regret) in figures.items():
-        judge(f"adaptive, points below the best policy, {what} traces", regret, 8)
-    if "recorded" in figures:
-        judge("adaptive, share of the optimum, recorded traces", figures["recorded"].share, 0.82, at_least=True)
+        figure("4 processes with 25 callers each: computations", computed, at_most=1)
+        figure("commands for each of them that waits", commands, at_most=4)
+        figure("leader killed: until another computes", taken, "s", at_most=lease + 0.2)
+    found = cache_traces.main()
+    for what, (_, regret) in found.items():
+        figure(f"adaptive below the best policy, {what} traces", regret, "points", at_most=8)
+    if "recorded" in found:
+        figure("adaptive, share of the optimum, recorded traces", found["recorded"].share, at_least=0.82)
     else:
-        print("  share of the optimum: not measured, CACHE_TRACES names no folder of recorded traces")
+        print("share of the optimum: not measured, CACHE_TRACES names no folder of recorded traces")
 
 
 if __name__ == "__main__":

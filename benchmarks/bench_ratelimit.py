@@ -39,7 +39,7 @@ sys.path.append(str(Path(__file__).parent.parent))  # for the servers of the tes
 
 import anyio
 import redis.asyncio as redis
-from _ratio import Row, compare
+from _ratio import Row, compare, figure
 from aiolimiter import AsyncLimiter
 from fastmcp.server.middleware.rate_limiting import RateLimitingMiddleware
 from limits import parse
@@ -107,22 +107,17 @@ def candidates() -> dict[str, Callable[[], Any]]:
     }
 
 
-def report(what: str, value: float, target: str, form: str = ".2f") -> None:
-    print(f"{what:<58}{value:>10{form}}   target {target}")
-
-
 def decisions() -> None:
-    rows = {row.name: row for row in compare(candidates(), rounds=11, calls=500, peers=PEERS)}
-    print()
-    report("try_acquire, bare awaits", rows["try_acquire"].ratio, "<= 3.5")
-    report("check, bare awaits", rows["check"].ratio, "<= 6")
+    rows = {row.name: row for row in compare(candidates(), title="a decision", rounds=11, calls=500, peers=PEERS)}
+    figure("try_acquire", rows["try_acquire"].ratio, "bare awaits", at_most=3.5)
+    figure("check", rows["check"].ratio, "bare awaits", at_most=6)
     bare = rows["handler behind a pass-through"]
-    for name, target in (("middleware, one limit", "<= 0.5"), ("middleware, three limits", "<= 1.6")):
-        report(f"{name}, us on top of a pass-through", added(rows[name], bare), target)
+    for name, most in (("middleware, one limit", 0.5), ("middleware, three limits", 1.6)):
+        figure(f"{name}, on top of a pass-through", added(rows[name], bare), "µs", at_most=most)
     for peer in ("limits fixed window", "throttled-py token bucket", "throttled-py GCRA", "pyrate-limiter"):
-        report(f"{peer}, times try_acquire", rows[peer].ratio / rows["try_acquire"].ratio, ">= 8", ".1f")
+        figure(f"{peer} to try_acquire", rows[peer].ratio / rows["try_acquire"].ratio, "times", at_least=8)
     theirs = added(rows["FastMCP middleware"], bare) / added(rows["middleware, one limit"], bare)
-    report("FastMCP middleware, times the middleware with one limit", theirs, ">= 15", ".1f")
+    figure("FastMCP's middleware to ours with one limit", theirs, "times", at_least=15)
 
 
 def added(row: Row, bare: Row) -> float:
@@ -143,10 +138,15 @@ def a_million_keys() -> None:
     again = [timed(limiter, key) for key in keys[::37]]
     alone = [timed(limiter, "client-0000000") for _ in range(20_000)]
     gc.enable()
-    print()
-    report("a million keys, bytes each", (grown - sys.getsizeof(times) - 24 * len(times)) / len(keys), "<= 70", ".0f")
-    report("  longest call, ms of CPU", max(times) * 1e3, "<= 5")
-    report("  one of them, times a key alone", statistics.median(again) / statistics.median(alone), "<= 2")
+    size = (grown - sys.getsizeof(times) - 24 * len(times)) / len(keys)
+    figure("one of a million keys, besides the key", size, "bytes", at_most=70)
+    figure("longest call while they came", max(times) * 1e3, "ms", at_most=5)
+    figure(
+        "a request of one of them to one of a key alone",
+        statistics.median(again) / statistics.median(alone),
+        "times",
+        at_most=2,
+    )
 
 
 WAITERS = 1000
@@ -212,11 +212,11 @@ async def many_waiters() -> None:
     rounds = [[await cpu_of(crowd) for crowd in crowds] for _ in range(7)]
     gc.enable()
     in_line, events, at_rate, timers, peer = (statistics.median(column) for column in zip(*rounds, strict=True))
-    report("a queued waiter, us of CPU", in_line, "<= 7")
-    report("  a task and an event alone", events, "-")
-    report(f"a waiter served at {RATE} a second, us of CPU", at_rate, "-")
-    report("  a task, an event and a timer alone", timers, "-")
-    report("  the same by aiolimiter", peer, "-")
+    figure("a queued waiter", in_line, "µs", at_most=7)
+    figure("a task and an event alone", events, "µs")
+    figure(f"a waiter served at {RATE} a second", at_rate, "µs")
+    figure("a task, an event and a timer alone", timers, "µs")
+    figure("a waiter served by aiolimiter", peer, "µs")
 
 
 async def a_second_of(call: Callable[[], Awaitable[object]], tasks: int) -> float:
@@ -242,10 +242,10 @@ async def over_redis(port: int) -> None:
     calls = {"PING": client.ping, "exact": lambda: exact.try_acquire("k"), "leased": lambda: leased.try_acquire("k")}
     rounds = [{name: await a_second_of(call, 64) for name, call in calls.items()} for _ in range(6)][1:]
     await client.aclose()
-    report("PING by redis-py from 64 tasks, a second", statistics.median(each["PING"] for each in rounds), "-", ".0f")
-    for name, target in (("exact", ">= 2.5"), ("leased", ">= 20")):
+    figure("PING by redis-py from 64 tasks", statistics.median(each["PING"] for each in rounds), "a second")
+    for name, least in (("exact", 2.5), ("leased", 20)):
         times = statistics.median(each[name] / each["PING"] for each in rounds)
-        report(f"  Redis, {name}, times that", times, target)
+        figure(f"decisions over Redis to that, {name}", times, "times", at_least=least)
 
 
 def on_one_host(folder: str) -> None:
@@ -261,8 +261,8 @@ def on_one_host(folder: str) -> None:
     store.close()
     os.close(file)
     ours, locks = (statistics.median(column) for column in zip(*rounds, strict=True))
-    report("same-host store, us an acquire", ours, "<= 5")
-    report("  its two system calls alone", locks, "-")
+    figure("an acquire in the same-host store", ours, "µs", at_most=5)
+    figure("its two system calls alone", locks, "µs")
 
 
 def each(call: Callable[[], object], number: int = 5000) -> float:

@@ -170,15 +170,13 @@ class Engine:
 
     def doom(self, space: Space, key: Any) -> None:
         """Make what is being computed under *key* worthless: its followers start again."""
-        flight = space.flights.get(key)
-        if flight is not None:
+        if (flight := space.flights.get(key)) is not None:
             space.land(key, flight, "again")
 
     def remove(self, space: Space, key: Any) -> bool:
         """Take *key* out, and defeat what is being computed under it; say whether it was there."""
         self.doom(space, key)
-        entry = space.entries.get(key)
-        if entry is None:
+        if (entry := space.entries.get(key)) is None:
             return False
         self.table.drop(entry)
         return True

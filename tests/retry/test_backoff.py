@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from fractions import Fraction
 
 import pytest
@@ -55,6 +56,7 @@ def test_jitter_takes_its_range():
 def test_fraction_below_the_cap_goes_both_ways():
     """A delay that was chosen with care stays the middle."""
     assert [Backoff([4], cap=100, jitter=0.5).delay(1, 0, random) for random in (0, 0.5)] == [2, 4]
+    assert [Backoff([4], cap=100, jitter=1).delay(1, 0, random) for random in (0, 0.5)] == [0, 4]
 
 
 def test_decorrelated_follows_the_last_wait():
@@ -123,7 +125,11 @@ def test_nonsense_is_refused(argument, make, value):
         (lambda: Backoff("12"), TypeError, "got '12'"),
         (lambda: Backoff(3), TypeError, "got 3"),
         (lambda: Backoff(Backoff), TypeError, "got <class"),
-        (lambda: constant(1, jitter="wild"), ValueError, "got 'wild'"),
+        (
+            lambda: constant(1, jitter="wild"),
+            ValueError,
+            r"one of 'full', 'equal', 'decorrelated', 'none', or a fraction in \(0, 1\], got 'wild'",
+        ),
         (lambda: constant(1, jitter=True), ValueError, "got True"),
         (lambda: constant(1, jitter=0), ValueError, "got 0"),
         (lambda: constant(1, jitter=1.5), ValueError, "got 1.5"),
@@ -180,3 +186,8 @@ def test_least_caps():
         exponential(base=1, cap=1, jitter="none").delay(1, 0, 0) == linear(1, cap=1, jitter="none").delay(1, 0, 0) == 1
     )
     assert constant(1e-20).cap == 1e-20
+
+
+def test_greatest_cap():
+    """Every number below infinity will do."""
+    assert Backoff([1], cap=sys.float_info.max).cap == sys.float_info.max

@@ -94,6 +94,14 @@ async def test_success_is_passed_on():
     assert server.seen[0] is UNSAFE
 
 
+async def test_each_request_is_counted_once():
+    """It pays for the retries; and a success reads no clock."""
+    through = middleware(budget=True, clock=lambda: pytest.fail("read"))
+    for _ in range(3):
+        assert await through(UNSAFE, Server(OK)) is OK
+    assert through.retry.statistics().budget.calls == 3
+
+
 async def test_safe_tool_is_tried_again():
     """Until it succeeds, or the failure itself comes out."""
     assert await attempts(SAFE, ConnectionError(), OK) == 2
@@ -225,6 +233,14 @@ async def test_refusal_with_retry_after_is_for_every_tool(refusal):
     """It was not carried out, whatever the tool does."""
     assert await attempts(UNSAFE, refusal, OK) == 2
     assert await attempts(UNSAFE, refusal) == 3
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_refusal_says_how_long_to_wait(refusal, clock):
+    """Raised or returned, in every form."""
+    through = middleware(sleep=anyio.sleep, retry_after=lambda failure: 7 if failure is refusal else None)
+    assert await attempts(UNSAFE, refusal, OK, through=through) == 2
+    assert clock() == 7
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,12 @@ async def test_success_at_once():
     assert (events, retry._settings.sleep.seconds) == ([], [])
 
 
+async def test_success_reads_no_clock():
+    """Nor does it draw a number: what only a failure needs is not made before."""
+    retry = make(clock=lambda: pytest.fail("read"), random=lambda: pytest.fail("drawn"))
+    assert await retry(Flaky(0))() == await retry.call(Flaky(0)) == 1
+
+
 async def test_success_later():
     """The first good result is returned, and nothing afterwards is called."""
     flaky = Flaky(2)
@@ -158,6 +164,24 @@ async def test_notes_of_a_failure_that_came_later():
     with pytest.raises(ValueError) as caught:
         await make().call(fail)
     assert caught.value.__notes__[1:] == ["retry: attempt 2 raised ValueError, then gave up: not retryable"]
+
+
+@needs_notes
+async def test_notes_of_a_refused_result():
+    """What was returned is not shown: it may be long, or secret."""
+    answers = iter(["secret"])
+
+    async def answer_once():
+        for answer in answers:
+            return answer
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError) as caught:
+        await make(on_result=lambda result: True, attempts=2).call(answer_once)
+    assert caught.value.__notes__ == [
+        "retry: attempt 1 returned a value to be retried, then waited 1 s",
+        "retry: attempt 2 raised ConnectionError, then gave up: attempts",
+    ]
 
 
 @needs_notes
@@ -284,11 +308,13 @@ async def test_1_sleep_never_passes_an_enclosing_deadline(clock):
 
 async def test_1_sleep_never_passes_max_elapsed(clock):
     """Invariant 1: what cannot be done in time is not waited for."""
-    flaky = Flaky(9)
-    retry = make(attempts=None, max_elapsed=3, sleep=anyio.sleep, clock=clock)
+    flaky, events = Flaky(9), []
+    clocks = {"clock": lambda: 1_000 + clock(), "sleep": anyio.sleep}  # a clock may begin anywhere
+    retry = make(attempts=None, max_elapsed=3, on_event=events.append, **clocks)
     with pytest.raises(ConnectionError):
         await retry.call(flaky)
     assert (flaky.calls, clock()) == (3, 2)  # a third sleep would end with the time
+    assert events[-1] == GaveUp(3, "deadline", ConnectionError)
 
 
 async def test_1_max_elapsed_cuts_off_a_hung_attempt(clock):
@@ -425,10 +451,10 @@ async def test_hint_is_no_part_of_the_backoff():
     error = ConnectionError()
     error.retry_after = 50
     naps = Naps()
-    backoff = exponential(1, cap=100, jitter="decorrelated")
+    backoff = exponential(0.5, cap=100, jitter="decorrelated")
     with pytest.raises(ConnectionError):
         await make(backoff=backoff, random=lambda: 0.5, sleep=naps).call(Flaky(9, error))
-    assert naps.seconds == [50 + 2, 50 + 3.5]
+    assert naps.seconds == [50 + 1, 50 + 1.75]
 
 
 async def test_hint_of_a_refused_result():
@@ -446,20 +472,25 @@ async def test_hint_of_a_refused_result():
 async def test_own_reader_of_hints():
     """For a protocol of one's own; its nonsense is ignored too."""
     naps = Naps()
-    for answer in (4, None, -1, math.inf, math.nan):
-        with pytest.raises(ConnectionError):
-            await make(attempts=2, retry_after=lambda error, answer=answer: answer, sleep=naps).call(Flaky(9))
-    assert naps.seconds == [5, 1, 1, 1, 1]
+    hints = []
+    for answer in (4, 0.5, 0, None, -1, math.inf, math.nan):
+        events = []
+        retry = make(retry_after=lambda error, answer=answer: answer, sleep=naps, on_event=events.append)
+        assert await retry.call(Flaky(1)) == 2
+        hints.append(events[1].hint)
+    assert naps.seconds == [5, 1.5, 1, 1, 1, 1, 1]
+    assert hints == [4, 0.5, 0, None, None, None, None]
 
 
 @pytest.mark.parametrize("name", ["backoff", "retry_after"])
 async def test_faulty_function_of_the_user_does_not_mask_the_failure(name):
     """It means: do not retry; on Python 3.11 and later a note says so."""
-    flaky = Flaky(9)
+    flaky, events = Flaky(9), []
     for options in ({}, {"on_result": lambda result: False}):
         with pytest.raises(ConnectionError) as caught:
-            await make(**{name: lambda value: 1 // 0}, **options).call(flaky)
+            await make(**{name: lambda value: 1 // 0}, on_event=events.append, **options).call(flaky)
         assert flaky.calls == 1
+        assert events[-1] == GaveUp(1, "not retryable", ConnectionError)
         if sys.version_info >= (3, 11):
             assert caught.value.__notes__[0].endswith("raised ZeroDivisionError: integer division or modulo by zero")
         flaky.calls = 0
@@ -496,7 +527,8 @@ async def test_faulty_predicate_on_results_means_good(caplog):
     """The caller gets the answer, the operator the traceback."""
     with caplog.at_level(logging.ERROR):
         assert await make(on_result=lambda result: result.missing).call(Flaky(0)) == 1
-    assert "on_result failed" in caplog.text
+    message = "on_result failed; its result is returned as it is"
+    assert caplog.record_tuples == [("mcp_retry.retry", logging.ERROR, message)]
     assert "AttributeError" in caplog.text
 
 
@@ -528,7 +560,8 @@ async def test_faulty_listener_changes_nothing(caplog):
 
     with caplog.at_level(logging.ERROR):
         assert await make(on_event=listen).call(Flaky(1)) == 2
-    assert "on_event failed for AttemptFailed" in caplog.text
+    message = f"on_event failed for {AttemptFailed(1, ConnectionError)}"
+    assert caplog.record_tuples[0] == ("mcp_retry.events", logging.ERROR, message)
 
 
 async def test_throttle_holds_back_first_attempts():
@@ -567,12 +600,13 @@ async def test_being_cut_off_is_no_answer(clock):
 
 async def test_throttle_is_asked_before_a_retry():
     """A retry that would be held back is not waited for, and costs no token."""
-    events, draws = [], iter([0.9, 0.0])
+    events, draws = [], iter([0.9, 0.0, 0.9, 0.0])
     retry = make(throttle=Throttle(random=lambda: next(draws)), on_event=events.append)
-    with pytest.raises(ConnectionError):
-        await retry.call(Flaky(9))
-    assert events[-1] == GaveUp(1, "throttle", ConnectionError)
-    assert retry.statistics().budget.spent == 0
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await retry.call(Flaky(9))
+        assert events[-1] == GaveUp(1, "throttle", ConnectionError)
+    assert (retry.statistics().budget.spent, retry.statistics().throttled) == (0, 2)
 
 
 async def test_cancelled_call_says_nothing_of_the_server(clock):
@@ -626,6 +660,20 @@ async def test_statistics():
     assert (statistics.budget_refusals, statistics.throttled, statistics.budget.calls) == (0, 0, 5)
     with pytest.raises(AttributeError):
         statistics.failures = 0
+
+
+@pytest.mark.parametrize("options", [{}, {"on_result": lambda result: False}, {"attempt_timeout": 9}])
+async def test_each_call_is_counted_once(options):
+    """By each of the loops, and around a block."""
+    retry = make(**options)
+    decorated = retry(Flaky(1))
+    for _ in range(2):
+        await decorated()
+        await retry.call(Flaky(1))
+        async for attempt in retry:
+            async with attempt:
+                await checkpoint()
+    assert retry.statistics().budget.calls == 6
 
 
 async def test_testing_switch():
@@ -762,9 +810,6 @@ async def test_everything_that_returns_an_awaitable():
         async def static():
             return "static"
 
-    def sync() -> typing.Awaitable[int]:
-        return Flaky(0)()
-
     @functools.wraps(answer)
     def wrapper(*args):
         return answer(*args)
@@ -779,12 +824,28 @@ async def test_everything_that_returns_an_awaitable():
     assert (await Service.of_class(), await Service().static()) == ("Service", "static")
     assert await make()(functools.partial(functools.partial(plain), Flaky(1)))() == 2
     assert await make()(lambda number: Flaky(number)())(0) == 1
-    assert await make()(sync)() == 1
     assert await make()(wrapper)(1) == b"1b0.5"
+
+
+@pytest.mark.parametrize(
+    "returns", ["typing.Awaitable[int]", "Coroutine[Any, Any, int]", "asyncio.Future[int]", "asyncio.Task[int]"]
+)
+async def test_sync_function_that_says_it_returns_an_awaitable(returns):
+    """By the last word of the type, however it was imported."""
+
+    def sync():
+        return Flaky(0)()
+
+    sync.__annotations__["return"] = returns
+    assert await make().call(make()(sync)) == 1
 
 
 def sync_function():
     """Not async."""
+
+
+def returns_iterator() -> typing.AsyncIterator[int]:
+    """For ``async for``, and nothing to await."""
 
 
 def generator_function():
@@ -800,10 +861,12 @@ class Synchronous:
     ("fn", "message"),
     [
         (sync_function, r"sync_function\(\) is not async; did you forget 'async def'\?"),
-        (functools.partial(sync_function), "is not async"),
+        (functools.partial(sync_function), r"^functools\.partial\(.*sync_function.*\)\(\) is not async"),
+        (returns_iterator, r"returns_iterator\(\) is not async"),
+        (lambda: (yield), r"<lambda>\(\) is not async"),
         (generator_function, r"generator_function\(\) is not async"),
         (Synchronous(), "is not async"),
-        (Flaky, "needs an async function, got <class"),
+        (Flaky, r"^Retry\(\) needs an async function, got <class"),
         (3, "needs an async function, got 3"),
         (None, "needs an async function, got None"),
     ],
@@ -814,12 +877,16 @@ def test_what_is_not_async_is_refused(fn, message):
         make()(fn)
 
 
-async def test_mistakes_of_the_caller_are_not_repeated():
+@pytest.mark.parametrize("options", [{}, {"on_result": lambda result: False}, {"attempt_timeout": 9}])
+async def test_mistakes_of_the_caller_are_not_repeated(options):
     """Wrong arguments, and a result that is nothing to await, whatever *on* says."""
     calls = []
-    retry = make(on=Exception)
+    retry = make(on=Exception, **options)
     with pytest.raises(TypeError, match="missing 1 required"):
         await retry(answer)()
+    with pytest.raises(TypeError, match="missing 1 required"):
+        await retry.call(answer)
+    assert retry.statistics().retries == 0
     with pytest.raises(TypeError, match="await"):
         await retry.call(lambda: calls.append(1))
     assert len(calls) == 1
@@ -884,6 +951,11 @@ def test_nonsense_is_refused(options, fault, message):
         make(**options)
 
 
+def test_greatest_number_of_seconds_is_valid():
+    """Every number below infinity will do."""
+    assert make(max_elapsed=sys.float_info.max)._settings.max_elapsed == sys.float_info.max
+
+
 def test_what_says_nothing_of_itself_is_taken():
     """Callables that are not written in Python, and have no annotations."""
     assert make(sleep=operator.methodcaller("sleep"))
@@ -912,24 +984,20 @@ def test_on_has_no_default():
         Retry()
 
 
-async def test_call_on_python_3_10(monkeypatch):
-    """Which has no operator.call."""
-    monkeypatch.delattr(operator, "call", raising=False)
-    assert await make(on_result=lambda result: result < 3).call(Flaky(1)) == 3
-
-
-async def test_adapters_judge_by_the_arguments():
+@pytest.mark.parametrize("is_refused", [None, lambda result, args: False])
+async def test_adapters_judge_by_the_arguments(is_refused):
     """What loop() is for: who is calling what decides, and not the error alone."""
     judged = []
 
     def is_retryable(error, args):
         judged.append((type(error), args))
-        return len(judged) < 3
+        return len(judged) % 3
 
-    call = make(attempts=9).loop(is_retryable=is_retryable).around(Flaky(9))
-    with pytest.raises(ConnectionError):
-        await call("a", "b")
-    assert judged == [(ConnectionError, ("a", "b"))] * 3
+    loop = make(attempts=9).loop(is_retryable=is_retryable, is_refused=is_refused)
+    for call in (loop.around(Flaky(9)), functools.partial(loop.call(), Flaky(9))):
+        with pytest.raises(ConnectionError):
+            await call("a", "b")
+    assert judged == [(ConnectionError, ("a", "b"))] * 6
 
 
 def test_one_object_in_many_event_loops():

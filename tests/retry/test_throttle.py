@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 
 import pytest
 from hypothesis import given
@@ -129,6 +130,11 @@ def test_k_below_one_is_refused():
     with pytest.raises(ValueError, match=r"k >= 1, got 0\.5"):
         Throttle(k=0.5)
     assert throttle(k=1).admit()
+
+
+def test_greatest_numbers_are_valid():
+    """Every number below infinity will do."""
+    assert throttle(k=sys.float_info.max, window=sys.float_info.max).probability == 0
 
 
 def test_error_says_how_much_is_held_back():

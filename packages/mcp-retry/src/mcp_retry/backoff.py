@@ -79,7 +79,7 @@ class Backoff:
             seconds = float(self._delays(attempt))
         except OverflowError:
             return self.cap
-        return seconds if 0 <= seconds <= self.cap else self.cap  # not true for NaN either
+        return min(seconds, self.cap) if seconds >= 0 else self.cap  # which NaN is not
 
 
 BackoffLike: TypeAlias = Backoff | Callable[[int], float] | Iterable[float]
@@ -122,11 +122,11 @@ def _above(where: str, cap: float, name: str, least: float) -> float:
 
 
 def _checked_jitter(jitter: Any) -> Jitter:
-    is_fraction = isinstance(jitter, (int, float)) and not isinstance(jitter, bool)
-    if jitter not in ("full", "equal", "decorrelated", "none") and not (is_fraction and 0 < jitter <= 1):
+    is_fraction = isinstance(jitter, (int, float)) and not isinstance(jitter, bool) and 0 < jitter <= 1
+    if jitter not in ("full", "equal", "decorrelated", "none") and not is_fraction:
         names = "'full', 'equal', 'decorrelated', 'none'"
         raise ValueError(f"Backoff needs jitter to be one of {names}, or a fraction in (0, 1], got {jitter!r}")
-    return float(jitter) if is_fraction else cast("Jitter", jitter)
+    return cast("Jitter", jitter)
 
 
 def _listed(delays: object, cap: float) -> Callable[[int], float]:

@@ -49,7 +49,7 @@ def _is_async(fn: Any) -> bool:
         return True
     says_nothing = not hasattr(fn, "__code__") or fn.__name__ == "<lambda>"
     returns = str(getattr(fn, "__annotations__", {}).get("return", ""))
-    return says_nothing or any(word in returns for word in ("Awaitable", "Coroutine", "Future", "Task", "Async"))
+    return says_nothing or any(word in returns for word in ("Awaitable", "Coroutine", "Future", "Task"))
 
 
 # --- preserve_signature: the same lines in every module that decorates

@@ -16,7 +16,6 @@ handler is left before a sleep: inside, a cancellation would carry the failed at
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -77,7 +76,12 @@ class Loop:
         """Return an async function that calls its first argument with the others, likewise."""
         if self.is_plain and self.is_refused is None:
             return _called(self)
-        return self.around(getattr(operator, "call", _apply))  # Python 3.10 has no operator.call
+
+        async def attempts(fn: Fn, /, *args: Any, **kwargs: Any) -> Any:
+            with unseen:
+                return await self.around(fn)(*args, **kwargs)
+
+        return attempts
 
     def after_error(self, error: Exception, args: tuple[Any, ...]) -> Run | None:
         """Begin a run whose first attempt raised *error*; None if there is to be no other."""
@@ -191,7 +195,3 @@ def _bounded(loop: Loop, fn: Fn) -> Looped:
             return await loop.go_on(run, fn, args, kwargs)
 
     return attempts
-
-
-def _apply(fn: Fn, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-    return fn(*args, **kwargs)

@@ -64,7 +64,7 @@ class RetryMiddleware:
         self._tool_errors = tool_errors
         self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)
         self._loop = retry.loop(is_retryable=self._is_retryable, is_refused=self._is_refused)
-        self._on_result = retry.loop().is_refused
+        self._has_on_result = retry.loop().is_refused is not None
         self._counter = self._loop.counter
         self._is_plain = self._loop.is_plain and hedge is None
         self._attempts = self._loop.around(self._send)
@@ -86,7 +86,7 @@ class RetryMiddleware:
         else:
             # What a tool usually answers, as on the wire; the general test would cost as much as all the rest.
             wire: Any = result
-            if type(wire) is dict and method == "tools/call" and not (self._on_result or wire.get("isError")):  # pyright: ignore[reportUnknownMemberType]  # a dict of anything
+            if type(wire) is dict and method == "tools/call" and not (self._has_on_result or wire.get("isError")):  # pyright: ignore[reportUnknownMemberType]  # a dict of anything
                 return result
             if not self._is_refused(result, (ctx,)):
                 return result
@@ -118,7 +118,7 @@ class RetryMiddleware:
         if args[0].method == "tools/list":
             self._safety.learn(result)
         kind = outcome(result)
-        is_unwanted = kind != "input_required" and self._on_result is not None and self._on_result(result, args)
+        is_unwanted = kind != "input_required" and self.retry.is_refused(result)
         is_worth_it = is_unwanted or (kind == "tool_error" and self._tool_errors)
         return (is_worth_it or kind == "protocol_error") and self._goes_on(args[0], result, is_worth_it=is_worth_it)
 

@@ -79,18 +79,17 @@ class Run:
 
     __slots__ = ("_hint", "_history", "_scope", "_seconds", "_settings", "_started", "_wait", "delay", "failed")
 
+    delay: float
+    """Seconds to wait before the next attempt, once there is to be one."""
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._history: deque[str] = deque(maxlen=HISTORY)
         self._started = settings.clock()
         self._scope: anyio.CancelScope | None = None
-        self._seconds = math.inf
-        self._hint: float | None = None
         self._wait = 0.0
         self.failed: int = 0
         """Attempts that have failed."""
-        self.delay: float = 0.0
-        """Seconds to wait before the next attempt."""
 
     def admit(self) -> None:
         """Let the first attempt through the throttle, or raise ``Throttled``."""

@@ -186,19 +186,19 @@ def test_nonsense_is_refused(cooldown):
     ("options", "message"),
     [
         ({"first": 0}, "growing needs 0 < first < inf seconds, got 0"),
-        ({"first": math.inf}, "first < inf seconds, got inf"),
-        ({"first": 301}, "first <= maximum, got first=301 and maximum=300.0"),
-        ({"maximum": math.nan}, "maximum < inf seconds, got nan"),
-        ({"factor": 0.5}, "factor >= 1, got 0.5"),
-        ({"factor": math.inf}, "factor < inf"),
-        ({"jitter": -0.1}, "0 < jitter <= 1, got -0.1"),
-        ({"jitter": 1}, "0 <= jitter < 1, got 1"),
-        ({"jitter": math.nan}, "jitter <= 1, got nan"),
+        ({"first": math.inf}, "growing needs 0 < first < inf seconds, got inf"),
+        ({"first": 301}, "growing needs first <= maximum, got first=301 and maximum=300.0"),
+        ({"maximum": math.nan}, "growing needs 0 < maximum < inf seconds, got nan"),
+        ({"factor": 0.5}, "growing needs factor >= 1, got 0.5"),
+        ({"factor": math.inf}, "growing needs 0 < factor < inf seconds, got inf"),
+        ({"jitter": -0.1}, "growing needs 0 < jitter <= 1, got -0.1"),
+        ({"jitter": 1}, "growing needs 0 <= jitter < 1, got 1"),
+        ({"jitter": math.nan}, "growing needs 0 < jitter <= 1, got nan"),
     ],
 )
 def test_nonsense_for_growing_is_refused(options, message):
     """Each argument by its name."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         growing(**{"first": 5, **options})
 
 
@@ -223,3 +223,8 @@ def test_jitter_goes_both_ways(jitter, draw, expected):
 def test_growing_never_overflows():
     """A float cannot hold 2 to the power of a million."""
     assert growing(5, maximum=60, jitter=0)(Opening(10**6, None)) == 60
+
+
+def test_growing_may_be_at_its_maximum_from_the_start():
+    """The bound itself is allowed."""
+    assert growing(5, maximum=5, jitter=0)(Opening(1, None)) == 5

@@ -26,6 +26,13 @@ def group(*members):
     return ExceptionGroup("several", list(members))
 
 
+def logged(record):
+    """Return what a predicate has raised, by a record that says so."""
+    assert (record.name, record.levelno) == ("mcp_circuit.judge", logging.ERROR)
+    assert record.message == "a predicate of the circuit breaker failed; the call counts as a failure"
+    return record.exc_info[0]
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -97,14 +104,22 @@ def test_error(options, error, verdict):
 def test_result(result, verdict, caplog):
     """A predicate that raises, here on None, has judged failure, and says so in the log (invariant 2)."""
     assert judge(failed_result=lambda value: value.get("isError")).result(result) == verdict
-    assert [record.exc_info[0] for record in caplog.records] == ([AttributeError] if result is None else [])
+    assert [logged(record) for record in caplog.records] == ([AttributeError] if result is None else [])
 
 
 @pytest.mark.parametrize("argument", ["failures", "ignored"])
 def test_predicate_that_raises_is_a_failure(argument, caplog):
     """Invariant 2: anything else would let a probe keep its place, or the user's slip reach the caller."""
     assert judge(**{argument: lambda error: 1 / 0}).error(ValueError()) == "failure"
-    assert [(record.levelno, record.exc_info[0]) for record in caplog.records] == [(logging.ERROR, ZeroDivisionError)]
+    assert [logged(record) for record in caplog.records] == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("members", [(), ["a text"], None], ids=repr)
+def test_error_that_only_looks_like_a_group_is_its_own_leaf(members):
+    """Its attribute of that name may hold anything."""
+    error = ValueError()
+    error.exceptions = members
+    assert judge().error(error) == "failure"
 
 
 def test_without_a_predicate_every_result_is_a_success():

@@ -120,6 +120,7 @@ FAILURES = [
 NEUTRAL = [
     asyncio.CancelledError(),
     KeyboardInterrupt(),
+    tool_error(tool_error(asyncio.CancelledError())),
     refuse(-31029, "slow down"),
     protocol_error(-32602),
     protocol_error(-32601),

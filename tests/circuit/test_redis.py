@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import signal
 import subprocess
@@ -352,6 +353,28 @@ def test_client_may_be_any_with_two_async_methods():
 
     reply = asyncio.run(RedisStore(Client()).admit("db", TERMS, "a"))
     assert (reply.era, reply.state, reply.wait, reply.reopens, reply.leased) == (7, State.OPEN, 1.5, 2, False)
+
+
+@pytest.mark.parametrize(("options", "ttl"), [({}, "86400000"), ({"ttl": 0.0001}, "1")])
+def test_script_is_named_by_its_hash_and_told_all(options, ttl):
+    """A wrong hash would send the whole script each time; no time is rounded to 0, which the server refuses."""
+    calls = []
+
+    class Client:
+        async def evalsha(self, *arguments):
+            calls.append(arguments)
+            raise redis.exceptions.NoScriptError
+
+        async def eval(self, script, *arguments):
+            calls.append((hashlib.sha1(script.encode()).hexdigest(), *arguments))
+            return [1, 2, 0, 0, 0]
+
+    store = RedisStore(Client(), **options)
+    asyncio.run(store.settle("db", TERMS, Probe(1, "a", "failure", LONG, 3)))
+    keys = 2, "{mcp-circuit:db}", "{mcp-circuit:db}:leases"
+    told = "settle", ttl, "2", "80000", "2", "1", "1", "1000000", "3", "a", "failure"
+    assert [arguments for _, *arguments in calls] == [[*keys, *told]] * 2
+    assert calls[0] == calls[1]
 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("nan")])

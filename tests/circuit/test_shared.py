@@ -15,10 +15,13 @@ from mcp_circuit import (
     CircuitMiddleware,
     CircuitOpen,
     MemoryStore,
+    Probe,
+    Reply,
     SharedCircuitBreaker,
     State,
     StoreBack,
     StoreLost,
+    Terms,
     Transition,
     consecutive,
     growing,
@@ -31,6 +34,7 @@ from tests.support.sweep import sweep
 class Flaky(MemoryStore):
     """A store that can fail or hang, and counts its round trips."""
 
+    delay = 0.001
     fault = None
     trips = 0
 
@@ -45,7 +49,7 @@ class Flaky(MemoryStore):
 
     async def _operate(self, operation, *arguments):
         self.trips += 1
-        await anyio.sleep(0.001)
+        await anyio.sleep(self.delay)
         if self.fault == "hang":
             await anyio.sleep(math.inf)
         if self.fault:
@@ -87,6 +91,15 @@ async def open_it(breaker):
     for _ in range(2):
         assert await end(breaker, fail) == "failed"
     assert breaker.state is State.OPEN
+
+
+async def test_call_passes_all_arguments(clock):
+    """As without a store."""
+
+    async def fn(*args, **kwargs):
+        return args, kwargs
+
+    assert await process(MemoryStore(clock=clock), clock).call(fn, 1, two=2) == ((1,), {"two": 2})
 
 
 async def test_one_opens_for_all(clock):
@@ -182,6 +195,49 @@ async def test_failed_probe_opens_for_all(clock):
     assert await end(second) == "ok"
 
 
+async def test_cooldown_of_a_failed_probe_elsewhere_is_waited_for(clock):
+    """However short: a process whose own count of the first one is over must not take the circuit for half-open."""
+    store = MemoryStore(clock=clock)
+    cooldowns = iter([10, 0.5])
+    first = process(store, clock, cooldown=lambda opening: next(cooldowns))
+    second = process(store, clock)
+    await open_it(first)
+    await end(second)
+    await anyio.sleep(10)
+    assert await end(first, fail) == "failed"
+    refusal = await end(second)
+    assert (refusal.state, refusal.retry_after) == (State.OPEN, 0.5)
+
+
+async def test_store_counts_outcomes_and_ends_no_wait_too_late(clock):
+    """The failures of all probes add up; without a lease, or while CLOSED, there is nothing to wait for."""
+    now = 0.0
+    store, terms = MemoryStore(clock=lambda: now), Terms(2, 5.0, 2, 1)
+    await store.trip("db", terms, 0, 0.5, 1)
+    now = 0.5
+    await store.admit("db", terms, "a")
+    assert await store.settle("db", terms, Probe(2, "a", "ignored", 0.0, 2)) == Reply(2, State.HALF_OPEN, 0.0, 1)
+    for lease in "bc":
+        await store.admit("db", terms, lease)
+        reply = await store.settle("db", terms, Probe(2, lease, "failure", 0.25, 2))
+    assert reply == Reply(3, State.OPEN, 0.25, 2)
+    now = 0.75
+    for lease in "de":
+        await store.admit("db", terms, lease)
+        reply = await store.settle("db", terms, Probe(4, lease, "success", 0.0, 3))
+    assert reply == Reply(5, State.CLOSED, 0.0, 2)
+
+
+async def test_guarded_probe_that_succeeds_closes(clock):
+    """The end of the block is the success."""
+    breaker = process(MemoryStore(clock=clock), clock)
+    await open_it(breaker)
+    await anyio.sleep(10)
+    async with breaker.guard():
+        pass
+    assert breaker.state is State.CLOSED
+
+
 @pytest.mark.parametrize("verdict", ["cancelled", "ignored"])
 async def test_place_is_given_back(clock, verdict):
     """By a probe that was cancelled, and by one that says nothing."""
@@ -220,15 +276,19 @@ async def test_lease_of_a_hung_probe_expires(clock):
 
 async def test_refusal_in_half_open_is_remembered_for_a_moment(clock):
     """A crowd at a closed door must not become a crowd at the store."""
-    store = Flaky(clock=clock)
-    first, second = process(store, clock), process(store, clock)
+    store, events = Flaky(clock=clock), []
+    first, second = process(store, clock), process(store, clock, events=events)
     await open_it(first)
     await anyio.sleep(10)
     async with first.guard():
         before = store.trips
         ends = [await end(second) for _ in range(10)]
         assert store.trips == before + 1
+        await anyio.sleep(1)
+        ends.append(await end(second))
+        assert store.trips == before + 2
     assert {refusal.state for refusal in ends} == {State.HALF_OPEN}
+    assert [event.cause for event in events if isinstance(event, Transition)] == ["store_opened"]
 
 
 async def test_stale_trip_changes_nothing(clock):
@@ -244,11 +304,21 @@ async def test_stale_trip_changes_nothing(clock):
     assert store._entries["db"].era == 1
 
 
+async def test_late_end_of_a_call_is_not_told_to_the_store(clock):
+    """Invariant 2: it belongs to an era that is over, and did not open the circuit."""
+    store = Flaky(clock=clock)
+    breaker = process(store, clock)
+    async with breaker.guard():
+        await open_it(breaker)
+        before = store.trips
+    assert store.trips == before
+
+
 @pytest.mark.parametrize("fault", [ConnectionRefusedError(), "hang"], ids=repr)
 async def test_works_on_without_the_store(clock, fault):
     """Invariants 3 and 4: as a local breaker, at the price of one time-out a refresh, and back by itself."""
     store, events = Flaky(clock=clock), []
-    breaker = process(store, clock, events=events, options={"refresh": 5, "timeout": 0.25})
+    breaker = process(store, clock, events=events, options={"refresh": 5}, ramp=60)
     other = process(store, clock)
     store.fault = fault
     began = clock()
@@ -266,8 +336,30 @@ async def test_works_on_without_the_store(clock, fault):
     await anyio.sleep(5)
     assert (await end(breaker)).state is State.OPEN
     name = "TimeoutError" if fault == "hang" else "ConnectionRefusedError"
-    assert [event for event in events if not isinstance(event, Transition)][:1] == [StoreLost("db", name)]
-    assert [type(event) for event in events if isinstance(event, (StoreLost, StoreBack))] == [StoreLost, StoreBack]
+    told = [event for event in events if isinstance(event, (StoreLost, StoreBack))]
+    assert told == [StoreLost("db", name), StoreBack("db")]
+
+
+async def test_lost_store_is_asked_again_when_the_refresh_is_over(clock):
+    """At that moment, not after it."""
+    store = Flaky(clock=clock)
+    store.delay, store.fault = 0, OSError()
+    breaker = process(store, clock, options={"refresh": 4})
+    for seconds, trips in [(0, 1), (3, 1), (1, 2)]:
+        await anyio.sleep(seconds)
+        await end(breaker)
+        assert store.trips == trips
+
+
+async def test_opens_for_all_though_its_first_look_failed(clock):
+    """A store from which nothing was heard yet is taken to be as new."""
+    store = Flaky(clock=clock)
+    breaker, other = process(store, clock), process(store, clock)
+    store.fault = OSError()
+    assert await end(breaker, fail) == "failed"
+    store.fault = None
+    assert await end(breaker, fail) == "failed"
+    assert (await end(other)).state is State.OPEN
 
 
 async def test_allow_lets_all_pass_without_the_store(clock):

@@ -83,9 +83,11 @@ class KeyedBreakers:
         return kept
 
     def _evict(self) -> None:
+        row: list[Hashable] = []
         for _ in range(min(TURNS, self._max_keys)):
             key, breaker = self._breakers.popitem(last=False)  # in one step, since other threads move keys meanwhile
             if breaker.state is State.CLOSED:
                 return
             self._breakers[key] = breaker
-        self._breakers.popitem(last=False)
+            row.append(key)
+        del self._breakers[row[0]]

@@ -115,12 +115,12 @@ async def candidates(opened: AsyncExitStack) -> dict[str, Callable[[], object]]:
     plain, cached = await stack_of(opened, cached=False), await stack_of(opened, cached=True)
     again, again_cached = await stack_of(opened, cached=False), await stack_of(opened, cached=True)
     return {
-        "official SDK, bare": await official(opened),
-        "official SDK, the stack": await official(opened, plain),
-        "official SDK, the stack, cached": await official(opened, cached),
-        "FastMCP, bare": await fast(opened),
-        "FastMCP, the stack": await fast(opened, again.as_fastmcp()),
-        "FastMCP, the stack, cached": await fast(opened, again_cached.as_fastmcp()),
+        "bare, official SDK": await official(opened),
+        "the stack, official SDK": await official(opened, plain),
+        "the stack, cached, official SDK": await official(opened, cached),
+        "bare, FastMCP": await fast(opened),
+        "the stack, FastMCP": await fast(opened, again.as_fastmcp()),
+        "the stack, cached, FastMCP": await fast(opened, again_cached.as_fastmcp()),
         "FastMCP's own layers": await fast(opened, *of_fastmcp(cached=False)),
         "FastMCP's own layers, cached": await fast(opened, *of_fastmcp(cached=True)),
     }
@@ -130,10 +130,10 @@ def main() -> None:
     logging.disable(logging.INFO)  # so that FastMCP's lines about each request are not measured
     rows = compare(candidates, title="a tools/call in memory", rounds=9, calls=100, peers=["mcp", "fastmcp"])
     cost = {row.name: row.nanoseconds / 1000 for row in rows}
-    official_adds = cost["official SDK, the stack"] - cost["official SDK, bare"]
-    ours, theirs = (cost[f"FastMCP{what}"] - cost["FastMCP, bare"] for what in (", the stack", "'s own layers"))
+    official_adds = cost["the stack, official SDK"] - cost["bare, official SDK"]
+    ours, theirs = (cost[name] - cost["bare, FastMCP"] for name in ("the stack, FastMCP", "FastMCP's own layers"))
     figure("the stack adds to a call of the official SDK", official_adds, "µs")
-    figure("  of the call's whole", 100 * official_adds / cost["official SDK, the stack"], "%")
+    figure("  of the call's whole", 100 * official_adds / cost["the stack, official SDK"], "%")
     figure("the stack adds to a call of FastMCP", ours, "µs")
     figure("FastMCP's own four layers add", theirs, "µs")
 

@@ -42,7 +42,8 @@ def read(path: Path) -> tuple[list[Table], list[Figure]]:
 def is_peer(row: Row, table: Table) -> bool:
     """Whether *row* is of a distribution that *table* names."""
     word = re.split(r"[\s,.:-]", row.name.lower())[0]
-    return any(name.lower().startswith(word) or word.startswith(name.lower()) for name in table.versions)
+    names = [name.lower() for name in table.versions]
+    return any((len(word) > 2 and name.startswith(word)) or word.startswith(name) for name in names)
 
 
 def section(name: str, tables: list[Table], figures: list[Figure]) -> str:
@@ -78,7 +79,7 @@ def picture(table: Table) -> str:
         colour = THEIRS if is_peer(row, table) else OURS
         bars.append(f'<text x="{LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(row.name)}</text>')
         bars.append(f'<rect x="{LABEL}" y="{y + 3}" width="{length:.1f}" height="{BAR - 6}" fill="{colour}"/>')
-        bars.append(f'<text x="{LABEL + length + 6:.1f}" y="{y + 13}">{row.ratio:.3g}</text>')
+        bars.append(f'<text x="{LABEL + length + 6:.1f}" y="{y + 13}">{plain(row.ratio)}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">'
     style = "<style>text { font-size: 12px }</style>"
     sheet = f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>'
@@ -89,12 +90,17 @@ def picture(table: Table) -> str:
 def short(name: str, table: Table) -> str | None:
     """Return the README's line for one program: ours, the cheapest and the dearest peer."""
     rows = [row for row in table.rows if row.name != BASE]
-    ours = [row for row in rows if not is_peer(row, table)]
+    ours = [row for row in rows if not is_peer(row, table) and not row.name.startswith("bare")]
     peers = sorted((row for row in rows if is_peer(row, table)), key=lambda row: row.ratio)
-    if not ours or not peers:
+    if name == "stack" or not ours or not peers:  # the stack stands before two SDKs, which cannot be compared
         return None
-    cheap, dear = (f"{row.ratio:.3g} ({row.name})" for row in (peers[0], peers[-1]))
-    return f"| {title_of(name)} | {table.title} | {ours[0].ratio:.3g} ({ours[0].name}) | {cheap} | {dear} |"
+    cells = [f"{plain(row.ratio)} ({row.name})" for row in (ours[0], peers[0], peers[-1])]
+    return f"| {' | '.join([title_of(name), table.title, *cells])} |"
+
+
+def plain(ratio: float) -> str:
+    """Return three digits of *ratio*, or all of it before the point."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def main(folder: Path) -> None:

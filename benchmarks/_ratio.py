@@ -132,7 +132,7 @@ async def _noop() -> None: ...
 async def _measure(candidates: Any, rounds: int, calls: int) -> dict[str, list[float]]:
     async with AsyncExitStack() as stack:
         found: Candidates = {BASE: _noop, **(await candidates(stack) if callable(candidates) else candidates)}
-        counts = {name: min(calls, max(1, int(LONGEST / await _time(fn, 1)))) for name, fn in found.items()}
+        counts = {name: await _count(fn, calls) for name, fn in found.items()}
         seconds: dict[str, list[float]] = {name: [] for name in found}
         for number in range(rounds + 1):
             gc.collect()  # what the candidates leave in cycles must not pile up
@@ -141,6 +141,12 @@ async def _measure(candidates: Any, rounds: int, calls: int) -> dict[str, list[f
                 if number:  # the first round warms up
                     seconds[name].append(taken / counts[name])
         return seconds
+
+
+async def _count(fn: Any, calls: int) -> int:
+    """Return how many of the *calls* fit into LONGEST; the first call of all may do what no other has to."""
+    await _time(fn, 1)
+    return min(calls, max(1, int(LONGEST / max(await _time(fn, 1), 1e-9))))
 
 
 async def _time(fn: Any, calls: int) -> float:

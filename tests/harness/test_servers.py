@@ -73,4 +73,4 @@ def test_a_missing_program_skips_or_fails(
     """Nobody needs Redis to work on the project, but the CI may not go without."""
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match="needs no-such-program on the PATH"):
-        servers._find(("no-such-program",))
+        servers.find_program(("no-such-program",))

@@ -102,6 +102,20 @@ def test_removed_entries_are_gone(policy):
     assert {chosen.evict().key for _ in range(50)} == set(entries)
 
 
+def test_what_is_touched_twice_between_two_insertions_counts_once():
+    """Nothing can have changed in between, and hits are many."""
+    chosen, entries = POLICIES["adaptive"](4), {}
+    for key in range(4):
+        entry = entries[key] = Entry(entries, key, None, 0)
+        chosen.insert(entry)
+    del entries[chosen.evict().key]
+    counted = []
+    for _ in range(2):
+        chosen.touch(next(iter(entries.values())))
+        counted.append(chosen._accesses)
+    assert counted == [1, 1]
+
+
 async def test_bulk_expiry_takes_little_at_a_time(clock):
     """Twenty thousand entries end at once: no call does more than look at two of them."""
     cache = Cache(maxsize=100_000, ttl=10, clock=clock)

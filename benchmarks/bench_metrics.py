@@ -274,8 +274,8 @@ def threads(snapshots: int = 100_000, writers: int = 8) -> None:
 
         def write(place: int) -> None:
             while not stop.is_set():  # noqa: B023  # joined within the iteration
-                series.observe(3)  # noqa: B023
-                written[place] += 1  # noqa: B023
+                series.observe(3)  # noqa: B023  # joined within the iteration
+                written[place] += 1  # noqa: B023  # joined within the iteration
 
         workers = [threading.Thread(target=write, args=(place,)) for place in range(writers)]
         for worker in workers:

@@ -342,7 +342,7 @@ async def test_annotations_that_cannot_be_resolved():
     """A name that exists for type checkers alone must not keep a function from being decorated."""
 
     @Cache()
-    async def fn(a: OnlyForCheckers) -> int:  # noqa: F821
+    async def fn(a: OnlyForCheckers) -> int:  # noqa: F821  # a name for type checkers alone
         return 1
 
     assert await fn(1) == 1

@@ -19,17 +19,17 @@ async def main(port: str, key: str, callers: str, seconds: str, lease: str) -> N
     client = Redis(host="127.0.0.1", port=int(port))
 
     async def compute() -> int:
-        print("computing", flush=True)  # noqa: T201
+        print("computing", flush=True)  # noqa: T201  # read by the test
         await asyncio.sleep(float(seconds))
         return os.getpid()
 
     async with Cache(ttl=30, store=RedisStore(client, lease=float(lease))) as cache:
         await asyncio.sleep(0.2)
-        print("ready", flush=True)  # noqa: T201
+        print("ready", flush=True)  # noqa: T201  # read by the test
         sys.stdin.readline()
         found = await asyncio.gather(*(cache.get_or_compute(key, compute) for _ in range(int(callers))))
     await client.aclose()
-    print("got", *sorted(set(found)), flush=True)  # noqa: T201
+    print("got", *sorted(set(found)), flush=True)  # noqa: T201  # read by the test
 
 
 if __name__ == "__main__":

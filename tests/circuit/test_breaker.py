@@ -422,7 +422,7 @@ def test_signature_is_resolved_for_frameworks():
     async def known(limit: Annotated[int, "at most"]) -> int: ...
 
     @breaker
-    async def unknown(limit: Missing) -> int: ...  # noqa: F821
+    async def unknown(limit: Missing) -> int: ...  # noqa: F821  # a name for type checkers alone
 
     @breaker
     async def bare(limit): ...

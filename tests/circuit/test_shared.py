@@ -530,7 +530,7 @@ async def test_middleware_takes_a_shared_breaker(clock):
 
     class Context:
         method = "tools/call"
-        params = {"name": "search"}  # noqa: RUF012
+        params = {"name": "search"}  # noqa: RUF012  # a fake
 
     async def call_next(ctx):
         return {"content": [], "isError": True}

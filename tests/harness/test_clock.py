@@ -179,7 +179,7 @@ def test_deadlock_that_swallows_its_cancellation(backend: str) -> None:
         with anyio.move_on_after(float("inf")):
             try:
                 await anyio.Event().wait()
-            except BaseException:  # noqa: BLE001
+            except BaseException:  # noqa: BLE001  # as a careless program would
                 return
 
     with pytest.raises(Deadlock):

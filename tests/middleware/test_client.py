@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 from mcp_middleware import Call, Chain, arguments, with_arguments
 
+from tests.middleware.messages import Message
+
 seen: list[Call] = []
 
 
@@ -69,29 +71,6 @@ def test_a_wrapped_dispatcher_is_the_inner_one_in_all_else():
     wrapped.state = "running"
     assert (inner.state, wrapped.state) == ("running", "running")
     assert isinstance(wrapped, Dispatcher)
-
-
-class Params:
-    """A model of params, which is read only as it goes over the wire."""
-
-    def __init__(self, fields):
-        self.fields = fields
-
-    def model_dump(self, **how):
-        assert how == {"by_alias": True, "mode": "json", "exclude_none": True}
-        return self.fields
-
-
-class Message:
-    """A request model of the 1.x SDK, as far as it is read."""
-
-    def __init__(self, params=None, method="tools/call"):
-        self.params = None if params is None else Params(params)
-        self.method = method
-
-    @classmethod
-    def model_validate(cls, message):
-        return cls(**message)
 
 
 class Session:

@@ -282,7 +282,7 @@ class TestHealth:
     @pytest.mark.parametrize(("error", "kept"), [(KeyError(), True), (ConnectionError(), False)])
     async def test_broken_says_which_exceptions_spoil_a_resource(self, error: Exception, kept: bool) -> None:
         """A failed lookup says nothing about the connection, a broken pipe does; both reach the caller unchanged."""
-        broken = lambda error: isinstance(error, ConnectionError)  # noqa: E731
+        broken = lambda error: isinstance(error, ConnectionError)  # noqa: E731  # as short as the option it stands for
         async with Backend().pool(broken=broken) as pool:
             with pytest.raises(type(error)) as caught:
                 async with pool.acquire():

@@ -474,7 +474,7 @@ def test_throttle_leaves_hints_that_nobody_can_resolve():
     """A name that exists for type checkers alone stays the string that it was."""
 
     @RateLimiter("1/s").throttle("key")
-    async def f(x: Missing) -> None:  # noqa: F821
+    async def f(x: Missing) -> None:  # noqa: F821  # a name for type checkers alone
         pass
 
     assert str(inspect.signature(f)) == "(x: 'Missing') -> 'None'"

@@ -72,8 +72,7 @@ class Binding:
             name: p.default for name, p in parameters.items() if p.default is not p.empty and p.kind is p.KEYWORD_ONLY
         }
         self._namespace: dict[str, Any] = {"__raw__": RAW, "__ref__": ref}
-        # S102: the names are those of a function that Python has compiled before
-        exec(compile(self._source(parameters), f"<the cached {fn.__qualname__}>", "exec"), self._namespace)  # noqa: S102
+        exec(compile(self._source(parameters), f"<the cached {fn.__qualname__}>", "exec"), self._namespace)  # noqa: S102  # the names are those of a function that Python has compiled before
         self.values: Callable[..., Values] = self._with_defaults(self._namespace["__values__"])
         """Takes what *fn* takes; returns the arguments in the order of the parameters, defaults filled in."""
 

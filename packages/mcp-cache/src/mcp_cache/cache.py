@@ -258,7 +258,7 @@ class Cache:
             state = "failure" if is_failure else "fresh"
         else:
             state = "stale" if -left < engine.config.windows and not is_failure else "expired"
-        return Explanation(state, left, entry.hits, facts.tags, facts.weight, waiting)  # type: ignore[arg-type]
+        return Explanation(state, left, entry.hits, facts.tags, facts.weight, waiting)  # type: ignore[arg-type]  # one of the literals above
 
     def statistics(self) -> CacheStatistics:
         """Return the figures so far."""

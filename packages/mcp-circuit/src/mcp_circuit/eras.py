@@ -65,7 +65,7 @@ class Era:
         """Say what has become of this era by the time of the next call."""
         return None
 
-    def wait(self, now: float) -> float | None:  # noqa: ARG002
+    def wait(self, now: float) -> float | None:  # noqa: ARG002  # as every era has it
         """Return after how many seconds it is worth asking again, inf if nobody knows; None if that is not certain."""
         return None
 
@@ -73,13 +73,13 @@ class Era:
         """Take the next call in, or return what ``wait`` does."""
         return self.wait(now)
 
-    def settle(self, verdict: Verdict, now: float, elapsed: float) -> Cause | None:  # noqa: ARG002
+    def settle(self, verdict: Verdict, now: float, elapsed: float) -> Cause | None:  # noqa: ARG002  # as every era has it
         """Count what became of a call of this era after *elapsed* seconds, and say whether that ends the era."""
         return None
 
 
 class _Isolated(Era):
-    def wait(self, now: float) -> float | None:  # noqa: ARG002
+    def wait(self, now: float) -> float | None:  # noqa: ARG002  # as every era has it
         return math.inf
 
 
@@ -116,7 +116,7 @@ class _HalfOpen(Era):
         self._latest = now
         return None
 
-    def settle(self, verdict: Verdict, now: float, elapsed: float) -> Cause | None:  # noqa: ARG002
+    def settle(self, verdict: Verdict, now: float, elapsed: float) -> Cause | None:  # noqa: ARG002  # as every era has it
         self.in_flight -= 1
         if verdict == "ignored":
             return None

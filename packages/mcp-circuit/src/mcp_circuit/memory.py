@@ -52,7 +52,7 @@ class MemoryStore:
                 entry.leases[lease] = now + terms.probe_max_wait
             return self._reply(entry, now, leased=is_free)
 
-    async def trip(self, name: str, terms: Terms, era: int, cooldown: float, reopens: int) -> Reply:  # noqa: ARG002
+    async def trip(self, name: str, terms: Terms, era: int, cooldown: float, reopens: int) -> Reply:  # noqa: ARG002  # as the protocol has it
         """See ``Store.trip``."""
         with self._lock:
             entry, now = self._entries.setdefault(name, _Entry()), self._clock()

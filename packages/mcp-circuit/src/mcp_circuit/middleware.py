@@ -83,7 +83,7 @@ class CircuitMiddleware:
         core: Core | None
         if ctx.method == "tools/call":
             try:
-                name = ctx.params["name"]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+                name = ctx.params["name"]  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # tried
                 core = self._by_name[name]
             except (AttributeError, KeyError, TypeError):  # not in the quick table, or another kind of context
                 core = self._core_of(ctx)
@@ -101,7 +101,7 @@ class CircuitMiddleware:
             self._settle(ctx, core, era, error, began)
             raise
         try:  # nearly every result is the wire's plain success; `outcome` knows all kinds, far slower
-            is_plain = result["isError"] is False  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+            is_plain = result["isError"] is False  # type: ignore[index]  # pyright: ignore[reportIndexIssue]  # tried
         except Exception:  # noqa: BLE001  # whatever a foreign object does when it is looked into
             is_plain = False
         if core.is_timed:

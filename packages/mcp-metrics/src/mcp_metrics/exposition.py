@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, chain
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from .family import ENDINGS, Description
 from .series import Exemplar, Point
@@ -68,7 +68,7 @@ class _Text:
     """Writes one family; OpenMetrics differs in a few words."""
 
     total_in_name = True  # of a counter's family
-    type_of = {"info": "gauge"}  # noqa: RUF012
+    type_of: ClassVar[Mapping[str, str]] = {"info": "gauge"}
     escapes_quotes_in_help = False
     has_units = False
     has_created = False
@@ -160,7 +160,7 @@ class _Text:
 
 class _OpenMetrics(_Text):
     total_in_name = False
-    type_of: dict[str, str] = {}  # noqa: RUF012
+    type_of: ClassVar[Mapping[str, str]] = {}
     escapes_quotes_in_help = True
     has_units = True
     has_created = True

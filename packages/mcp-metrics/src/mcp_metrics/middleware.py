@@ -186,7 +186,7 @@ class MetricsMiddleware:
         """
         twin = copy.copy(self)
         twin._names = tuple(names.unlearned() for names in self._names)  # noqa: SLF001  # of its own class
-        twin._connect(network)  # noqa: SLF001
+        twin._connect(network)  # noqa: SLF001  # of its own class
         return twin
 
     @contextmanager

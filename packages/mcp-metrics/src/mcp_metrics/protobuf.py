@@ -137,7 +137,7 @@ def _varint(value: int) -> bytes:
     if value < 128:  # noqa: PLR2004  # seven bits a byte
         return _SMALL[value]
     encoded = bytearray()
-    while value >= 128:  # noqa: PLR2004
+    while value >= 128:  # noqa: PLR2004  # seven bits a byte
         encoded.append(value & 127 | 128)
         value >>= 7
     encoded.append(value)

@@ -96,7 +96,7 @@ class Registry:
     def gauge(
         self,
         name: str,
-        help: str,  # noqa: A002
+        help: str,  # noqa: A002  # the field's word
         *,
         unit: str = "",
         labels: Sequence[str] = (),
@@ -107,14 +107,14 @@ class Registry:
             raise ValueError(f"{name}: merge must be 'sum', 'max' or 'min', got {merge!r}")
         return self._register(Gauge, name, help, unit=unit, labels=labels, merge=merge)
 
-    def info(self, name: str, help: str, *, labels: Sequence[str]) -> Family[Info]:  # noqa: A002
+    def info(self, name: str, help: str, *, labels: Sequence[str]) -> Family[Info]:  # noqa: A002  # the field's word
         """Register facts about the program; ``bind`` states them."""
         return self._register(Info, name, help, labels=labels)
 
     def histogram(
         self,
         name: str,
-        help: str,  # noqa: A002
+        help: str,  # noqa: A002  # the field's word
         *,
         unit: str = "",
         labels: Sequence[str] = (),
@@ -147,7 +147,7 @@ class Registry:
         self,
         kind: type[S],
         name: str,
-        help: str,  # noqa: A002
+        help: str,  # noqa: A002  # the field's word
         *,
         unit: str = "",
         labels: Sequence[str] = (),
@@ -182,7 +182,7 @@ class Registry:
 
 def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
     if isinstance(labels, str):
-        raise ValueError(f"{metric}: labels must be a sequence of names, got the text {labels!r}")  # noqa: TRY004
+        raise ValueError(f"{metric}: labels must be a sequence of names, got the text {labels!r}")  # noqa: TRY004  # a wrong value, like all that is wrong with labels
     escaped: dict[str, str] = {}
     for label in labels:
         short = escape(check_name(label, f"a label of {metric}"), "underscores")

@@ -27,7 +27,7 @@ class MeterSink:  # its signatures repeat Registry's, whose families have a type
             raise TypeError(f"MeterSink needs an OpenTelemetry Meter, got {meter!r}")
         self._meter = meter
 
-    def counter(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> MeterFamily:  # noqa: A002
+    def counter(self, name: str, help: str, *, unit: str = "", labels: Sequence[str] = ()) -> MeterFamily:  # noqa: A002  # the field's word
         """Create a counter."""
         instrument = self._meter.create_counter(name, unit=unit, description=help)
         return MeterFamily(instrument.add, labels)
@@ -35,7 +35,7 @@ class MeterSink:  # its signatures repeat Registry's, whose families have a type
     def gauge(
         self,
         name: str,
-        help: str,  # noqa: A002
+        help: str,  # noqa: A002  # the field's word
         *,
         unit: str = "",
         labels: Sequence[str] = (),
@@ -48,7 +48,7 @@ class MeterSink:  # its signatures repeat Registry's, whose families have a type
     def histogram(
         self,
         name: str,
-        help: str,  # noqa: A002
+        help: str,  # noqa: A002  # the field's word
         *,
         unit: str = "",
         labels: Sequence[str] = (),

@@ -55,7 +55,7 @@ class _Dispatcher:
     """A dispatcher in all but the two methods that send."""
 
     # ClientSession hooks itself only into an instance of the SDK's own class.
-    __class__ = property(lambda self: _class_of(self._inner))  # pyright: ignore[reportIncompatibleMethodOverride]
+    __class__ = property(lambda self: _class_of(self._inner))  # pyright: ignore[reportIncompatibleMethodOverride]  # answers for the inner one
 
     def __init__(self, inner: Any, middleware: AnyMiddleware) -> None:
         vars(self).update(_inner=inner, _middleware=middleware)

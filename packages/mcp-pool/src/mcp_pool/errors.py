@@ -55,5 +55,5 @@ class PoolClosed(PoolError):  # noqa: N818  # the field's word, like anyio.Close
     """The pool is closed, or not open yet."""
 
 
-class PoolMisuse(PoolError, RuntimeError):  # noqa: N818
+class PoolMisuse(PoolError, RuntimeError):  # noqa: N818  # says more than an Error at its end would
     """A slip in the calling program: returned twice, used after its return, acquired where that must deadlock."""

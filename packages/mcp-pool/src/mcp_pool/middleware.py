@@ -61,7 +61,7 @@ class PoolMiddleware(Generic[T]):
         timeout: float | None = None,
         bind: Callable[[T], AbstractContextManager[object]] | None = None,
     ) -> None:
-        if not isinstance(pool, (Pool, KeyedPool)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(pool, (Pool, KeyedPool)):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
             raise TypeError(f"PoolMiddleware needs a Pool or a KeyedPool, got {pool!r}")
         if key is not None and (isinstance(pool, Pool) or not callable(key)):
             raise TypeError(f"PoolMiddleware needs a function of ctx as key, and a KeyedPool for it, got {key!r}")

@@ -189,7 +189,7 @@ class Pool(Life, Generic[T]):
 
 def desk_of(pool: Pool[T]) -> Desk[T]:
     """Return what is behind *pool*; for the modules of this package."""
-    return pool._desk  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return pool._desk  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own package's
 
 
 def _without_first(fn: W) -> W:

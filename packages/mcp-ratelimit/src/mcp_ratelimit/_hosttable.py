@@ -115,7 +115,7 @@ class HostTable:
         used = before.used(state, self._seconds * before.hz + ROUND - ROUND)
         return self.algorithm.owing(used, self.now())
 
-    def write(self, key: str, state: Any) -> None:  # noqa: ARG002
+    def write(self, key: str, state: Any) -> None:  # noqa: ARG002  # it is the one that is locked
         """Set the state under the locked key; None removes it."""
         if state is None and (self._is_new or self._way == WAYS):
             return

@@ -228,7 +228,7 @@ class RateLimiter(Acquiring):
             state: float = shard[key]
         except KeyError:
             return None
-        state = table.interval + (now if state < now else state)  # noqa: FURB136
+        state = table.interval + (now if state < now else state)  # noqa: FURB136  # as in try_acquire
         owed = state - now
         if owed > table.tolerance:
             return None

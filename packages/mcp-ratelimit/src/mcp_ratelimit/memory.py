@@ -90,7 +90,7 @@ class MemoryStore:
         """Return the short way to charge one unit, where there is one; it may say no to what passes by the long way."""
         return quickly(tables) if all(isinstance(table.algorithm, Gcra) for table in tables) else None
 
-    def locked(self, tables: Sequence[MemoryTable], keys: tuple[str, ...]) -> nullcontext[None]:  # noqa: ARG002
+    def locked(self, tables: Sequence[MemoryTable], keys: tuple[str, ...]) -> nullcontext[None]:  # noqa: ARG002  # as the protocol has it
         """One process, one thread, and no await in a decision: there is nothing to lock."""
         return _UNLOCKED
 

@@ -197,7 +197,7 @@ class AsyncRateLimiter(Acquiring):
         self._known = Known(self._lease, self._lease_ttl)
         self._lines.wake()
 
-    async def acquire(self, key: Key, cost: int = 1, *, timeout: float | None = None) -> Decision:  # noqa: ASYNC109
+    async def acquire(self, key: Key, cost: int = 1, *, timeout: float | None = None) -> Decision:  # noqa: ASYNC109  # anyio's scopes are no limit in a queue
         """Wait until *cost* may pass, charge it, and return the decision; first come, first served in this process.
 
         Raises RateLimited as soon as it is clear that it cannot pass within *timeout* seconds, or if too many wait;

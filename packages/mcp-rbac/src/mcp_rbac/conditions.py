@@ -53,7 +53,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         for name, value in (("user", self.user), ("tenant", self.tenant)):
-            if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
                 raise TypeError(f"Subject needs {name} to be a string or None, got {value!r}")
         roles = _names("roles", self.roles)
         scopes = None if self.scopes is None else _names("scopes", self.scopes)

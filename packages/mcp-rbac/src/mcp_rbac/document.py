@@ -104,7 +104,7 @@ class _Reader:
         found: list[T] = []
         for number, item in enumerate(self.sequence(value, place)):
             brief = short and isinstance(item, str)
-            read = kind(item) if brief else self.record(kind, item, f"{place}[{number}]")  # type: ignore[call-arg]
+            read = kind(item) if brief else self.record(kind, item, f"{place}[{number}]")  # type: ignore[call-arg]  # of one field, where brief
             found += [] if read is None else [read]
         return tuple(found)
 

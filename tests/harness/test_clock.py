@@ -201,6 +201,21 @@ def test_runaway_time_ends(backend: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_standing_time_ends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is always ready keeps the clock where it is for ever; cancelling it ends the test."""
+    for module in ("virtual_asyncio", "virtual_trio"):
+        monkeypatch.setattr(f"tests.support.{module}.MAX_TURNS", 1000)
+
+    async def spins() -> None:
+        await anyio.sleep(1)
+        while True:
+            await anyio.sleep(0)
+
+    with pytest.raises(Deadlock, match="livelock: 1000 turns of the loop at 1.0 s"):
+        run(spins, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_patience_with_the_outside_ends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that stays silent is a deadlock after PATIENCE real seconds."""
     monkeypatch.setattr(waiting, "PATIENCE", 0.1)

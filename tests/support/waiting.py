@@ -15,7 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 
-__all__ = ["MAX_JUMPS", "MAX_TURNS", "PATIENCE", "Deadlock", "RealWait", "instead_of_its_consequences", "report", "suspended_at"]
+__all__ = [
+    "MAX_JUMPS",
+    "MAX_TURNS",
+    "PATIENCE",
+    "Deadlock",
+    "RealWait",
+    "instead_of_its_consequences",
+    "report",
+    "suspended_at",
+]
 
 MAX_JUMPS = 100_000  # a simulated day of one-second heartbeats is 86 400
 MAX_TURNS = 20_000  # a quarter of a second; a turn runs all that is ready, so even a crowd takes few

@@ -220,6 +220,7 @@ class Workers:
         worker.stdin.flush()
 
 
+@pytest.mark.uninstrumented
 def test_one_computation_in_four_processes(redis_server, anyio_backend):
     """Four times 25 callers: one computation, no polling, at most four commands for each that waits."""
     before = commands(redis_server)
@@ -249,6 +250,7 @@ def redis_sync(redis_server):
     return Redis.from_url(redis_server.url)
 
 
+@pytest.mark.uninstrumented
 def test_killed_leader_is_replaced(redis_server, anyio_backend):
     """``kill -9``: another takes over within the lease and 0.2 s, and nobody loses its call."""
     lease = 1.0

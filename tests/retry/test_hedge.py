@@ -118,6 +118,27 @@ async def test_3_failure_waits_for_those_in_flight(clock):
     assert clock() == 7
 
 
+@pytest.mark.parametrize(
+    ("delays", "bad", "winner", "seconds"), [((5, 1), {2}, 1, 5), ((3, 2), {1}, 2, 4), ((60, 60), {1, 2}, 2, 62)]
+)
+async def test_3_bad_result_waits_for_those_in_flight(clock, delays, bad, winner, seconds):
+    """Invariant 3: an answer that says no is no reason to drop the one that says yes, unless it is the last."""
+    assert await Hedge(after=2, on_result=bad.__contains__).call(Servers(*delays)) == winner
+    assert clock() == seconds
+
+
+async def test_bad_result_is_not_hedged(clock):
+    """Like a failure that comes before the second attempt."""
+    assert await Hedge(after=2, on_result=lambda answer: True).call(Servers(1, 1)) == 1
+    assert clock() == 1
+
+
+async def test_failing_on_result_takes_the_answer(clock, caplog):
+    """A fault in a predicate must not take the place of the answer."""
+    assert await Hedge(after=2, on_result=lambda answer: 1 / 0).call(Servers(3, 1.5)) == 1
+    assert "on_result failed" in caplog.text
+
+
 @pytest.mark.uninstrumented
 async def test_3_last_failure_comes_out_itself(clock):
     """Invariant 3: in no group, without a frame of ours but one."""
@@ -127,7 +148,7 @@ async def test_3_last_failure_comes_out_itself(clock):
     assert caught.value is last
     assert caught.value.__context__ is None
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-    assert names[1:] == ["call", "result", "__call__"]
+    assert names[1:] == ["call", "__call__"]
 
 
 async def test_early_failure_is_not_hedged(clock):

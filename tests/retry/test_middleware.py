@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 
 import anyio
@@ -10,9 +11,12 @@ from mcp_retry import AttemptTimeout, Budget, Hedge, Retry, RetryMiddleware, Thr
 from mcp_retry._seam import refuse
 from mcp_retry.safety import LIMIT, READS, Safety
 
+from tests.support.sweep import sweep
+
 READ_ONLY = {"readOnlyHint": True}
 OK = {"content": [], "resultType": "complete"}
 FAILED = {"content": [], "isError": True}
+EMPTY = {"content": [], "structuredContent": None}
 
 
 def request(method="tools/call", name="tool", **more):
@@ -391,6 +395,56 @@ async def test_hedging_is_for_safe_requests(clock):
     assert (budget.statistics().calls, budget.statistics().spent) == (3, 1)
 
 
+@pytest.mark.parametrize("on_result", [None, lambda result: result is EMPTY])
+async def test_hedge_that_answers_badly_does_not_win(clock, on_result):
+    """The quick answer of a broken server must not cancel the slow one of a good server."""
+    bad = FAILED if on_result is None else EMPTY
+    through, started = middleware(hedge=Hedge(after=1), on_result=on_result), []
+
+    async def slow_at_first(ctx):
+        started.append(ctx)
+        is_first = len(started) == 1
+        await anyio.sleep(5 if is_first else 1)
+        return OK if is_first else bad
+
+    assert await through(SAFE, slow_at_first) is OK
+    assert clock() == 5
+
+
+@pytest.mark.parametrize("options", [{}, {"attempt_timeout": 5}, {"hedge": True, "attempt_timeout": 5}])
+def test_cancelled_anywhere_nothing_goes_on(options):
+    """At every checkpoint of a request that is sent again: nothing is in flight afterwards, and nothing begins."""
+
+    async def scenario(victim):
+        hedge = Hedge(after=0.5) if options.get("hedge") else None
+        through = middleware(clock=anyio.current_time, **{**options, "hedge": hedge})
+        began, running = [], []
+
+        async def server(ctx):
+            began.append(1)
+            running.append(1)
+            try:
+                await anyio.sleep(1)
+            finally:
+                running.pop()
+            if len(began) < 4:
+                raise ConnectionError
+            return OK
+
+        await victim(attempts_until, through, server)
+        before = len(began)
+        await anyio.sleep(10)
+        assert (len(began), running) == (before, [])
+        assert await through(SAFE, server) is OK
+
+    assert all(count > 3 for count in sweep(scenario).values())
+
+
+async def attempts_until(through, server):
+    with suppress(ConnectionError):
+        await through(SAFE, server)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -398,6 +452,8 @@ async def test_hedging_is_for_safe_requests(clock):
         (lambda: RetryMiddleware(Retry), "retry must be a Retry, got <class"),
         (lambda: middleware(safe="search"), r"got the string 'search'; did you mean \['search'\]\?"),
         (lambda: middleware(safe=[3]), r"names of tools, got \[3\]"),
+        (lambda: middleware(safe=None), "safe needs a collection of names of tools, got None"),
+        (lambda: middleware(safe=3), "safe needs a collection of names of tools, got 3"),
         (lambda: middleware(safe=[""]), r"names of tools, got \[''\]"),
         (lambda: middleware(hedge=3), "hedge must be a Hedge, got 3"),
     ],

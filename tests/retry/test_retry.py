@@ -25,7 +25,9 @@ from mcp_retry import (
     Backoff,
     Budget,
     BudgetRefused,
+    Fallback,
     GaveUp,
+    Hedge,
     Recovered,
     Retry,
     RetryMiddleware,
@@ -213,12 +215,28 @@ async def test_5_one_frame_is_added():
         raise ConnectionError
         yield
 
+    def failing(ctx):
+        return plain()
+
+    def through(middleware, method="prompts/list"):
+        return lambda: middleware(SimpleNamespace(method=method), failing)
+
+    hedged, fallback = Hedge(after=1), Fallback(on=ValueError, value=None)
     for call, added in [
         (decorated, 1),
         (lambda: make().call(plain), 1),
         (timed, 1),
         (lambda: make(on_result=bool).call(plain), 1),
-        (lambda: RetryMiddleware(make())(SimpleNamespace(method="prompts/list"), lambda ctx: plain()), 1),
+        (through(RetryMiddleware(make())), 1),
+        (through(RetryMiddleware(make(max_elapsed=5))), 1),
+        (through(RetryMiddleware(make(attempt_timeout=5))), 1),
+        (through(RetryMiddleware(make(throttle=Throttle()))), 1),
+        (through(RetryMiddleware(make(), hedge=hedged)), 1),
+        (through(RetryMiddleware(make(), hedge=hedged), "tools/call"), 1),
+        (hedged(plain), 1),
+        (lambda: hedged.call(plain), 1),
+        (fallback(plain), 1),
+        (lambda: fallback.call(plain), 1),
         (lambda: anext(generator()), 1),
     ]:
         with pytest.raises(ConnectionError) as caught:
@@ -828,7 +846,15 @@ async def test_everything_that_returns_an_awaitable():
 
 
 @pytest.mark.parametrize(
-    "returns", ["typing.Awaitable[int]", "Coroutine[Any, Any, int]", "asyncio.Future[int]", "asyncio.Task[int]"]
+    "returns",
+    [
+        "typing.Awaitable[int]",
+        "Coroutine[Any, Any, int]",
+        "asyncio.Future[int]",
+        asyncio.Task,
+        asyncio.Future[int],
+        typing.Awaitable[int],
+    ],
 )
 async def test_sync_function_that_says_it_returns_an_awaitable(returns):
     """By the last word of the type, however it was imported."""
@@ -848,6 +874,14 @@ def returns_iterator() -> typing.AsyncIterator[int]:
     """For ``async for``, and nothing to await."""
 
 
+def returns_tasks() -> list[asyncio.Task[int]]:
+    """Something to await inside, and itself nothing to await."""
+
+
+def returns_future_value() -> FutureValue:  # noqa: F821  # only its name is looked at
+    """A word that only begins like one."""
+
+
 def generator_function():
     yield
 
@@ -863,6 +897,8 @@ class Synchronous:
         (sync_function, r"sync_function\(\) is not async; did you forget 'async def'\?"),
         (functools.partial(sync_function), r"^functools\.partial\(.*sync_function.*\)\(\) is not async"),
         (returns_iterator, r"returns_iterator\(\) is not async"),
+        (returns_tasks, r"returns_tasks\(\) is not async"),
+        (returns_future_value, r"returns_future_value\(\) is not async"),
         (lambda: (yield), r"<lambda>\(\) is not async"),
         (generator_function, r"generator_function\(\) is not async"),
         (Synchronous(), "is not async"),
@@ -928,8 +964,9 @@ def print_seconds(seconds):
             for value in (3, "text")
         ),
         *(
-            ({name: anyio.sleep}, TypeError, f"{name} must be a function that is not async, got <function sleep")
+            ({name: value}, TypeError, f"{name} must be a function that is not async, got <")
             for name in ("on_result", "retry_after", "on_event", "clock", "random")
+            for value in (anyio.sleep, Naps())
         ),
         ({"sleep": 3}, TypeError, "sleep needs an async function, got 3"),
         ({"sleep": Naps}, TypeError, "sleep needs an async function, got <class"),
@@ -941,6 +978,11 @@ def print_seconds(seconds):
         ({"backoff": -1}, TypeError, "got -1"),
         ({"backoff": [math.nan]}, ValueError, "got nan"),
         ({"backoff": "fast"}, TypeError, "got 'fast'"),
+        (
+            {"backoff": anyio.sleep},
+            TypeError,
+            "function of the attempt number or an iterable of seconds, got <function",
+        ),
         ({"on": []}, ValueError, r"got \[\]"),
         ({"on": "ConnectionError"}, TypeError, "got 'ConnectionError'"),
     ],

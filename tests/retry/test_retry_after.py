@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from email import message_from_string
+from email.message import Message
 from email.utils import formatdate
 from types import SimpleNamespace
 
@@ -27,6 +29,10 @@ def with_headers(**headers: str) -> Exception:
     return having(response=SimpleNamespace(headers={name.replace("_", "-"): text for name, text in headers.items()}))
 
 
+def urllib_headers(text: str) -> Message:
+    return message_from_string(text)
+
+
 def hint(error: object) -> float | None:
     return retry_after(error, wall_clock=lambda: NOW)
 
@@ -43,6 +49,8 @@ def hint(error: object) -> float | None:
         with_headers(Retry_After="3"),
         with_headers(retry_after=formatdate(NOW + 3, usegmt=True)),
         with_headers(retry_after=formatdate(103, usegmt=True), date=formatdate(100, usegmt=True)),
+        with_headers(RETRY_AFTER="3"),
+        having(headers=urllib_headers("Retry-After: 3")),
         with_headers(retry_after="Tue, 14 Nov 2023 22:13:23 -0000"),
         having(headers={"retry-after": "3"}),
         having(__cause__=having(__cause__=having(retry_after=3))),

@@ -6,6 +6,7 @@ import math
 import random
 import sys
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,10 +120,11 @@ def test_nonsense_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ["clock", "random"])
-def test_functions_are_functions(name):
-    """Not what they return."""
-    with pytest.raises(TypeError, match=rf"Throttle needs {name} as a function, got 0\.5"):
-        Throttle(**{name: 0.5})
+@pytest.mark.parametrize("value", [0.5, anyio.sleep])
+def test_functions_are_functions(name, value):
+    """Not what they return, nor what will return it later."""
+    with pytest.raises(TypeError, match=rf"Throttle needs {name} as a function that is not async, got (0\.5|<)"):
+        Throttle(**{name: value})
 
 
 def test_k_below_one_is_refused():

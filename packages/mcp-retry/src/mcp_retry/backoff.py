@@ -23,6 +23,7 @@ Invariants, each a property in ``tests/retry/test_backoff.py``:
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -52,7 +53,8 @@ class Backoff:
     ) -> None:
         self.cap: float = _seconds("Backoff", "cap", cap, above_zero=True)
         self.jitter: Jitter = _checked_jitter(jitter)
-        self._delays = delays if callable(delays) and not isinstance(delays, type) else _listed(delays, self.cap)
+        is_function = callable(delays) and not isinstance(delays, type) and not inspect.iscoroutinefunction(delays)
+        self._delays = cast("Callable[[int], float]", delays) if is_function else _listed(delays, self.cap)
         self._base = self._capped(1) if jitter == "decorrelated" else 0.0
         if jitter == "decorrelated" and not 0 < self._base < self.cap:
             raise ValueError(f"decorrelated jitter needs 0 < first delay < cap={cap!r}, got {self._base!r}")
@@ -132,9 +134,14 @@ def _checked_jitter(jitter: Any) -> Jitter:
 def _listed(delays: object, cap: float) -> Callable[[int], float]:
     if isinstance(delays, (str, type)) or not isinstance(delays, Iterable):
         raise TypeError(f"Backoff needs a function of the attempt number or an iterable of seconds, got {delays!r}")
-    listed = tuple(
-        _seconds("Backoff", "every delay", value) for value in islice(cast("Iterable[object]", delays), LISTED)
-    )
-    if not listed or max(listed) > cap:
-        raise ValueError(f"Backoff needs at least one delay, none above cap={cap!r}, got {listed!r}")
+    listed = tuple(_listed_delay(value, cap) for value in islice(cast("Iterable[object]", delays), LISTED))
+    if not listed:
+        raise ValueError(f"Backoff needs at least one delay, got {delays!r}")
     return lambda attempt: listed[min(attempt, len(listed)) - 1]
+
+
+def _listed_delay(value: object, cap: float) -> float:
+    seconds = _seconds("Backoff", "every delay", value)
+    if seconds > cap:
+        raise ValueError(f"Backoff needs delays of at most cap={cap!r}, got {value!r}; a function's are cut off there")
+    return seconds

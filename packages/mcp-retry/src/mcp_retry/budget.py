@@ -24,6 +24,7 @@ after the sleep (as failsafe-go does), which makes callers wait for a refusal.
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 import time
@@ -69,8 +70,8 @@ class Budget:
         if not ratio and not floor:
             raise ValueError("Budget needs ratio > 0 or floor > 0, got 0 for both: it would never fill again")
         given: object = clock
-        if not callable(given):
-            raise TypeError(f"Budget needs clock as a function, got {clock!r}")
+        if not callable(given) or inspect.iscoroutinefunction(given):
+            raise TypeError(f"Budget needs clock as a function that is not async, got {clock!r}")
         self._clock = clock
         self._updated = clock()
         self._paid = self._spent = self._refused = 0

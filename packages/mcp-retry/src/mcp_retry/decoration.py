@@ -48,8 +48,9 @@ def _is_async(fn: Any) -> bool:
     if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
         return True
     says_nothing = not hasattr(fn, "__code__") or fn.__name__ == "<lambda>"
-    returns = str(getattr(fn, "__annotations__", {}).get("return", ""))
-    return says_nothing or any(word in returns for word in ("Awaitable", "Coroutine", "Future", "Task"))
+    returns: Any = getattr(fn, "__annotations__", {}).get("return", "")
+    kind = str(getattr(returns, "__name__", returns)).partition("[")[0].rpartition(".")[2]
+    return says_nothing or kind in ("Awaitable", "Coroutine", "Future", "Task")
 
 
 # --- preserve_signature: the same lines in every module that decorates

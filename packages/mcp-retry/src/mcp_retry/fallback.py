@@ -18,6 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from .decoration import checked_async, preserve_signature
 from .failures import Failures, On
+from .frames import hidden, unseen
 
 __all__ = ["Fallback", "FallbackStatistics"]
 
@@ -58,6 +59,7 @@ class Fallback(Generic[F]):
         self._function = function
         self._used = 0
 
+    @hidden
     async def call(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R | F:
         """Call ``fn(*args, **kwargs)``, and return what it returns, or else the fallback."""
         try:
@@ -73,7 +75,8 @@ class Fallback(Generic[F]):
         checked_async("Fallback()", fn)
 
         async def lucky(*args: P.args, **kwargs: P.kwargs) -> R | F:
-            return await self.call(fn, *args, **kwargs)
+            with unseen:
+                return await self.call(fn, *args, **kwargs)
 
         return preserve_signature(lucky, fn)
 

@@ -12,8 +12,8 @@ Invariants, each a test in ``tests/retry/test_hedge.py``:
 
 1. At most *attempts* are in flight for one call, and when it ends, none is: losers are cancelled and awaited.
 2. Every attempt after the first has cost a token; a refusal leaves those in flight alone.
-3. A failure counts only when nothing is in flight any more; it is the exception itself, in no group.  What is no
-   ``Exception``, as ``SystemExit``, counts at once.
+3. A failure counts only when nothing is in flight any more, and so does a result that *on_result* takes for one; an
+   exception comes out itself, in no group.  What is no ``Exception``, as ``SystemExit``, counts at once.
 
 A failure does not start the next attempt: that is what a retry is for, around the hedge.  Losers are waited for, so
 one that does not let itself be cancelled delays the answer.  The function runs in a task of its own.
@@ -23,12 +23,14 @@ Source: Dean and Barroso, "The Tail at Scale", CACM 56(2), 2013.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import anyio
@@ -38,6 +40,7 @@ from .budget import Budget, BudgetStatistics
 from .checks import checked_budget, checked_count, checked_function, checked_seconds
 from .decoration import checked_async, preserve_signature
 from .events import BudgetRefused, Event, Hedged, HedgeWon, report
+from .frames import hidden, unseen
 
 __all__ = ["Hedge", "HedgeStatistics", "Quantile"]
 
@@ -91,6 +94,7 @@ class Hedge:
         attempts: At most so many for one call, the first included; 2 or more.
         budget: True for one of its own; a ``Budget`` to share the one of a ``Retry`` around the same calls, which then
             pays in for the first attempts; False for none.
+        on_result: A predicate; an answer for which it is true wins only if nothing else is in flight.
         on_event: Called with each event.
         clock: Seconds, for the latencies.
         sleep: Waits for so many seconds.
@@ -104,6 +108,7 @@ class Hedge:
         after: float | Quantile,
         attempts: int = 2,
         budget: Budget | bool = True,
+        on_result: Callable[[Any], object] | None = None,
         on_event: Callable[[Event], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
@@ -112,25 +117,32 @@ class Hedge:
         self._attempts = checked_count("attempts", attempts, 2)
         self._pays_in = budget is True
         self._budget = checked_budget(budget)
+        self._on_result = None if on_result is None else checked_function("on_result", on_result)
         self._on_event = None if on_event is None else checked_function("on_event", on_event)
         self._clock = checked_function("clock", clock)
         self._sleep = checked_async("sleep", sleep)
         self._calls = self._hedges = self._won = self._budget_refusals = 0
 
     async def call(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call ``fn(*args, **kwargs)``, again whenever it is late, and return the first answer."""
+        """Call ``fn(*args, **kwargs)``, again whenever it is late, and return the first good answer."""
+        with unseen:
+            return await self.first_good(partial(fn, *args, **kwargs), self._on_result)
+
+    @hidden
+    async def first_good(self, call: Callable[[], Awaitable[R]], is_bad: Callable[[R], object] | None) -> R:
+        """Do the same with ``call()``, and *is_bad* in the place of *on_result*."""
         self._calls += 1
         if self._pays_in and self._budget is not None:
             self._budget.calls += 1
         started = self._clock()
-        race = _Race[R]()
+        race = _Race[R](is_bad)
         async with anyio.create_task_group() as tasks:
-            race.start(tasks, 1, lambda: fn(*args, **kwargs))
+            race.start(tasks, 1, call)
             for number in range(2, self._attempts + 1):
                 await self._sleep(waited := self._seconds())
                 if not self._may_hedge(number, waited):
                     break
-                race.start(tasks, number, lambda: fn(*args, **kwargs))
+                race.start(tasks, number, call)
         winner, answer = race.result()
         self._finish(winner, self._clock() - started)
         return answer
@@ -140,7 +152,8 @@ class Hedge:
         checked_async("Hedge()", fn)
 
         async def hedged(*args: P.args, **kwargs: P.kwargs) -> R:
-            return await self.call(fn, *args, **kwargs)
+            with unseen:
+                return await self.first_good(partial(fn, *args, **kwargs), self._on_result)
 
         return preserve_signature(hedged, fn)
 
@@ -178,16 +191,18 @@ class Hedge:
 class _Race(Generic[R]):
     """The attempts of one call, and what came of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_bad: Callable[[R], object] | None) -> None:
+        self._is_bad = is_bad
         self._running = 0
         self._answers: list[tuple[int, R]] = []
         self._error: BaseException | None = None
 
     def start(self, tasks: TaskGroup, number: int, call: Callable[[], Awaitable[R]]) -> None:
-        """Start an attempt, which ends the race with the first answer, or when nothing else is running."""
+        """Start an attempt, which ends the race with a good answer, or when nothing else is running."""
         self._running += 1
         tasks.start_soon(self._run, tasks.cancel_scope, number, call)
 
+    @hidden
     def result(self) -> tuple[int, R]:
         """Return the number of the attempt that won, and its answer, or raise the failure that ended the race."""
         error, self._error = self._error, None
@@ -210,8 +225,17 @@ class _Race(Generic[R]):
                 self._error = error  # raised where the caller waits: from here it would come out in a group
                 scope.cancel()
             return
-        self._answers.append((number, answer))
-        scope.cancel()
+        self._running -= 1
+        if not self._running or not self._seems_bad(answer):
+            self._answers.append((number, answer))
+            scope.cancel()
+
+    def _seems_bad(self, answer: R) -> bool:
+        try:
+            return bool(self._is_bad and self._is_bad(answer))
+        except Exception:
+            logging.getLogger(__name__).exception("on_result failed; its result is taken for a good one")
+            return False
 
 
 def _checked_fraction(q: object) -> float:

@@ -10,20 +10,20 @@ one increment, and no clock, lock, context manager or object.  On Python 3.11 a 
 ``**kwargs`` on makes 2.2 bare awaits of one, and all of it 2.35; with the loop in the same frame it was 0.1 more, for
 the variables that are then made and cleared.
 
-``unseen`` takes the frame of ``go_on`` out of a traceback, so that one is added, however many attempts there were.  A
-handler is left before a sleep: inside, a cancellation would carry the failed attempt as its context, and keep it alive.
+A traceback has one frame more, however many attempts there were (see ``frames``).  A handler is left before a sleep:
+inside, a cancellation would carry the failed attempt as its context, and keep it alive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from .budget import Budget
+from .frames import hidden, unseen
 from .run import Run, Settings
 
-__all__ = ["Call", "Loop", "unseen"]
+__all__ = ["Call", "Loop"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,6 +93,7 @@ class Loop:
         run = self.begin()
         return run if run.goes_on_with(result, is_good=False) else None
 
+    @hidden
     async def go_on(
         self, run: Run, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> R:
@@ -111,22 +112,6 @@ class Loop:
                 is_good = self.is_refused is None or not self.is_refused(result, args)
                 if not run.goes_on_with(result, is_good=is_good):
                     return result
-
-
-class _Unseen:
-    """Takes the frame of what is awaited inside out of the traceback of what it raises."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # In place: when an exception is raised again, Python 3.10 does not look at its ``__traceback__``.
-        if traceback is not None and traceback.tb_next is not None:
-            traceback.tb_next = traceback.tb_next.tb_next
-
-
-unseen: _Unseen = _Unseen()
 
 
 def _plain(loop: Loop, fn: Fn) -> Looped:
@@ -167,6 +152,7 @@ def _called(loop: Loop) -> Call:
 def _judged(loop: Loop, fn: Fn, is_refused: IsRefused) -> Looped:
     counter = loop.counter
 
+    @hidden
     async def attempts(*args: Any, **kwargs: Any) -> Any:
         counter.calls += 1
         try:
@@ -188,6 +174,7 @@ def _judged(loop: Loop, fn: Fn, is_refused: IsRefused) -> Looped:
 
 
 def _bounded(loop: Loop, fn: Fn) -> Looped:
+    @hidden
     async def attempts(*args: Any, **kwargs: Any) -> Any:
         loop.counter.calls += 1
         run = loop.begin()

@@ -18,12 +18,13 @@ Two facts here are written by the caller, continuation and ``mcp-method``; both 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from ._seam import CallContext, is_continuation, is_internal, outcome, refuse, target
 from .checks import checked_instance
+from .frames import hidden, unseen
 from .hedge import Hedge
-from .loop import unseen
 from .retry import Retry
 from .run import AttemptTimeout
 from .safety import READS, Safety
@@ -75,7 +76,8 @@ class RetryMiddleware:
         if method not in METHODS:
             return await call_next(ctx)
         if not self._is_plain:
-            return await self._bounded(ctx, call_next)
+            with unseen:
+                return await self._bounded(ctx, call_next)
         self._counter.calls += 1
         try:
             result = await call_next(ctx)
@@ -96,6 +98,7 @@ class RetryMiddleware:
         with unseen:
             return await self._loop.go_on(run, call_next, (ctx,), {})
 
+    @hidden
     async def _bounded(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         try:
             result: R = await self._attempts(ctx, call_next)
@@ -108,8 +111,11 @@ class RetryMiddleware:
 
     def _send(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> Awaitable[R]:
         if self._hedge is not None and _is_first(ctx) and self._may_repeat(ctx):
-            return self._hedge.call(call_next, ctx)
+            return self._hedge.first_good(partial(call_next, ctx), self._is_bad)
         return call_next(ctx)
+
+    def _is_bad(self, result: object) -> bool:
+        return outcome(result) not in ("ok", "input_required") or self.retry.is_refused(result)
 
     def _is_retryable(self, error: Exception, args: tuple[Any, ...]) -> bool:
         return self._goes_on(args[0], error, is_worth_it=self.retry.is_retryable(error))

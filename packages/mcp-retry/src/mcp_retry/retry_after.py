@@ -62,8 +62,15 @@ def _of_headers(headers: object, wall_clock: Callable[[], float]) -> float | Non
 
 
 def _header(headers: object, name: str) -> object:
-    spellings = (name, name.title())  # a plain dict of headers tells upper from lower case
-    return next((value for spelling in spellings if (value := _get(headers, spelling)) is not None), None)
+    spellings = (name, name.title(), name.upper())  # a plain dict of headers tells upper from lower case
+    return next((value for spelling in spellings if (value := _look_up(headers, spelling)) is not None), None)
+
+
+def _look_up(headers: Any, name: str) -> object:
+    try:
+        return headers.get(name)  # of a mapping, or of urllib's email.message.Message
+    except Exception:  # noqa: BLE001  # as below
+        return None
 
 
 def _timestamp(value: object) -> float | None:

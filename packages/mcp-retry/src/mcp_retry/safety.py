@@ -36,12 +36,13 @@ _HINTS = ("readOnlyHint", "read_only_hint", "idempotentHint", "idempotent_hint")
 class Safety:
     """What is known of the tools of one server."""
 
-    def __init__(self, safe: Iterable[str]) -> None:
+    def __init__(self, safe: object) -> None:
         if isinstance(safe, str):
             raise TypeError(f"safe needs a collection of tool names, got the string {safe!r}; did you mean [{safe!r}]?")
-        self._named = frozenset(safe)
-        if not all(isinstance(name, str) and name for name in cast("frozenset[object]", self._named)):
-            raise TypeError(f"safe needs names of tools, got {safe!r}")
+        names: list[Any] = list(safe) if isinstance(safe, Iterable) else [safe]  # pyright: ignore[reportUnknownArgumentType]  # looked at below
+        if not all(isinstance(name, str) and name for name in names):
+            raise TypeError(f"safe needs a collection of names of tools, got {safe!r}")
+        self._named = frozenset[str](names)
         self._learned: set[str] = set()
 
     def learn(self, listing: object) -> None:

@@ -21,6 +21,7 @@ Source: Beyer et al., "Site Reliability Engineering" (O'Reilly, 2016), chapter 2
 
 from __future__ import annotations
 
+import inspect
 import math
 import random as stdlib_random
 import sys
@@ -105,6 +106,6 @@ def _number(name: str, value: object) -> float:
 
 def _function(name: str, value: Callable[[], float]) -> Callable[[], float]:
     given: object = value
-    if not callable(given):
-        raise TypeError(f"Throttle needs {name} as a function, got {value!r}")
+    if not callable(given) or inspect.iscoroutinefunction(given):
+        raise TypeError(f"Throttle needs {name} as a function that is not async, got {value!r}")
     return value

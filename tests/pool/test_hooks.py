@@ -16,11 +16,13 @@ from mcp_pool import (
 )
 
 from tests.pool.world import (
+    ON_BOTH,
     Backend,
     Connection,
     Never,
     check_invariants,
     entries,
+    expect_closed,
     hold,
     settle_on_any,
     until,
@@ -60,12 +62,15 @@ class TestHealth:
                 await hold(pool, 0)
         assert checked == [1.5, 3.9]
 
+    @ON_BOTH
     @pytest.mark.parametrize("failure", ["false", "error", "slow error", "hang", "base"])
     async def test_what_fails_its_check_is_replaced(self, clock: VirtualClock, failure: str) -> None:
-        """The borrower gets one that works, and does not lose its turn."""
+        """The borrower gets one that works, and does not lose its turn; nothing is checked twice."""
         events: list[Event] = []
+        checked: list[int] = []
 
         async def check(connection: Connection) -> bool:
+            checked.append(connection.number)
             if connection.number > 1 or not pool.statistics().uses:
                 return True
             if failure == "base":
@@ -88,9 +93,45 @@ class TestHealth:
             assert pool.statistics().closed == {"check": 1}
             assert clock() == {"hang": 2, "slow error": 1}.get(failure, 0)
             check_invariants(pool, backend)
-        errors = [type(event.error) for event in events if isinstance(event, HookFailed)]
-        expected = {"false": ValueError, "error": OSError, "slow error": OSError, "hang": TimeoutError}
-        assert errors == ([] if failure == "base" else [expected[failure]])
+        assert checked == [1, 1, 2]
+        failed = [(event.pool, event.hook, repr(event.error)) for event in events if isinstance(event, HookFailed)]
+        expected = {"false": "ValueError('check returned False')", "hang": "TimeoutError('took longer than 2 s')"}
+        assert failed == ([] if failure == "base" else [("pool", "check", expected.get(failure, "OSError('gone')"))])
+
+    async def test_hooks_that_wait_for_nothing_run_in_one_go(self) -> None:
+        """No other task gets a turn, which would cost many times what the hooks do."""
+
+        async def use() -> None:
+            async with pool.acquire():
+                pass
+
+        async with Backend().pool(check=_nothing_wrong, check_after=0, reset=_nothing_wrong) as pool:
+            await use()
+            with pytest.raises(StopIteration):
+                use().send(None)
+
+    async def test_a_hook_that_passed_has_no_say_any_more(self, clock: VirtualClock) -> None:
+        """Its time goes by in the block that follows."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(1)
+
+        async with Backend().pool(check=check, check_after=0, check_timeout=2) as pool:
+            await hold(pool, 10)
+            assert clock() == 11
+
+    async def test_what_passes_its_check_after_a_forced_close_is_not_lent(self, clock: VirtualClock) -> None:
+        """It is closed by then."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(5)
+
+        async with Backend().pool(check=check, check_after=0) as pool, anyio.create_task_group() as tg:
+            tg.start_soon(expect_closed, pool.take)
+            await clock.advance(1)
+            await pool.close(drain_timeout=1)
+            assert clock() == 2
+        assert clock() == 5
 
     async def test_a_check_that_returns_false_at_once(self) -> None:
         """As above, for a check that never waits."""
@@ -138,9 +179,11 @@ class TestHealth:
 
         backend = Backend()
         async with backend.pool(check=check, check_after=0, backoff=1.0) as pool:
-            with pytest.raises(PoolTimeout):
+            with pytest.raises(PoolTimeout) as caught:
                 await pool.take(timeout=3.5)
             assert backend.attempts == [0.0, 1.0, 2.0, 3.0]
+        cause = "the last connect failed with ValueError('a new resource did not pass its check')"
+        assert str(caught.value) == f"pool has nothing within 3.5 s: 0 in use, 0 waiting; {cause}"
 
     async def test_reset_runs_after_each_use(self, clock: VirtualClock) -> None:
         """The next borrower gets it clean."""

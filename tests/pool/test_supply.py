@@ -12,12 +12,15 @@ import pytest
 from mcp_pool import (
     Closed,
     Connected,
+    ConnectFailed,
     Event,
     HookFailed,
     Pool,
     PoolClosed,
     PoolTimeout,
     PoolUnavailable,
+    Recovered,
+    Unavailable,
 )
 
 from tests.pool.world import (
@@ -28,6 +31,7 @@ from tests.pool.world import (
     expect_closed,
     hold,
     on_trio,
+    settle_on_any,
 )
 from tests.support.clock import VirtualClock, settle
 
@@ -102,15 +106,20 @@ class TestConnecting:
             backend.default = None
             await clock.advance(4)
             assert backend.attempts == [0.0, 1.0, 3.0, 7.0, 11.0]
-            assert pool.statistics().available
+            assert (pool.statistics().available, pool.statistics().connect_failures) == (True, 4)
             assert pool._desk.supply.gate.error is None  # nothing is kept once it works
             async with pool.acquire():
                 assert clock() == 12.0
-        names = [type(event).__name__ for event in events]
-        assert names == [
-            "ConnectFailed", "ConnectFailed", "ConnectFailed", "Unavailable", "ConnectFailed", "Connected",
-            "Recovered", "Closed",
-        ]  # fmt: skip
+        assert events == [
+            ConnectFailed("pool", error, 1, 1.0),
+            ConnectFailed("pool", error, 2, 2.0),
+            ConnectFailed("pool", error, 3, 4.0),
+            Unavailable("pool", error),
+            ConnectFailed("pool", error, 4, 4.0),
+            Connected("pool", 0.0),
+            Recovered("pool", 4),
+            Closed("pool", "closing", 1.0, 1),
+        ]
 
     async def test_failing_connects_do_not_refuse_those_who_may_get_a_returned_one(self, clock: VirtualClock) -> None:
         """A server that allows fewer connections than the pool would like still serves all."""
@@ -273,6 +282,26 @@ class TestConnecting:
             await settle()
             assert pool.statistics().closed == {"shrink": 2}
             assert pool.statistics().idle == 2
+
+    async def test_idle_ones_go_and_not_the_older_one_in_use(self) -> None:
+        """Age is not what counts."""
+        backend = Backend()
+        async with backend.pool() as pool:
+            used, idle = await pool.take(), await pool.take()
+            await pool.give_back(idle)
+            pool.resize(max_size=1)
+            await settle_on_any()
+            assert backend.open == {used}
+            pool.discard(used)
+
+    async def test_what_was_discarded_makes_room_as_well(self) -> None:
+        """It goes anyway, and nobody else has to."""
+        async with Backend().pool() as pool:
+            async with pool.acquire(), pool.acquire() as spoilt, pool.acquire():
+                pool.discard(spoilt)
+                pool.resize(max_size=2)
+            await settle_on_any()
+            assert pool.statistics().closed == {"discarded": 1}
 
     async def test_idle_ones_go_first_and_then_those_that_are_not_connected_yet(self, clock: VirtualClock) -> None:
         """Nobody's work is in vain where that can be helped."""

@@ -81,6 +81,24 @@ class TestLending:
                 await settle()
         assert log == ["greedy", 0, 1, 2, "greedy", "greedy", "greedy", "greedy"]
 
+    async def test_who_got_one_that_does_not_work_keeps_its_turn(self, clock: VirtualClock) -> None:
+        """It goes before the next, who came later, and is not refused because as many wait as may."""
+        backend, log = Backend(), []
+
+        async def check(connection: Connection) -> bool:
+            await anyio.sleep(connection.number == 1 and pool.statistics().uses)
+            return connection.number != 1 or not pool.statistics().uses
+
+        async with backend.pool(max_size=1, max_waiters=1, check=check, check_after=0) as pool:
+            connection = await pool.take()
+            async with anyio.create_task_group() as tg:
+                for number in range(2):
+                    tg.start_soon(hold, pool, 1.0, log, number)
+                    await settle()
+                    if number == 0:
+                        await pool.give_back(connection)
+        assert (log, clock(), backend.made) == ([0, 1], 3.0, 2)
+
     @pytest.mark.parametrize(("order", "expected"), [("lifo", 1), ("fifo", 2)])
     async def test_order_of_reuse(self, order: str, expected: int) -> None:
         """Last in, first out lets a quiet pool shrink; first in, first out keeps all warm."""
@@ -158,7 +176,7 @@ class TestLending:
                 for _ in range(5):
                     tg.start_soon(hold, pool, 99.0)
                 await settle()
-                for limit, refused in ((3.9, True), (4.1, False)):
+                for limit, refused in ((3.9, True), (4.0, False)):
                     with pytest.raises(PoolTimeout) as caught:
                         await pool.take(limit)
                     assert caught.value.early == refused
@@ -168,9 +186,11 @@ class TestLending:
 
     async def test_timeout_of_zero_never_waits(self) -> None:
         """Now, or not at all."""
-        async with Backend().pool() as pool:
-            with pytest.raises(PoolTimeout):
+        backend = Backend()
+        async with backend.pool() as pool:
+            with pytest.raises(PoolTimeout) as caught:
                 await pool.take(timeout=0)
+            assert (caught.value.early, pool.statistics().waits, backend.attempts) == (True, 0, [])
             await hold(pool, 0)
             async with pool.acquire(timeout=0):
                 pass
@@ -233,6 +253,7 @@ class TestLending:
     async def test_statistics_add_up(self, clock: VirtualClock) -> None:
         """Figures that an operator compares with what happened."""
         async with Backend(takes=1).pool(max_size=1) as pool:
+            await clock.advance(1)
             async with anyio.create_task_group() as tg:
                 tg.start_soon(hold, pool, 2.0)
                 tg.start_soon(hold, pool, 2.0)

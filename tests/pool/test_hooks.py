@@ -49,14 +49,17 @@ async def hold_step(coroutine: Any, pool: Pool[Connection]) -> None:
 
 
 class TestHealth:
-    async def test_check_on_borrow_is_skipped_after_recent_use(self, clock: VirtualClock) -> None:
+    @pytest.mark.parametrize("options", [{}, {"leak_after": 99}])
+    async def test_check_on_borrow_is_skipped_after_recent_use(
+        self, clock: VirtualClock, options: dict[str, Any]
+    ) -> None:
         """A check costs a round trip; what worked a moment ago works."""
         checked: list[float] = []
 
         async def check(connection: Connection) -> None:
             checked.append(clock())
 
-        async with Backend().pool(check=check, check_after=1.0) as pool:
+        async with Backend().pool(check=check, check_after=1.0, **options) as pool:
             for pause in (0.0, 0.5, 1.0, 0.9, 1.5):
                 await anyio.sleep(pause)
                 await hold(pool, 0)
@@ -314,6 +317,7 @@ class TestHealth:
         async with Backend().pool() as pool:
             async with pool.acquire() as connection:
                 pool.discard(connection)
+                pool.refresh()  # the first reason counts
                 assert connection.is_open
             taken = await pool.take()
             assert taken is not connection
@@ -389,7 +393,7 @@ class TestHealth:
         # Some option that takes it off the shortest way, which does not look at the time before a reset.
         async with Backend().pool(reset=reset, max_lifetime=1, check_on_return=True, check=_nothing_wrong) as pool:
             await hold(pool, seconds)
-            assert len(done) == resets
+            assert (len(done), pool.statistics().idle) == (resets, resets)
 
     async def test_a_cancelled_block_may_be_declared_harmless(self) -> None:
         """For stateless clients, which are expensive to open again."""

@@ -132,7 +132,7 @@ async def test_refresh_and_close_reach_every_key(clock: VirtualClock) -> None:
     """One call each."""
     backends = Backends()
     pools = backends.pools()
-    with pytest.raises(PoolClosed, match="^these pools are not open$"):
+    with pytest.raises(PoolClosed, match=r"^these pools are not open$"):
         pools.acquire("a")
     async with pools:
         for key in "ab":
@@ -272,7 +272,7 @@ def test_nonsense(options: dict[str, Any], message: str) -> None:
 
 def test_functions_that_cannot_be_meant_are_named() -> None:
     """As by a single pool."""
-    with pytest.raises(TypeError, match="^connect=sync is not async; did you forget 'async def'\\?$"):
+    with pytest.raises(TypeError, match=r"^connect=sync is not async; did you forget 'async def'\?$"):
         KeyedPool(sync)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="from_context needs a function that returns a context manager, got 3"):
         KeyedPool.from_context(3)  # type: ignore[arg-type]

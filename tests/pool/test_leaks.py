@@ -156,7 +156,7 @@ class TestLeaks:
             for use in (lambda: rich.number, lambda: len(rich), lambda: setattr(rich, "number", 3)):
                 with pytest.raises(
                     PoolMisuse,
-                    match="^this resource was returned to its pool and may serve somebody else; acquire it again$",
+                    match=r"^this resource was returned to its pool and may serve somebody else; acquire it again$",
                 ):
                     use()
             assert isinstance(rich, Rich)  # what only asks for the class, as a debugger does, is not refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -51,7 +52,7 @@ async def generator() -> AsyncIterator[object]:
         ("order", "random"),
         ("name", None),
         *((name, 3) for name in ("clock", "random", "broken", "on_event", "check", "reset")),
-        *((name, value) for name in ("check", "reset") for value in (sync, generator, Pool)),
+        *((name, value) for name in ("check", "reset") for value in (sync, generator, partial(generator), Pool)),
     ],
 )
 def test_nonsense(option: str, value: Any) -> None:

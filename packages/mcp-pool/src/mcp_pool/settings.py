@@ -105,7 +105,7 @@ class Settings(Generic[T]):
 
 
 def check_sizes(min_size: object, max_size: object) -> None:
-    """Raise ValueError, or TypeError for what is no number, unless 0 <= *min_size* <= *max_size* and *max_size* >= 1."""
+    """Raise ValueError, or TypeError for no number, unless 0 <= *min_size* <= *max_size* and *max_size* >= 1."""
     check_count("min_size", min_size, 0)
     check_count("max_size", max_size, 1)
     if cast("int", min_size) > cast("int", max_size):
@@ -113,7 +113,7 @@ def check_sizes(min_size: object, max_size: object) -> None:
 
 
 def check_count(name: str, value: object, minimum: int) -> None:
-    """Raise ValueError, or TypeError for what is no number, unless *value* is at least *minimum*."""
+    """Raise ValueError, or TypeError for no number, unless *value* is at least *minimum*."""
     if not _is_count(value, minimum):
         raise _refused(name, value, f"an int of at least {minimum}")
 
@@ -187,7 +187,7 @@ _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "clock random": ((), callable, "a function"),
     "broken on_event": ((), lambda value: value is None or callable(value), "None or a function"),
 }
-"""By options: what is no instance of these kinds is a TypeError, other nonsense a ValueError; what is none; the words."""
+"""By options: the kinds of which nonsense is a ValueError, not a TypeError; what is none; and the words for that."""
 
 
 if TYPE_CHECKING:

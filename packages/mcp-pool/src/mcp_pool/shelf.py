@@ -209,7 +209,7 @@ class Shelf(Generic[T]):
         self.serviced -= entry.state is SERVICED
         self.closing -= entry.state is CLOSING
 
-    def join(self, waiter: Waiter, *, first: bool = False) -> None:
+    def join(self, waiter: Waiter, *, first: bool) -> None:
         """Let *waiter* wait, behind the others, or before them when it has had its turn and got nothing that works."""
         self.waiters[waiter] = None
         if first:

@@ -92,7 +92,7 @@ class AsyncioWaiting:
 
     def _set(self, deadline: float) -> None:
         self.stop()
-        self._alarm = None if deadline == math.inf else self._loop.call_at(deadline, self._ring)
+        self._alarm = self._loop.call_at(deadline, self._ring)
 
     def _ring(self) -> None:
         now = self._loop.time()

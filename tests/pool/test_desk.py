@@ -145,11 +145,10 @@ class TestLending:
             for _ in range(3):
                 tg.start_soon(hold, pool, 1.0)
                 await settle()
-            with pytest.raises(PoolFull, match="2 callers wait for pool, which is max_waiters") as caught:
-                await pool.take()
-            assert caught.value.waiting == 2
-            assert clock() == 0
-            assert pool.statistics().refusals == 1
+            for refusals in (1, 2):
+                with pytest.raises(PoolFull, match=r"^2 callers wait for pool, which is max_waiters$") as caught:
+                    await pool.take()
+                assert (clock(), caught.value.waiting, pool.statistics().refusals) == (0, 2, refusals)
 
     async def test_who_cannot_be_served_in_time_is_refused_early(self, clock: VirtualClock) -> None:
         """With a mean use of 1 s and two ahead, nobody needs to wait to see 0.5 s go by; 4 s are enough."""
@@ -336,8 +335,12 @@ class TestMisuse:
         """The task that has all there is would wait for itself."""
         async with Backend().pool(max_size=1) as pool:
             async with pool.acquire():
-                with pytest.raises(PoolMisuse, match="has the only resource of pool"):
+                with pytest.raises(PoolMisuse) as caught:
                     await pool.take()
+                assert str(caught.value) == (
+                    "this task has the only resource of pool and asks for another, for which it would wait until it"
+                    " returns the first; pass the first one on, or make max_size larger"
+                )
             connection = await pool.take()  # may be given back by another task, so waiting for it makes sense
             with pytest.raises(PoolTimeout):
                 await pool.take(timeout=0.01)

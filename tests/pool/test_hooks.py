@@ -91,7 +91,7 @@ class TestHealth:
             if failure == "base":
                 with pytest.raises(Strange):
                     await pool.take()
-            async with pool.acquire() as connection:
+            async with pool.acquire(timeout=2.5) as connection:
                 assert connection.number == 2
             assert pool.statistics().closed == {"check": 1}
             assert clock() == {"hang": 2, "slow error": 1}.get(failure, 0)
@@ -170,9 +170,10 @@ class TestHealth:
             connection = await pool.take()
             await pool.give_back(connection)
             await clock.advance(2)
-            with pytest.raises(PoolTimeout):
+            with pytest.raises(PoolTimeout) as caught:
                 await pool.take(timeout=3)
-            assert clock() == 5
+            assert (clock(), caught.value.early, pool.statistics().timeouts) == (5, False, 1)
+            assert pool.statistics().waits == 1  # the one for the connect: with no time left there is none
 
     async def test_a_backend_whose_new_resources_fail_their_check_is_not_stormed(self, clock: VirtualClock) -> None:
         """Connecting works, using does not: that calls for backing off as well."""

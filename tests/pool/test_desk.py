@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
@@ -390,10 +393,27 @@ class TestMisuse:
 
         async with Pool(connect, close=close, connect_attempts=1) as pool:
             async with pool.acquire():
-                with pytest.raises(PoolTimeout, match="which pool has already"):
+                with pytest.raises(PoolTimeout, match="connect returned <1>, which pool has already"):
                     await pool.take(timeout=0.05)
             assert closed == []
         assert closed == [same]
+
+    async def test_so_is_one_that_a_context_gives(self) -> None:
+        """Even if it keeps that to itself."""
+        same = Connection(1)
+
+        @asynccontextmanager
+        async def factory() -> AsyncIterator[Connection]:
+            with contextlib.suppress(PoolMisuse):
+                yield same
+
+        async with Pool.from_context(factory, connect_attempts=1) as pool, pool.acquire():
+            with pytest.raises(PoolTimeout):
+                await pool.take(timeout=0.05)
+            error = pool._desk.supply.gate.error
+            assert isinstance(error, PoolUnavailable)
+            assert str(error) == "its context manager keeps to itself why connecting failed"
+            assert error.retry_after == 0
 
     async def test_connect_that_is_not_async_is_named(self) -> None:
         """A lambda can only be seen through when it runs."""

@@ -129,7 +129,8 @@ class TestHealth:
         async def check(connection: Connection) -> None:
             await anyio.sleep(5)
 
-        async with Backend().pool(check=check, check_after=0) as pool, anyio.create_task_group() as tg:
+        pool = Backend().pool(check=check, check_after=0, check_timeout=9)
+        async with pool, anyio.create_task_group() as tg:
             tg.start_soon(expect_closed, pool.take)
             await clock.advance(1)
             await pool.close(drain_timeout=1)
@@ -138,8 +139,10 @@ class TestHealth:
 
     async def test_a_check_that_returns_false_at_once(self) -> None:
         """As above, for a check that never waits."""
+        checked: list[int] = []
 
         async def check(connection: Connection) -> bool:
+            checked.append(connection.number)
             return connection.number > 1 or not pool.statistics().uses
 
         async with Backend().pool(check=check, check_after=0) as pool:
@@ -148,6 +151,7 @@ class TestHealth:
             assert pool.statistics().closed == {"check": 1}
             async with pool.try_acquire() as connection:
                 assert connection is not None
+        assert checked == [1, 1, 2, 2]
 
     async def test_try_acquire_checks_until_one_works(self) -> None:
         """Nothing broken is lent, and nothing is waited for."""

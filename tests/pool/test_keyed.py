@@ -224,6 +224,23 @@ async def test_the_idle_resource_used_longest_ago_makes_room(clock: VirtualClock
         assert (first.is_open, second.is_open) == (True, False)
 
 
+async def test_one_that_is_being_connected_does_not_make_room_while_others_may(clock: VirtualClock) -> None:
+    """It would be closed after its first use."""
+    backends = Backends()
+    async with backends.pools(max_total=3) as pools, anyio.create_task_group() as tg:
+        taken = [await pools.pool("a").take() for _ in range(2)]
+        backends.of["a"].takes = 5
+        tg.start_soon(hold, pools, "a", 20.0)
+        await settle()
+        tg.start_soon(hold, pools, "b")
+        await settle()
+        for connection in taken:
+            await clock.advance(1)
+            await pools.pool("a").give_back(connection)
+        await settle()
+        assert [connection.is_open for connection in taken] == [False, True]
+
+
 @pytest.mark.parametrize(("shares", "waiting", "evicted"), [((2, 1), "ab", {}), ((3, 1), "b", {"evicted": 1})])
 async def test_shares_that_differ_by_one_are_equal(
     clock: VirtualClock, shares: tuple[int, int], waiting: str, evicted: dict[str, int]

@@ -81,12 +81,13 @@ class TestConnecting:
 
     async def test_a_connect_that_hangs_is_given_up(self, clock: VirtualClock) -> None:
         """A slot must not be lost to a server that accepts and says nothing."""
-        backend = Backend()
+        backend, events = Backend(), []
         backend.plan = [Never()]
-        async with backend.pool(connect_timeout=3, max_size=1, backoff=1.0) as pool:
+        async with backend.pool(connect_timeout=3, max_size=1, backoff=1.0, on_event=events.append) as pool:
             await hold(pool, 0)
             assert clock() == 4.0
-            assert pool.statistics().connect_failures == 1
+        errors = [repr(event.error) for event in events if isinstance(event, ConnectFailed)]
+        assert errors == ["TimeoutError('took longer than 3 s')"]
 
     async def test_one_waiter_s_failures_back_off(self, clock: VirtualClock) -> None:
         """1 s, 2 s, then the gate is shut; 4 s, 4 s, then it works again."""
@@ -102,7 +103,11 @@ class TestConnecting:
                 await pool.take()
             assert (clock(), caught.value.retry_after) == (4.0, 3.0)
             assert not pool.statistics().available
-            await clock.advance(4)
+            await clock.advance(2.5)
+            with pytest.raises(PoolUnavailable) as caught:
+                await pool.take()
+            assert (clock(), caught.value.retry_after) == (6.5, 0.5)
+            await clock.advance(1.5)
             backend.default = None
             await clock.advance(4)
             assert backend.attempts == [0.0, 1.0, 3.0, 7.0, 11.0]
@@ -163,7 +168,7 @@ class TestConnecting:
         backend = Backend(takes=1)
         async with backend.pool(min_size=2, backoff=0.5) as pool:
             await pool.warm()
-            assert (clock(), backend.made) == (1.0, 2)
+            assert (clock(), backend.made, pool.statistics().connect_seconds) == (1.0, 2, 2.0)
             backend.plan = [OSError("once")]
             async with pool.acquire() as connection:
                 pool.discard(connection)
@@ -414,8 +419,11 @@ class TestOwners:
             for _ in range(2):
                 async with pool.acquire() as connection:
                     pool.discard(connection)
-        errors = [event.error for event in events if isinstance(event, HookFailed)]
-        assert sorted(map(repr, errors)) == ["OSError('broken pipe')", "TimeoutError('took longer than 2 s')"]
+        errors = [(event.pool, event.hook, repr(event.error)) for event in events if isinstance(event, HookFailed)]
+        assert sorted(errors) == [
+            ("pool", "close", "OSError('broken pipe')"),
+            ("pool", "close", "TimeoutError('took longer than 2 s')"),
+        ]
         assert pool.statistics().closed == {"discarded": 2}
 
     async def test_a_context_that_hangs_on_its_way_out_is_cut_off(self, clock: VirtualClock) -> None:
@@ -430,7 +438,8 @@ class TestOwners:
         async with Pool.from_context(factory, close_timeout=2, on_event=events.append, **STEADY) as pool:
             await hold(pool, 0)
         assert clock() == 2
-        assert [type(event.error) for event in events if isinstance(event, HookFailed)] == [TimeoutError]
+        errors = [repr(event.error) for event in events if isinstance(event, HookFailed)]
+        assert errors == ["TimeoutError('took longer than 2 s')"]
 
     async def test_a_failing_callback_does_not_hurt_the_pool(self, caplog: pytest.LogCaptureFixture) -> None:
         """It runs in the middle of the pool's work."""
@@ -440,7 +449,7 @@ class TestOwners:
 
         async with Backend().pool(on_event=on_event) as pool:
             await hold(pool, 0)
-        assert "on_event of pool failed" in caplog.text
+        assert {(record.name, record.message) for record in caplog.records} == {("mcp_pool", "on_event of pool failed")}
 
 
 class TestClosingByItself:
@@ -518,6 +527,16 @@ class TestClosing:
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
         assert (clock(), backend.open) == (3.0, set())
+
+    async def test_a_cancelled_program_may_finish_with_what_it_has(self) -> None:
+        """Its clean-up, under a shield, still finds the resource open."""
+        with anyio.CancelScope() as scope:
+            async with Backend().pool() as pool, pool.acquire() as connection:
+                scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await settle_on_any()
+                    assert connection.is_open
+        assert pool.statistics().closed == {"closing": 1}
 
     async def test_a_reset_in_the_owner_s_hands_is_cut_off_by_a_forced_close(self, clock: VirtualClock) -> None:
         """Otherwise a close under a shield would take as long as the reset is allowed to, perhaps for ever."""

@@ -44,17 +44,17 @@ class Entry(Generic[T]):
         "uses", "verdict", "wake",
     )  # fmt: skip
 
-    def __init__(self, now: float, max_uses: float) -> None:
+    def __init__(self, max_uses: float) -> None:
         self.state: State = CONNECTING
         self.max_uses: float = max_uses
         self.leaving: bool = False
         """Whether it is wanted elsewhere, and goes after its next use."""
         self.reason: Reason = "lifetime"
         self.retire_at: float = math.inf
-        self.born_at: float = now
-        self.taken_at: float = now
-        self.used_at: float = now
-        self.checked_at: float = now
+        self.taken_at: float = math.inf
+        self.born_at: float  # these three from the moment on when it is connected
+        self.used_at: float
+        self.checked_at: float
         self.uses: int = 0
         self.connected: bool = False
         self.resource: Any = None

@@ -15,7 +15,7 @@ import anyio.to_thread
 import pytest
 from mcp_pool import Event, HookFailed, Pool, PoolMisuse, PoolTimeout
 
-from tests.pool.world import ON_BOTH, STEADY, Backend, Connection, Never, check_invariants
+from tests.pool.world import ON_BOTH, STEADY, Backend, Connection, Never, check_invariants, entries
 from tests.support.clock import VirtualClock, run, settle
 from tests.support.measure import count_instructions, no_growth
 
@@ -194,6 +194,25 @@ async def test_a_use_keeps_no_memory(clock: VirtualClock) -> None:
                 pass
 
         await no_growth(use)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("with_hooks", [False, True])
+async def test_the_shortest_way_makes_nothing_new(clock: VirtualClock, with_hooks: bool) -> None:
+    """What both ends of a block wait for was made once; two coroutines would be a third of the whole."""
+
+    async def nothing(connection: Connection) -> None: ...
+
+    hooks = {"check": nothing, "reset": nothing, "check_after": 0} if with_hooks else {}
+    async with Backend().pool(**hooks) as pool:
+        async with pool.acquire():
+            pass
+        lease = pool.acquire()
+        first = lease.__aenter__()
+        await first
+        last = lease.__aexit__(None, None, None)
+        await last
+        assert (first, last) == (entries(pool)[0].ready, pool._desk.returned)
 
 
 @pytest.mark.uninstrumented

@@ -412,7 +412,7 @@ class TestMisuse:
                 await pool.take(timeout=0.05)
             error = pool._desk.supply.gate.error
             assert isinstance(error, PoolUnavailable)
-            assert str(error) == "its context manager keeps to itself why connecting failed"
+            assert str(error) == "its context manager hides why connecting failed"
             assert error.retry_after == 0
 
     async def test_connect_that_is_not_async_is_named(self) -> None:

@@ -261,6 +261,15 @@ class TestHealth:
             assert pool.statistics().idle + pool.statistics().serviced == 3
             assert pool.statistics().connects == 4
 
+    async def test_without_a_check_there_is_nothing_to_do_at_its_interval(self, clock: VirtualClock) -> None:
+        """One option of two is no error, as when a program takes its checks out for a while."""
+        async with Backend().pool(check_interval=1) as pool:
+            await hold(pool, 0)
+            async with pool.acquire(), pool.acquire():
+                await clock.advance(5)
+            await clock.advance(5)
+            assert (pool.statistics().idle, pool.statistics().closed) == (2, {})
+
     async def test_max_lifetime_with_jitter(self, clock: VirtualClock) -> None:
         """Connected together, they must not die together; the one in use goes when it comes back."""
         draws = iter([0.0, 0.5, 1.0])

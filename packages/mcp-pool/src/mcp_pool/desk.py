@@ -59,8 +59,7 @@ class Desk(Generic[T]):
     def open(self, tasks: TaskGroup) -> None:
         """Begin to lend, with the pool's own work done in *tasks*."""
         on_asyncio = is_asyncio()
-        queue = self.shelf.waiters
-        self._waiting = AsyncioWaiting(queue) if on_asyncio else OtherWaiting(queue)
+        self._waiting = AsyncioWaiting(self.shelf.waiters) if on_asyncio else OtherWaiting()
         if on_asyncio:
             self._identity = asyncio.current_task
             self.supply.check.step_by_hand()

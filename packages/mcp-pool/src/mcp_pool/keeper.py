@@ -7,7 +7,6 @@ due any more nor still to come, and the keeper would sleep for ever.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -90,7 +89,7 @@ class Keeper(Generic[T]):
         now = self._settings.clock()
         self.reclaim(now)
         self._grow(now)
-        following = self._look_after if self._shelf.entries else math.inf
+        following = self._look_after
         for due, duty in list(self._duties(now)):
             if due > now:
                 following = min(following, due - now)

@@ -232,7 +232,7 @@ class Supply(Generic[T]):
             self.report.tell(Closed(settings.name, entry.reason, now - entry.born_at, entry.uses))
         elif state is CONNECTING:
             self.failed(
-                error or PoolUnavailable("its context manager keeps to itself why connecting failed", retry_after=0.0),
+                error or PoolUnavailable("its context manager hides why connecting failed", retry_after=0.0),
                 now,
             )
         if self.budget is not None:

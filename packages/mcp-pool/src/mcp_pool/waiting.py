@@ -133,10 +133,9 @@ class _Ready(Generic[T]):
 
 
 class OtherWaiting:
-    """The same on any backend of anyio."""
+    """The same on any backend of anyio; each waiter has a deadline of its own."""
 
-    def __init__(self, queue: MutableMapping[Waiter, None]) -> None:
-        del queue  # each waiter has a deadline of its own, and leaves by itself
+    def __init__(self) -> None:
         self._home = _run()
 
     def waiter(self, timeout: float) -> Waiter:

@@ -38,12 +38,6 @@ from tests.support.clock import VirtualClock, settle
 pytestmark = pytest.mark.anyio
 
 
-async def expect_unavailable(pool: Pool[Connection], clock: VirtualClock, at: float) -> None:
-    with pytest.raises(PoolUnavailable):
-        await pool.take()
-    assert clock() == at
-
-
 class TestConnecting:
     async def test_a_waiter_takes_whichever_comes_first(self, clock: VirtualClock) -> None:
         """A returned one or a new one; and the other stays for the next."""
@@ -142,11 +136,23 @@ class TestConnecting:
         """Then there is nothing left to wait for."""
         backend = Backend()
         backend.plan = [0.0] + [OSError("down")] * 99
+        log: list[tuple[int, float]] = []
+
+        async def wait(number: int) -> None:
+            with pytest.raises(PoolUnavailable):
+                await pool.take()
+            log.append((number, clock()))
+
         async with backend.pool(max_size=2, connect_attempts=1) as pool, anyio.create_task_group() as tg:
             connection = await pool.take()
-            tg.start_soon(expect_unavailable, pool, clock, 5.0)
+            for number in range(3):
+                tg.start_soon(wait, number)
+                await settle()
             await clock.advance(5)
             pool.discard(connection)
+            await settle()
+            assert pool.statistics().refusals == 3
+        assert log == [(0, 5.0), (1, 5.0), (2, 5.0)] or on_trio()  # which wakes in any order who is woken at once
 
     async def test_connect_that_cancels_itself_is_a_failure(self) -> None:
         """A CancelledError from inside a library is not the end of the pool."""
@@ -333,6 +339,12 @@ class TestConnecting:
 
 
 class TestOwners:
+    async def test_tasks_have_the_name_of_the_pool(self) -> None:
+        """Whoever looks at a program's tasks sees whose they are."""
+        async with Backend().pool(name="db") as pool:
+            await hold(pool, 0)
+            assert {"db keeper", "db owner"} <= {task.name for task in anyio.get_running_tasks()}
+
     async def test_each_context_is_left_by_the_task_that_entered_it(self) -> None:
         """A cancel scope inside would otherwise raise, as MCP sessions do in every other pool."""
         backend = Backend()

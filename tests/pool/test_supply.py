@@ -120,6 +120,17 @@ class TestConnecting:
             Closed("pool", "closing", 1.0, 1),
         ]
 
+    async def test_one_probe_alone_is_in_flight(self, clock: VirtualClock) -> None:
+        """Whoever asks meanwhile waits for it."""
+        backend = Backend(takes=5)
+        backend.plan = [OSError("refused"), OSError("refused")]
+        async with backend.pool(backoff=1.0) as pool, anyio.create_task_group() as tg:
+            for pause in (0, 4, 1):
+                await clock.advance(pause)
+                tg.start_soon(hold, pool, 1.0)
+                tg.start_soon(hold, pool, 1.0)
+        assert backend.attempts[:4] == [0.0, 0.0, 2.0, 7.0]
+
     async def test_failing_connects_do_not_refuse_those_who_may_get_a_returned_one(self, clock: VirtualClock) -> None:
         """A server that allows fewer connections than the pool would like still serves all."""
         backend = Backend()
@@ -150,7 +161,7 @@ class TestConnecting:
                 await settle()
             await clock.advance(5)
             pool.discard(connection)
-            await settle()
+            await clock.advance(1)
             assert pool.statistics().refusals == 3
         assert log == [(0, 5.0), (1, 5.0), (2, 5.0)] or on_trio()  # which wakes in any order who is woken at once
 
@@ -539,6 +550,15 @@ class TestClosing:
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
         assert (clock(), backend.open) == (3.0, set())
+
+    async def test_a_close_that_is_cancelled_still_waits_until_all_is_closed(self, clock: VirtualClock) -> None:
+        """It stops waiting for those in use, and nothing else."""
+        backend = Backend(closing_takes=3)
+        async with backend.pool() as pool:
+            connection = await pool.take()
+            with anyio.move_on_after(1):
+                await pool.close()
+            assert (clock(), connection.is_open, pool.statistics().closed) == (4, False, {"closing": 1})
 
     async def test_a_cancelled_program_may_finish_with_what_it_has(self) -> None:
         """Its clean-up, under a shield, still finds the resource open."""

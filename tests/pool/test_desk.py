@@ -355,7 +355,10 @@ class TestMisuse:
         with pytest.raises(PoolClosed, match=r"pool is not open; enter it first: async with pool"):
             await pool.take()
         async with pool:
-            pass
+            with pytest.raises(
+                PoolMisuse, match=r"^this Pool was opened or closed before; it lives once, make another$"
+            ):
+                await pool.__aenter__()
         for borrow in (pool.acquire, pool.try_acquire):
             with pytest.raises(PoolClosed, match="pool is closed"):
                 async with borrow():
@@ -369,7 +372,7 @@ class TestMisuse:
         """Clean-up code need not know how far set-up came."""
         pool = Backend().pool()
         await pool.close()
-        with pytest.raises(PoolClosed):
+        with pytest.raises(PoolClosed, match=r"^pool is closed$"):
             await pool.take()
 
     @pytest.mark.parametrize("value", [-1, math.nan, True, "1"])

@@ -147,7 +147,7 @@ async def test_refresh_and_close_reach_every_key(clock: VirtualClock) -> None:
             assert (clock(), backends.open) == (3.0, 0)
     with pytest.raises(PoolClosed):
         pools.acquire("a")
-    with pytest.raises(PoolMisuse, match="opened or closed before"):
+    with pytest.raises(PoolMisuse, match=r"^this KeyedPool was opened or closed before"):
         await pools.__aenter__()
 
 

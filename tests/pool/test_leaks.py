@@ -17,11 +17,12 @@ from mcp_pool import (
 )
 
 from tests.pool.world import (
+    STEADY,
     Backend,
     Connection,
     hold,
 )
-from tests.support.clock import VirtualClock
+from tests.support.clock import VirtualClock, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +62,19 @@ class TestLeaks:
             async with pool.try_acquire() as nothing:
                 assert nothing is None
             assert [event.reclaimed for event in events if isinstance(event, Leaked)] == [True]
+
+    async def test_one_that_is_dropped_after_it_died_is_no_leak(self, clock: VirtualClock) -> None:
+        """The note that it leaves is about nothing; the next one may be."""
+        async with Pool.from_context(Backend().mortal, debug=True, **STEADY) as pool:
+            dead, lost = await pool.take(), await pool.take()
+            dead.scope.cancel()
+            await settle()
+            del dead
+            gc.collect()
+            del lost
+            gc.collect()
+            await clock.advance(2)
+            assert (pool.statistics().leaks, pool.statistics().closed) == (1, {"died": 1, "leaked": 1})
 
     @pytest.mark.parametrize("reset", [True, False])
     async def test_one_that_is_dropped_comes_back(self, clock: VirtualClock, reset: bool) -> None:

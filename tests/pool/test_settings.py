@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -104,4 +105,17 @@ def test_other_callables() -> None:
 def test_a_pool_is_made_outside_any_event_loop() -> None:
     """As module-level configuration does."""
     pool = Pool(connect, name="db")
-    assert (pool.name, pool.statistics().max_size) == ("db", 10)
+    states = {"idle": 0, "in_use": 0, "connecting": 0, "serviced": 0, "closing": 0, "waiting": 0, "available": True}
+    uses = {"uses": 0, "use_seconds": 0, "waits": 0, "wait_seconds": 0, "longest_wait": 0}
+    connects = {"connects": 0, "connect_failures": 0, "connect_seconds": 0, "closed": {}}
+    rest = {"timeouts": 0, "refusals": 0, "leaks": 0}
+    assert pool.name == "db"
+    assert asdict(pool.statistics()) == {
+        "name": "db",
+        "min_size": 0,
+        "max_size": 10,
+        **states,
+        **uses,
+        **connects,
+        **rest,
+    }

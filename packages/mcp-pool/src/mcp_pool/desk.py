@@ -73,12 +73,10 @@ class Desk(Generic[T]):
 
     async def close(self, drain_timeout: float) -> None:
         """Turn everybody away, and close the supply."""
-        self.lends_plainly = False
         if not self.supply.was_opened:
             self.supply.was_opened = True
             return
         self._waiting.stop()
-        self.supply.is_open = False
         self.shelf.dismiss(self._refusals.closed)
         await self.supply.close(drain_timeout)
 

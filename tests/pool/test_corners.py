@@ -79,6 +79,7 @@ async def test_hooks_that_return_other_awaitables(clock: VirtualClock) -> None:
     """A plain function that returns a future or the like is as good."""
 
     def reset(connection: Connection) -> Any:
+        assert connection.is_open
         return Waits()
 
     reset.__annotations__["return"] = "Awaitable[None]"

@@ -47,9 +47,9 @@ class Desk(Generic[T]):
         self.idle: deque[Entry[T]] = self.shelf.idle
         self.pick: Callable[[], Entry[T]] = self.shelf.pick
         self.give: Callable[[Entry[T], float], None] = self.shelf.give
-        self.lends_plainly: bool = False
+        self.lends_plainly: bool
         """Whether nobody wants to know who has an idle resource."""
-        self.takes_plainly: bool = False
+        self.takes_plainly: bool
         """Whether nothing is to be done with a resource that comes back, but a reset."""
         self.check_after: float = math.inf if settings.check is None else settings.check_after
         self.resets: bool = settings.reset is not None

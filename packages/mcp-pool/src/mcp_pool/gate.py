@@ -18,7 +18,8 @@ class Gate:
 
     def __init__(self, *, attempts: int, backoff: float, max_backoff: float, random: Callable[[], float]) -> None:
         self.failures: int = 0
-        self.retry_at: float = 0.0
+        self.retry_at: float
+        """When the next connect may begin, after a failure."""
         self.error: BaseException | None = None
         """The last failure, for those who are refused; kept only until a connect succeeds."""
         self._attempts = attempts

@@ -110,7 +110,8 @@ class Keeper(Generic[T]):
             borrower = entry.borrower
             if entry.state is IN_USE and borrower is not None and not borrower.reported:
                 yield borrower.since + settings.leak_after, partial(self._report_leak, borrower, now)
-        yield self._gate.retry_at, bool  # when it is due, ``grow`` has just acted on it
+        if self._gate.failures:
+            yield self._gate.retry_at, bool  # when it is due, ``grow`` has just acted on it
 
     def _expire(self, entry: Entry[T]) -> None:
         if entry.state is IDLE:

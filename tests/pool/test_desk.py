@@ -230,7 +230,9 @@ class TestLending:
             assert await pool.call(query, "a", limit=1) == (1, "a", 1)
             assert await injected("b") == (1, "b", 3)
             assert await injected("b", limit=2) == (1, "b", 2)
-            assert str(inspect.signature(injected)) == f"(text: {Text}, *, limit: int = 3) -> tuple[int, str, int]"
+            signature = inspect.signature(injected)
+            assert [(p.name, p.annotation) for p in signature.parameters.values()] == [("text", Text), ("limit", int)]
+            assert signature.return_annotation == tuple[int, str, int]
             assert injected.__annotations__ == {"text": Text, "limit": int, "return": tuple[int, str, int]}
             assert injected.__doc__ == "Ask."
             with pytest.raises(TypeError, match=r"^function=_nothing is not async; did you forget 'async def'\?$"):

@@ -16,11 +16,13 @@ from mcp_pool import (
 )
 
 from tests.pool.world import (
+    ON_BOTH,
     Backend,
     Connection,
     Never,
     check_invariants,
     entries,
+    expect_closed,
     hold,
     settle_on_any,
     until,
@@ -47,25 +49,31 @@ async def hold_step(coroutine: Any, pool: Pool[Connection]) -> None:
 
 
 class TestHealth:
-    async def test_check_on_borrow_is_skipped_after_recent_use(self, clock: VirtualClock) -> None:
+    @pytest.mark.parametrize("options", [{}, {"leak_after": 99}])
+    async def test_check_on_borrow_is_skipped_after_recent_use(
+        self, clock: VirtualClock, options: dict[str, Any]
+    ) -> None:
         """A check costs a round trip; what worked a moment ago works."""
         checked: list[float] = []
 
         async def check(connection: Connection) -> None:
             checked.append(clock())
 
-        async with Backend().pool(check=check, check_after=1.0) as pool:
+        async with Backend().pool(check=check, check_after=1.0, **options) as pool:
             for pause in (0.0, 0.5, 1.0, 0.9, 1.5):
                 await anyio.sleep(pause)
                 await hold(pool, 0)
         assert checked == [1.5, 3.9]
 
+    @ON_BOTH
     @pytest.mark.parametrize("failure", ["false", "error", "slow error", "hang", "base"])
     async def test_what_fails_its_check_is_replaced(self, clock: VirtualClock, failure: str) -> None:
-        """The borrower gets one that works, and does not lose its turn."""
+        """The borrower gets one that works, and does not lose its turn; nothing is checked twice."""
         events: list[Event] = []
+        checked: list[int] = []
 
         async def check(connection: Connection) -> bool:
+            checked.append(connection.number)
             if connection.number > 1 or not pool.statistics().uses:
                 return True
             if failure == "base":
@@ -83,19 +91,58 @@ class TestHealth:
             if failure == "base":
                 with pytest.raises(Strange):
                     await pool.take()
-            async with pool.acquire() as connection:
+            async with pool.acquire(timeout=2.5) as connection:
                 assert connection.number == 2
             assert pool.statistics().closed == {"check": 1}
             assert clock() == {"hang": 2, "slow error": 1}.get(failure, 0)
             check_invariants(pool, backend)
-        errors = [type(event.error) for event in events if isinstance(event, HookFailed)]
-        expected = {"false": ValueError, "error": OSError, "slow error": OSError, "hang": TimeoutError}
-        assert errors == ([] if failure == "base" else [expected[failure]])
+        assert checked == [1, 1, 2]
+        failed = [(event.pool, event.hook, repr(event.error)) for event in events if isinstance(event, HookFailed)]
+        expected = {"false": "ValueError('check returned False')", "hang": "TimeoutError('took longer than 2 s')"}
+        assert failed == ([] if failure == "base" else [("pool", "check", expected.get(failure, "OSError('gone')"))])
+
+    async def test_hooks_that_wait_for_nothing_run_in_one_go(self) -> None:
+        """No other task gets a turn, which would cost many times what the hooks do."""
+
+        async def use() -> None:
+            async with pool.acquire():
+                pass
+
+        async with Backend().pool(check=_nothing_wrong, check_after=0, reset=_nothing_wrong) as pool:
+            await use()
+            with pytest.raises(StopIteration):
+                use().send(None)
+
+    async def test_a_hook_that_passed_has_no_say_any_more(self, clock: VirtualClock) -> None:
+        """Its time goes by in the block that follows."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(1)
+
+        async with Backend().pool(check=check, check_after=0, check_timeout=2) as pool:
+            await hold(pool, 10)
+            assert clock() == 11
+
+    async def test_what_passes_its_check_after_a_forced_close_is_not_lent(self, clock: VirtualClock) -> None:
+        """It is closed by then."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(5)
+
+        pool = Backend().pool(check=check, check_after=0, check_timeout=9)
+        async with pool, anyio.create_task_group() as tg:
+            tg.start_soon(expect_closed, pool.take)
+            await clock.advance(1)
+            await pool.close(drain_timeout=1)
+            assert clock() == 2
+        assert clock() == 5
 
     async def test_a_check_that_returns_false_at_once(self) -> None:
         """As above, for a check that never waits."""
+        checked: list[int] = []
 
         async def check(connection: Connection) -> bool:
+            checked.append(connection.number)
             return connection.number > 1 or not pool.statistics().uses
 
         async with Backend().pool(check=check, check_after=0) as pool:
@@ -104,6 +151,7 @@ class TestHealth:
             assert pool.statistics().closed == {"check": 1}
             async with pool.try_acquire() as connection:
                 assert connection is not None
+        assert checked == [1, 1, 2, 2]
 
     async def test_try_acquire_checks_until_one_works(self) -> None:
         """Nothing broken is lent, and nothing is waited for."""
@@ -126,9 +174,10 @@ class TestHealth:
             connection = await pool.take()
             await pool.give_back(connection)
             await clock.advance(2)
-            with pytest.raises(PoolTimeout):
+            with pytest.raises(PoolTimeout) as caught:
                 await pool.take(timeout=3)
-            assert clock() == 5
+            assert (clock(), caught.value.early, pool.statistics().timeouts) == (5, False, 1)
+            assert pool.statistics().waits == 1  # the one for the connect: with no time left there is none
 
     async def test_a_backend_whose_new_resources_fail_their_check_is_not_stormed(self, clock: VirtualClock) -> None:
         """Connecting works, using does not: that calls for backing off as well."""
@@ -138,9 +187,11 @@ class TestHealth:
 
         backend = Backend()
         async with backend.pool(check=check, check_after=0, backoff=1.0) as pool:
-            with pytest.raises(PoolTimeout):
+            with pytest.raises(PoolTimeout) as caught:
                 await pool.take(timeout=3.5)
             assert backend.attempts == [0.0, 1.0, 2.0, 3.0]
+        cause = "the last connect failed with ValueError('a new resource did not pass its check')"
+        assert str(caught.value) == f"pool has nothing within 3.5 s: 0 in use, 0 waiting; {cause}"
 
     async def test_reset_runs_after_each_use(self, clock: VirtualClock) -> None:
         """The next borrower gets it clean."""
@@ -210,6 +261,15 @@ class TestHealth:
             assert pool.statistics().idle + pool.statistics().serviced == 3
             assert pool.statistics().connects == 4
 
+    async def test_without_a_check_there_is_nothing_to_do_at_its_interval(self, clock: VirtualClock) -> None:
+        """One option of two is no error, as when a program takes its checks out for a while."""
+        async with Backend().pool(check_interval=1) as pool:
+            await hold(pool, 0)
+            async with pool.acquire(), pool.acquire():
+                await clock.advance(5)
+            await clock.advance(5)
+            assert (pool.statistics().idle, pool.statistics().closed) == (2, {})
+
     async def test_max_lifetime_with_jitter(self, clock: VirtualClock) -> None:
         """Connected together, they must not die together; the one in use goes when it comes back."""
         draws = iter([0.0, 0.5, 1.0])
@@ -271,6 +331,7 @@ class TestHealth:
         async with Backend().pool() as pool:
             async with pool.acquire() as connection:
                 pool.discard(connection)
+                pool.refresh()  # the first reason counts
                 assert connection.is_open
             taken = await pool.take()
             assert taken is not connection
@@ -346,7 +407,7 @@ class TestHealth:
         # Some option that takes it off the shortest way, which does not look at the time before a reset.
         async with Backend().pool(reset=reset, max_lifetime=1, check_on_return=True, check=_nothing_wrong) as pool:
             await hold(pool, seconds)
-            assert len(done) == resets
+            assert (len(done), pool.statistics().idle) == (resets, resets)
 
     async def test_a_cancelled_block_may_be_declared_harmless(self) -> None:
         """For stateless clients, which are expensive to open again."""

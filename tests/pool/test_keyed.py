@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_pool import KeyedPool, PoolClosed, PoolFull, PoolMisuse
+from mcp_pool import KeyedPool, PoolClosed, PoolFull, PoolMisuse, PoolTimeout
 
 from tests.pool.world import STEADY, Backend, Connection, check_invariants
 from tests.support.clock import VirtualClock, run, settle
@@ -34,6 +36,13 @@ class Backends:
 
     async def close(self, connection: Any) -> None:
         await self.of[connection.number[0]].close(connection)
+
+    @asynccontextmanager
+    async def context(self, key: Any) -> AsyncIterator[Connection]:
+        connection = await self.connect(key)
+        async with anyio.create_task_group():  # must be left by the task that entered it
+            yield connection
+        await self.close(connection)
 
     @property
     def open(self) -> int:
@@ -113,8 +122,9 @@ async def test_the_idle_pool_used_longest_ago_makes_room_for_a_new_key() -> None
             await hold(pools, "c", 0)
             assert sorted(pools.statistics()) == ["b", "c"]
             async with pools.acquire("c"):
-                with pytest.raises(PoolFull, match="all 2 pools are in use, which is max_keys"):
+                with pytest.raises(PoolFull, match="all 2 pools are in use, which is max_keys") as caught:
                     pools.acquire("d")
+                assert caught.value.waiting == 0
     assert backends.open == 0
 
 
@@ -122,7 +132,7 @@ async def test_refresh_and_close_reach_every_key(clock: VirtualClock) -> None:
     """One call each."""
     backends = Backends()
     pools = backends.pools()
-    with pytest.raises(PoolClosed, match="not open"):
+    with pytest.raises(PoolClosed, match=r"^these pools are not open$"):
         pools.acquire("a")
     async with pools:
         for key in "ab":
@@ -137,7 +147,7 @@ async def test_refresh_and_close_reach_every_key(clock: VirtualClock) -> None:
             assert (clock(), backends.open) == (3.0, 0)
     with pytest.raises(PoolClosed):
         pools.acquire("a")
-    with pytest.raises(PoolMisuse, match="opened or closed before"):
+    with pytest.raises(PoolMisuse, match=r"^this KeyedPool was opened or closed before"):
         await pools.__aenter__()
 
 
@@ -160,18 +170,104 @@ async def test_pools_that_were_never_opened_can_be_closed() -> None:
 async def test_contexts(clock: VirtualClock) -> None:
     """``from_context`` with a key."""
     backends = Backends()
-
-    @asynccontextmanager
-    async def factory(key: str) -> Any:
-        connection = await backends.connect(key)
-        async with anyio.create_task_group():
-            yield connection
-        await backends.close(connection)
-
-    async with KeyedPool.from_context(factory, max_total=1, **STEADY) as pools:
+    async with KeyedPool.from_context(backends.context, max_total=1, name="upstream", **STEADY) as pools:
         for key in "ab":
-            await hold(pools, key)
+            async with pools.acquire(key) as connection:
+                assert connection.number == (key, 1)
+        assert pools.pool("a").name == "upstream"
     assert backends.open == 0
+
+
+@pytest.mark.parametrize("make", [lambda it: it.pools, lambda it: partial(KeyedPool.from_context, it.context)])
+async def test_limits_by_default(clock: VirtualClock, make: Any) -> None:
+    """A hundred resources, a thousand keys."""
+    async with make(Backends())(max_size=200) as pools:
+        for key in range(1001):
+            pools.pool(key)
+        assert len(pools.statistics()) == 1000
+        taken = [await pools.pool(key).take() for key in range(900, 1000)]
+        with pytest.raises(PoolTimeout):
+            await pools.pool(0).take(timeout=1)
+        for key, connection in enumerate(taken, 900):
+            await pools.pool(key).give_back(connection)
+
+
+async def test_the_timeout_of_an_acquire(clock: VirtualClock) -> None:
+    """As for a single pool."""
+    async with Backends().pools(max_total=1) as pools, pools.acquire("a"):
+        with pytest.raises(PoolTimeout):
+            async with pools.acquire("a", timeout=2):
+                pass
+        assert clock() == 2
+
+
+async def test_a_key_alone_at_the_limit_keeps_what_it_has(clock: VirtualClock) -> None:
+    """It would only take from itself."""
+    async with Backends().pools(max_total=2) as pools:
+        async with anyio.create_task_group() as tg:
+            taken = await pools.pool("a").take()
+            for _ in range(5):
+                tg.start_soon(hold, pools, "a")
+            await settle()
+            pools.pool("a").discard(taken)
+        assert pools.pool("a").statistics().closed == {"discarded": 1}
+
+
+async def test_the_idle_resource_used_longest_ago_makes_room(clock: VirtualClock) -> None:
+    """Of the pool that has to give one."""
+    async with Backends().pools(max_total=2) as pools:
+        first, second = await pools.pool("a").take(), await pools.pool("a").take()
+        for connection in (second, first):
+            await clock.advance(1)
+            await pools.pool("a").give_back(connection)
+        await hold(pools, "b")
+        assert (first.is_open, second.is_open) == (True, False)
+
+
+async def test_one_that_is_being_connected_does_not_make_room_while_others_may(clock: VirtualClock) -> None:
+    """It would be closed after its first use."""
+    backends = Backends()
+    async with backends.pools(max_total=3) as pools, anyio.create_task_group() as tg:
+        taken = [await pools.pool("a").take() for _ in range(2)]
+        backends.of["a"].takes = 5
+        tg.start_soon(hold, pools, "a", 20.0)
+        await settle()
+        tg.start_soon(hold, pools, "b")
+        await settle()
+        for connection in taken:
+            await clock.advance(1)
+            await pools.pool("a").give_back(connection)
+        await settle()
+        assert [connection.is_open for connection in taken] == [False, True]
+
+
+@pytest.mark.parametrize(("shares", "waiting", "evicted"), [((2, 1), "ab", {}), ((3, 1), "b", {"evicted": 1})])
+async def test_shares_that_differ_by_one_are_equal(
+    clock: VirtualClock, shares: tuple[int, int], waiting: str, evicted: dict[str, int]
+) -> None:
+    """What is closed for the other key would only be closed again for the first; a larger difference is evened out."""
+    async with Backends().pools(max_total=sum(shares)) as pools, anyio.create_task_group() as tg:
+        a, b = pools.pool("a"), pools.pool("b")
+        taken = [(pool, await pool.take()) for pool, share in zip((a, b), shares, strict=True) for _ in range(share)]
+        for key in waiting:
+            tg.start_soon(hold, pools, key)
+            await settle()
+        for pool, connection in taken:
+            await pool.give_back(connection)
+            await clock.advance(2)
+        assert (a.statistics().closed, b.statistics().closed) == (evicted, {})
+
+
+async def test_a_key_whose_connects_fail_waits_for_room_as_well(clock: VirtualClock) -> None:
+    """Its next attempt is due while the other key has all there is."""
+    backends, log = Backends(), []
+    backends.of["b"] = Backend()
+    backends.of["b"].plan = [OSError("refused")]
+    async with backends.pools(max_total=1, backoff=1.0) as pools, anyio.create_task_group() as tg:
+        tg.start_soon(hold, pools, "b", 1.0, log)
+        await settle()
+        await hold(pools, "a", 2.0)
+    assert log == [("b", 2.0)]
 
 
 @pytest.mark.parametrize(
@@ -191,10 +287,15 @@ def test_nonsense(options: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_a_factory_that_cannot_be_called_is_named() -> None:
-    """As ``Pool.from_context`` does."""
+def test_functions_that_cannot_be_meant_are_named() -> None:
+    """As by a single pool."""
+    with pytest.raises(TypeError, match=r"^connect=sync is not async; did you forget 'async def'\?$"):
+        KeyedPool(sync)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="from_context needs a function that returns a context manager, got 3"):
         KeyedPool.from_context(3)  # type: ignore[arg-type]
+
+
+def sync(key: object) -> None: ...
 
 
 Requests = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 2.0])), min_size=1, max_size=25)

@@ -47,9 +47,9 @@ class Desk(Generic[T]):
         self.idle: deque[Entry[T]] = self.shelf.idle
         self.pick: Callable[[], Entry[T]] = self.shelf.pick
         self.give: Callable[[Entry[T], float], None] = self.shelf.give
-        self.lends_plainly: bool = False
+        self.lends_plainly: bool
         """Whether nobody wants to know who has an idle resource."""
-        self.takes_plainly: bool = False
+        self.takes_plainly: bool
         """Whether nothing is to be done with a resource that comes back, but a reset."""
         self.check_after: float = math.inf if settings.check is None else settings.check_after
         self.resets: bool = settings.reset is not None
@@ -59,8 +59,7 @@ class Desk(Generic[T]):
     def open(self, tasks: TaskGroup) -> None:
         """Begin to lend, with the pool's own work done in *tasks*."""
         on_asyncio = is_asyncio()
-        queue = self.shelf.waiters
-        self._waiting = AsyncioWaiting(queue) if on_asyncio else OtherWaiting(queue)
+        self._waiting = AsyncioWaiting(self.shelf.waiters) if on_asyncio else OtherWaiting()
         if on_asyncio:
             self._identity = asyncio.current_task
             self.supply.check.step_by_hand()
@@ -74,12 +73,10 @@ class Desk(Generic[T]):
 
     async def close(self, drain_timeout: float) -> None:
         """Turn everybody away, and close the supply."""
-        self.lends_plainly = False
         if not self.supply.was_opened:
             self.supply.was_opened = True
             return
         self._waiting.stop()
-        self.supply.is_open = False
         self.shelf.dismiss(self._refusals.closed)
         await self.supply.close(drain_timeout)
 

@@ -81,8 +81,10 @@ class Hook(Generic[T]):
 
     async def _rest(self, entry: Entry[T], seconds: float) -> None:
         if entry.pending is None:
-            with anyio.fail_after(seconds):
+            with anyio.move_on_after(seconds) as scope:
                 await self._steps(entry)
+            if scope.cancelled_caught:
+                raise _too_long(seconds)
             return
         (steps, request), entry.pending = entry.pending, None
         if isinstance(request, BaseException):
@@ -93,6 +95,10 @@ class Hook(Generic[T]):
 
 def _not_at_all(_: object) -> bool:
     return False
+
+
+def _too_long(seconds: float) -> TimeoutError:
+    return TimeoutError(f"took longer than {seconds} s")
 
 
 # Generators instead of coroutines: they need no second object to be stepped.
@@ -131,7 +137,7 @@ def _watched(steps: Any, request: Any, seconds: float) -> Generator[Any, Any, No
         yield from _continued(steps, request)
     except asyncio.CancelledError:
         if deadline.is_over_alone():
-            raise TimeoutError(f"took longer than {seconds} s") from None
+            raise _too_long(seconds) from None
         raise
     finally:
         deadline.close()
@@ -162,7 +168,7 @@ class _Deadline:
         self._task = task
         self._cancelling: int = task.cancelling() if _COUNTS else 0
         self._fired = self._uncancelled = False
-        self._timer = None if seconds == math.inf else asyncio.get_running_loop().call_later(seconds, self._fire)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._fire)
 
     def _fire(self) -> None:
         self._fired = True
@@ -174,8 +180,7 @@ class _Deadline:
 
     def close(self) -> None:
         """Stop the timer, and take back a cancellation that the hook survived."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         if self._fired:
             self._uncancel()
 

@@ -175,7 +175,8 @@ class _Shares:
     def release(self, supply: Supply[Any], now: float) -> None:
         """Count one less, and let those grow who wait for it, first come, first served."""
         self._held[supply] -= 1
-        self._held += Counter()  # forgets who has none
+        if not self._held[supply]:
+            del self._held[supply]  # closed pools are forgotten
         while self._hungry and self._held.total() < self._limit:
             first, _ = self._hungry.popitem(last=False)
             first.grow(now)

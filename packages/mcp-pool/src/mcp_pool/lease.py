@@ -58,7 +58,7 @@ class Lease(Generic[T]):
         # coroutines for each use would be a third of the whole.
         def __aenter__(self):
             desk, entry = self._desk, None
-            if desk.lends_plainly and desk.idle and self._entry is None:
+            if desk.idle and desk.lends_plainly and self._entry is None:
                 now = desk.clock()
                 entry = desk.pick()  # as ``shelf.take`` would; another call is a twentieth of the whole
                 if now >= entry.retire_at:

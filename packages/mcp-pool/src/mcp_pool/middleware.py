@@ -7,7 +7,7 @@ resource of the outer one: it could wait for ever for a second.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Hashable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -87,21 +87,14 @@ class PoolMiddleware(Generic[T]):
         nested = outer is not None and not outer.is_over
         if ctx.method not in self._methods or is_internal(ctx) or nested:
             return await call_next(ctx)
-        try:
-            lease = self._lease(ctx)
-            resource = await lease.__aenter__()
-        except PoolMisuse:  # a slip of the program, of which the client is told nothing
-            raise
-        except PoolError as error:
-            raise _refusal(error) from error
-        # ``async with`` by hand, since what the handler raises is not to be taken for what the pool does.
-        try:
-            result = await self._lent(resource, ctx, call_next)
-        except BaseException as error:
-            await lease.__aexit__(type(error), error, error.__traceback__)
-            raise
-        await lease.__aexit__(None, None, None)
-        return result
+        async with AsyncExitStack() as stack:
+            try:
+                resource = await stack.enter_async_context(self._lease(ctx))
+            except PoolMisuse:  # a slip of the program, of which the client is told nothing
+                raise
+            except PoolError as error:
+                raise _refusal(error) from error
+            return await self._lent(resource, ctx, call_next)
 
     def _lease(self, ctx: CallContext) -> Lease[T]:
         if isinstance(self._pool, Pool):

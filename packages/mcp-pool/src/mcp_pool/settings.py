@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 __all__ = ["Settings", "check_async", "check_count", "check_factory", "check_sizes", "check_timeout"]
 
+_NUMBERS = (int, float)
+
 
 @dataclass(frozen=True)
 class Settings(Generic[T]):
@@ -92,10 +94,10 @@ class Settings(Generic[T]):
     random: Callable[[], float] = field(default=random.random, repr=False)
 
     def __post_init__(self) -> None:
-        for names, (is_valid, wanted) in _RULES.items():
+        for names, (kinds, is_valid, wanted) in _RULES.items():
             for name in names.split():
                 if not is_valid(getattr(self, name)):
-                    raise _refused(name, getattr(self, name), wanted)
+                    raise _refused(name, getattr(self, name), wanted, kinds)
         check_sizes(self.min_size, self.max_size)
         for name in ("reset", "check"):
             if getattr(self, name) is not None:
@@ -103,7 +105,7 @@ class Settings(Generic[T]):
 
 
 def check_sizes(min_size: object, max_size: object) -> None:
-    """Raise ValueError, or TypeError for what is no int, unless 0 <= *min_size* <= *max_size* and *max_size* >= 1."""
+    """Raise ValueError, or TypeError for no number, unless 0 <= *min_size* <= *max_size* and *max_size* >= 1."""
     check_count("min_size", min_size, 0)
     check_count("max_size", max_size, 1)
     if cast("int", min_size) > cast("int", max_size):
@@ -111,7 +113,7 @@ def check_sizes(min_size: object, max_size: object) -> None:
 
 
 def check_count(name: str, value: object, minimum: int) -> None:
-    """Raise ValueError, or TypeError for what is no int, unless *value* is at least *minimum*."""
+    """Raise ValueError, or TypeError for no number, unless *value* is at least *minimum*."""
     if not _is_count(value, minimum):
         raise _refused(name, value, f"an int of at least {minimum}")
 
@@ -157,29 +159,35 @@ def _is_number(value: object, minimum: float, *, finite: bool = False) -> bool:
     return minimum <= value < math.inf or (value == math.inf and not finite)
 
 
-def _refused(name: str, value: object, wanted: str) -> Exception:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+def _refused(name: str, value: object, wanted: str, kinds: tuple[type, ...] = _NUMBERS) -> Exception:
+    fits = isinstance(value, kinds) and not isinstance(value, bool)
     return (ValueError if fits else TypeError)(f"Pool needs {wanted} as {name}, got {value!r}")
 
 
 _ABOVE_ZERO = math.ulp(0.0)
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "timeout check_after drain_timeout": (lambda value: _is_number(value, 0), "0 to inf seconds"),
+_RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
+    "timeout check_after drain_timeout": (_NUMBERS, lambda value: _is_number(value, 0), "0 to inf seconds"),
     "connect_timeout check_timeout reset_timeout close_timeout check_interval max_lifetime idle_timeout leak_after": (
+        _NUMBERS,
         lambda value: _is_number(value, _ABOVE_ZERO),
         "seconds above 0, or inf",
     ),
-    "backoff max_backoff": (lambda value: _is_number(value, _ABOVE_ZERO, finite=True), "finite seconds above 0"),
-    "jitter": (lambda value: _is_number(value, 0) and value <= 1, "a share from 0 to 1"),
-    "max_waiters": (lambda value: _is_count(value, 0), "an int of at least 0"),
-    "max_connecting connect_attempts": (lambda value: _is_count(value, 1), "an int of at least 1"),
-    "max_uses": (lambda value: value is None or _is_count(value, 1), "None or an int of at least 1"),
-    "order": (lambda value: value in ("lifo", "fifo"), "'lifo' or 'fifo'"),
-    "name": (lambda value: isinstance(value, str), "a string"),
-    "refuse_early debug check_on_return": (lambda value: isinstance(value, bool), "True or False"),
-    "clock random": (callable, "a function"),
-    "broken on_event": (lambda value: value is None or callable(value), "None or a function"),
+    "backoff max_backoff": (
+        _NUMBERS,
+        lambda value: _is_number(value, _ABOVE_ZERO, finite=True),
+        "finite seconds above 0",
+    ),
+    "jitter": (_NUMBERS, lambda value: _is_number(value, 0) and value <= 1, "a share from 0 to 1"),
+    "max_waiters": (_NUMBERS, lambda value: _is_count(value, 0), "an int of at least 0"),
+    "max_connecting connect_attempts": (_NUMBERS, lambda value: _is_count(value, 1), "an int of at least 1"),
+    "max_uses": (_NUMBERS, lambda value: value is None or _is_count(value, 1), "None or an int of at least 1"),
+    "order": ((str,), lambda value: value in ("lifo", "fifo"), "'lifo' or 'fifo'"),
+    "name": ((), lambda value: isinstance(value, str), "a string"),
+    "refuse_early debug check_on_return": ((), lambda value: isinstance(value, bool), "True or False"),
+    "clock random": ((), callable, "a function"),
+    "broken on_event": ((), lambda value: value is None or callable(value), "None or a function"),
 }
+"""By options: the kinds of which nonsense is a ValueError, not a TypeError; what is none; and the words for that."""
 
 
 if TYPE_CHECKING:

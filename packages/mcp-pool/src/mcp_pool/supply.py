@@ -149,7 +149,7 @@ class Supply(Generic[T]):
         for _ in range(self.gate.allowed(shelf.wanted(probes), shelf.connecting, now)):
             if self.budget is not None and not self.budget.claim(self):
                 return
-            entry = shelf.add(now)
+            entry = shelf.add()
             entry.wake = anyio.Event()
             self._tasks.start_soon(self._own, entry, name=f"{self.settings.name} owner")
 
@@ -231,7 +231,10 @@ class Supply(Generic[T]):
                 self.report.tell(HookFailed(settings.name, "close", error))
             self.report.tell(Closed(settings.name, entry.reason, now - entry.born_at, entry.uses))
         elif state is CONNECTING:
-            self.failed(error or PoolUnavailable("connecting was cancelled from inside", retry_after=0.0), now)
+            self.failed(
+                error or PoolUnavailable("its context manager hides why connecting failed", retry_after=0.0),
+                now,
+            )
         if self.budget is not None:
             self.budget.release(self, now)
         self._settle(now)

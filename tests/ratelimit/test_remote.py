@@ -112,20 +112,50 @@ async def test_a_refusal_that_holds_is_not_asked_again(limiter_of, slow, clock):
     assert await limiter.try_acquire("key", 1)
     assert not await limiter.try_acquire("key", 2)
     sent = slow.sent
-    await clock.advance(30)
+    await clock.advance(0.9)
     refused = await limiter.check("key", 2)
-    assert refused.retry_after == pytest.approx(30, abs=5)
+    assert refused.retry_after == pytest.approx(59, abs=0.5)
     assert slow.sent == sent
     assert await limiter.try_acquire("key", 1)
     assert slow.sent == sent + 1
     assert limiter.statistics() == RemoteStatistics(0, True, refused_keys=1, leased_keys=0)
-    await clock.advance(31)
+    await clock.advance(0.1)
     await limiter.check("key", 2)
     assert slow.sent == sent + 2
     await limiter.check("key", 2)
     await limiter.refund("key", 2)
     assert await limiter.try_acquire("key", 2)
     assert [type(event) for event in seen] == [Refusal] * 4
+
+
+async def test_a_refusal_is_not_believed_for_longer_than_it_holds(limiter_of, slow, clock):
+    """Who comes back at the time he was told is asked about, and passes."""
+    limiter = limiter_of("2/s burst 1")
+    assert await limiter.try_acquire("key")
+    refused = await limiter.check("key")
+    await anyio.sleep(refused.retry_after - 0.002)
+    sent = slow.sent
+    assert not await limiter.try_acquire("key")
+    assert slow.sent == sent
+    await anyio.sleep(0.002)
+    await limiter.check("key")
+    assert slow.sent == sent + 1
+
+
+@pytest.mark.parametrize("relief", ["refund", "reset", "flush"])
+async def test_what_others_give_back_is_seen_within_a_second(limiter_of, client, clock, relief):
+    """A refusal of an hour may be made untrue by another process, or by a server that has lost all it knew."""
+    one, other = limiter_of("1/h"), limiter_of("1/h")
+    assert await one.try_acquire("key")
+    assert not await other.try_acquire("key")
+    if relief == "flush":
+        client.send("FLUSHALL")
+    else:
+        await getattr(one, relief)("key")
+    refused = await other.check("key")
+    assert refused.retry_after == pytest.approx(3600, abs=5)
+    await clock.advance(1.0)
+    assert await other.try_acquire("key")
 
 
 @pytest.mark.parametrize("relief", ["refund", "reset", "set_limit"])

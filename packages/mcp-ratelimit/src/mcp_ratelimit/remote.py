@@ -12,7 +12,8 @@ After a failure the store is left alone for ``RETRY`` seconds; then one call tri
 
 Invariants, each tested against a real server:
 
-1. A decision is one round trip at most; a refusal that is known to hold is none.
+1. A decision is one round trip at most; a refusal that is known to hold is none, for a second: it is exact but for
+   what other processes give back, or the server loses, in that second.
 2. Without leases, an answer is what the script decides (see ``redis``).
 3. With leases, at most burst + rate x (W + lease_ttl) passes in any window of W seconds, over any number of processes:
    what is spent in a window was charged in it or less than lease_ttl before.

@@ -23,7 +23,7 @@ from mcp_ratelimit import (
     coalesce,
 )
 from mcp_ratelimit._known import REMEMBERED, Asked, Known
-from mcp_ratelimit.coalesce import Coalescer
+from mcp_ratelimit.coalesce import Coalescer, Unanswered
 from mcp_ratelimit.redis import Request
 
 from tests.ratelimit.conftest import Client
@@ -390,6 +390,7 @@ async def test_decides_without_the_store(limiter_of, slow, clock, policy, expect
     assert not limiter.statistics().is_store_answering
     await limiter.refund("key")
     assert (await limiter.peek("key")).allowed is (policy != "closed")
+    assert (await limiter.check("key", 0)).allowed
     assert await limiter.take_up_to("key", 9) == {"local": 1, "open": 9, "closed": 0}[policy]
     await limiter.reset("key")
     assert await limiter.take_up_to("key", 0) == 0
@@ -438,6 +439,47 @@ async def test_a_cost_over_the_share_takes_all_of_it(limiter_of, slow, algorithm
     cost = limiter.limits[0].burst
     assert await limiter.try_acquire("key", cost)
     assert not await limiter.try_acquire("key", 1)
+
+
+@pytest.mark.parametrize("lease", [0, 2], ids=["asked", "leased"])
+@pytest.mark.parametrize("arrivals", [(0.0, 0.005), (0.0,) * 1200, tuple(n / 1000 for n in range(60))], ids=len)
+async def test_the_budget_is_that_of_a_call(limiter_of, slow, clock, arrivals, lease):
+    """What is on its way already, and whoever is ahead, counts too: invariant 4."""
+    limiter = limiter_of("100000/s", budget=0.05, lease=lease)
+    await limiter.check("warm-up")
+    slow.latency = 0.045
+    waited = []
+
+    async def ask(arrival):
+        await anyio.sleep(arrival)
+        begin = clock()
+        assert await limiter.try_acquire("key")
+        waited.append(clock() - begin)
+
+    async with anyio.create_task_group() as tasks:
+        for arrival in arrivals:
+            tasks.start_soon(ask, arrival)
+    assert len(waited) == len(arrivals)
+    assert max(waited) < 0.0501
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_who_is_interrupted_by_another_waits_no_longer_for_that(clock):
+    """He asks anew, for what is left of his budget."""
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first = asyncio.create_task(coalescer.ask(one()))
+    await settle()
+    second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(2))
+    await clock.advance(1)
+    store.go.set()
+    store.go = anyio.Event()
+    await clock.advance(6)
+    second.cancel()
+    with pytest.raises(Unanswered, match="TimeoutError"):
+        await third
+    assert clock() == pytest.approx(10)
+    assert (await first)[0] == 1
 
 
 class Sent:

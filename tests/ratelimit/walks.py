@@ -123,13 +123,13 @@ async def walk_redis(limit, client, count, clock=None):
         now = float(math.floor(whole * algorithm.hz + fraction * algorithm.hz / 1_000_000))
         times = {key: max(now, last) for key, last in changed.items()}
         for request in requests:
-            (key,), cost, most = request.keys, request.cost, request.most
+            (key,) = request.keys
             model, at = models[key], times[key]
             granted, wait, used, reset = itertools.islice(fields, 4)
             if request.op == "take":
-                check_take(model, now, at, cost, most, granted, wait)
+                check_take(model, request, (granted, wait), now, at)
             else:
-                model.refund(at, cost)
+                model.refund(at, request.cost)
             if granted or request.op == "refund":
                 changed[key] = at
             assert used == min(limit.burst, model.used(at))
@@ -139,11 +139,12 @@ async def walk_redis(limit, client, count, clock=None):
                 models[key], changed[key], times[key] = model_of(limit, algorithm), 0.0, now
 
 
-def check_take(model, now, at, cost, most, granted, wait):
-    """Hold one answer, told at *now* of what is decided as of *at*, against the model, and charge that."""
+def check_take(model, request, answer, now, at):
+    """Hold an answer, told at *now* of what was decided as of *at*, against the model, and charge that."""
+    cost, (granted, wait) = request.cost, answer
     if model.fits(at, cost):
         assert wait == 0
-        assert granted == min(most, math.floor(model.capacity - model.used(at)))
+        assert granted == min(request.most, math.floor(model.capacity - model.used(at)))
         if granted:
             model.charge(at, int(granted))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ class Asked(NamedTuple):
     since: float
     """The earliest time at which the store can have decided."""
     forgotten: int
+    deadline: float = math.inf
+    """By anyio's clock, for who has waited already."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ class Known:
     """Refusals that still hold and leases that still run; all times are the caller's clock, in seconds.
 
     A refusal holds exactly while nothing is given back: no key has room earlier than it was told.  What this process
-    gives back makes it forget the refusal, and one that was asked for before and is told after is not noted.  What others
-    give back (a refund, a reset, a server that lost its keys) cannot be known, so a refusal is believed for ``BELIEVED``
-    seconds at most.
+    gives back makes it forget the refusal, and one that was asked for before and is told after is not noted.  What
+    others give back (a refund, a reset, a server that lost its keys) cannot be known, so a refusal is believed for
+    ``BELIEVED`` seconds at most.
     """
 
     def __init__(self, lease: int, ttl: float) -> None:
@@ -116,7 +119,7 @@ class Known:
 
     def learn(self, asked: Asked, granted: int, decision: Decision, arrival: Arrival | None = None) -> None:
         """Note what the store said; a lease is what *arrival* brings, and has a token for each who waits for that."""
-        keys, cost, since, forgotten = asked
+        keys, cost, since, forgotten, _ = asked
         if not decision.allowed:
             if forgotten == self.forgotten:
                 room = since + decision.retry_after

@@ -25,7 +25,7 @@ def start(job):
 
 
 def hammer(job, skews):
-    """Run a worker for each of *skews*, seconds by which its clocks are wrong; return what passed as (before, after)."""
+    """Run a worker for each of *skews*, seconds by which its clocks are wrong; return what passed."""
     return passed(answers(job, skews))
 
 

@@ -82,6 +82,32 @@ async def test_methods_can_be_chosen():
     assert await passes(limits, Call(), Call("tools/list"), Call("tools/list")) == 2
 
 
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("tool/call", "tools/call"),
+        ("tools/cal", "tools/call"),
+        ("Tools/Call", "tools/call"),
+        ("call_tool", "tools/call"),
+        ("resource/read", "resources/read"),
+        ("prompts/list ", "prompts/list"),
+        ("completions/complete", "completion/complete"),
+    ],
+)
+async def test_a_slip_lifts_no_limit(slip, meant):
+    """A method that never comes would be limited, and the one that was meant would not be."""
+    with pytest.raises(ValueError, match=f"knows no method {slip!r}; did you mean {meant!r}?"):
+        RateLimitMiddleware("1/h", methods={"server/discover", slip})
+    limits = RateLimitMiddleware("1/h", methods=[slip, meant])
+    assert await passes(limits, Call(meant), Call(slip)) == 1
+
+
+async def test_methods_of_ones_own():
+    """A server may have any; they count as those of the protocol do."""
+    limits = RateLimitMiddleware("1/h", methods={"acme/run", "reports/get", "tools/cancel", "x"})
+    assert await passes(limits, Call("acme/run"), Call("reports/get"), Call("tools/cancel"), Call("x")) == 1
+
+
 async def test_a_header_of_the_caller_makes_nothing_free():
     """The seam knows an internal list by a header; here that is no reason to let it pass uncounted."""
     limits = RateLimitMiddleware("1/h", methods={"tools/list"})
@@ -401,6 +427,12 @@ def test_rides_are_bounded():
         ({"limits": RateLimiter("1/s"), "overall": "1/s"}, TypeError, "not beside a limiter"),
         ({"limits": RateLimiter("1/s"), "make": RateLimiter}, TypeError, "not beside a limiter"),
         ({"make": 3}, TypeError, "make to be a function, got 3"),
+        ({"methods": "tools/call"}, TypeError, r"several, as in \('tools/call',\), got 'tools/call'"),
+        ({"methods": b"tools/call"}, TypeError, "got b'tools/call'"),
+        ({"methods": 3}, TypeError, "methods to be several.* got 3"),
+        ({"methods": ["tools/call", 3]}, TypeError, r"methods to be names .* got \('tools/call', 3\)"),
+        ({"methods": [["tools/call"]]}, TypeError, "methods to be names"),
+        ({"methods": []}, ValueError, "at least one; without any it limits nothing"),
         ({"key": "ann"}, TypeError, "key to be a function, got 'ann'"),
         ({"cost": 3}, TypeError, "cost to be a function, got 3"),
         ({"on_event": 3}, TypeError, "on_event to be a function"),

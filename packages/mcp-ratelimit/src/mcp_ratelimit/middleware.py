@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import anyio
 
+from ._methods import COUNTED_METHODS, checked_methods
 from ._rules import Limiter, Rule, Rules
 from ._seam import CallContext, is_continuation, outcome, principal, refuse, target
 from .asgi import note_decision
@@ -39,9 +40,6 @@ __all__ = ["COUNTED_METHODS", "SEP_3304", "CallRefused", "RateLimitMiddleware", 
 
 C = TypeVar("C", bound=CallContext)
 R = TypeVar("R")
-
-COUNTED_METHODS = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
-"""The requests that make a server work.  Lists, ping, the handshake and notifications pass uncounted."""
 
 SEP_3304 = -32023
 """The code that SEP-3304 proposes for MCP itself; reserved, so not to be sent before that is accepted."""
@@ -94,7 +92,7 @@ class RateLimitMiddleware:
         overall: What all callers together may do.
         make: Makes the limiters, as ``RateLimiter`` does, which is the default with a ``MemoryStore`` for all of them:
             ``functools.partial(AsyncRateLimiter, store=…)``.
-        methods: The JSON-RPC methods that count.
+        methods: The JSON-RPC methods that count; a name that looks like a slip of the pen is refused.
         key: Names the caller, a non-empty string; see ``caller_of``.
         cost: Says what a call costs; a cost that can never pass is refused without a time to come back.
         post_charge: Let handlers ``charge`` more while they run.
@@ -146,7 +144,7 @@ class RateLimitMiddleware:
             self._rules = Rules.given(limits)
         self._only = self._rules.only
         self._http_fields = http_fields
-        self._methods = frozenset(methods)
+        self._methods = checked_methods(methods)
         self._key = key
         self._cost = cost
         self._max_wait = checked_timeout(max_wait)

@@ -186,6 +186,17 @@ async def test_rules_for_invented_tools_are_bounded(monkeypatch):
     assert await passes(limits, Call(params={"name": "a"})) == 0
 
 
+async def test_long_names_are_not_remembered():
+    """A caller writes them, refused or not, and megabytes of them would be kept."""
+    limits = RateLimitMiddleware("2/h", tools={"a*": "1/h"}, key=lambda ctx: "ann")
+    calls = [Call(params={"name": f"{number}{'x' * 1000}"}) for number in range(50)]
+    assert await passes(limits, *calls, *calls) == 2
+    assert await passes(limits, *(Call(params={"name": "a" * 1000, "size": size}) for size in range(2))) == 0
+    assert not limits._rules._known
+    assert await passes(limits, Call()) == 0
+    assert len(limits._rules._known) == 1
+
+
 async def test_all_together_share_the_overall_limit():
     """And learn nothing from it of what the others do."""
     limits = RateLimitMiddleware(
@@ -276,6 +287,39 @@ async def test_handlers_charge_what_only_they_know():
     assert limiter.peek("ann").remaining == 0
     with pytest.raises(ValueError, match="charge needs cost >= 0, got -1"):
         charge(-1)
+
+
+async def test_what_was_used_is_charged_past_the_line(clock):
+    """Who waits has had nothing yet; who is charged afterwards has had it, so it is his debt whoever waits."""
+    limiter = RateLimiter("1/s burst 10", store=MemoryStore(clock=clock))
+    limits = RateLimitMiddleware(
+        limiter, key=lambda ctx: "ann", cost=lambda ctx: ctx.params["size"], post_charge=True, max_wait=60.0
+    )
+
+    async def costly(ctx):
+        await anyio.sleep(1)
+        charge(2)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limits, Call(params={"size": 7}), costly)
+        await anyio.sleep(0.5)
+        tasks.start_soon(limits, Call(params={"size": 9}), answer)
+        await anyio.sleep(0)
+        await clock.advance(0.9)
+        assert limiter.statistics().waiting == 1
+        assert limiter.peek("ann").remaining == 2
+        assert limiter.take_up_to("ann", 1) == 0
+    assert clock() == pytest.approx(8.0, abs=0.01)
+
+
+async def test_shadow_mode_holds_nothing_up(clock):
+    """What would have waited is reported, and passes now."""
+    events = []
+    limiter = RateLimiter("1/s burst 1", store=MemoryStore(clock=clock))
+    limits = RateLimitMiddleware(limiter, mode="shadow", max_wait=9.0, key=lambda ctx: "ann", on_event=events.append)
+    assert await passes(limits, Call(), Call(), Call()) == 3
+    assert clock() == 0.0
+    assert [event.decision.retry_after for event in events] == [pytest.approx(1.0, abs=1e-3)] * 2
 
 
 async def test_shadow_mode_only_reports():
@@ -414,7 +458,10 @@ def test_rides_are_bounded():
         rides.earn((name,))
     assert [rides.take((name,)) for name in ("ann", "bob", "carol")] == [0, ROUNDS, ROUNDS]
     rides.earn(("dave",), 0)
+    rides.earn(("eve", "u" * 998))
     assert not rides.open
+    rides.earn(("eve", "u" * 997))
+    assert rides.take(("eve", "u" * 997)) == ROUNDS
 
 
 @pytest.mark.parametrize(
@@ -440,6 +487,7 @@ def test_rides_are_bounded():
         ({"refuse_as": "raise"}, ValueError, "refuse_as to be one of .* got 'raise'"),
         ({"max_wait": -1}, ValueError, "timeout needs to be >= 0"),
         ({"max_wait": math.nan}, ValueError, "got nan"),
+        ({"max_wait": -1, "mode": "shadow"}, ValueError, "timeout needs to be >= 0"),
         ({"code": -32000}, ValueError, "outside -32768..-32000"),
         ({"code": True}, ValueError, "got True"),
     ],

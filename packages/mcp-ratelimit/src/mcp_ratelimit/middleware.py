@@ -50,7 +50,7 @@ _extra: ContextVar[list[int] | None] = ContextVar("mcp_ratelimit_extra", default
 def charge(cost: int) -> None:
     """Charge the call being handled *cost* more when it ends, for what only its handler knows: tokens, bytes, rows.
 
-    It takes what the limits have left, at most.  Without ``post_charge=True``, and outside of a limited call, it does
+    It takes what the limits have left, at most, also where others wait for that.  Without ``post_charge=True``, and outside of a limited call, it does
     nothing.
     """
     extra = _extra.get()
@@ -97,7 +97,8 @@ class RateLimitMiddleware:
         cost: Says what a call costs; a cost that can never pass is refused without a time to come back.
         post_charge: Let handlers ``charge`` more while they run.
         max_wait: Seconds that a call may be held up instead of refused.
-        mode: ``"shadow"`` decides, charges and reports, but lets everything pass.
+        mode: ``"shadow"`` decides, charges and reports, but lets everything pass at once: what would have waited is
+            reported as refused.
         refuse_as: ``"result"`` refuses tools with a result marked ``isError``, which the model reads, instead of an
             error, which the client reads.
         http_fields: Tell ``with_rate_limit_fields`` what was decided, except where the caller shares the limit.
@@ -147,8 +148,9 @@ class RateLimitMiddleware:
         self._methods = checked_methods(methods)
         self._key = key
         self._cost = cost
-        self._max_wait = checked_timeout(max_wait)
         self._enforce = mode == "enforce"
+        patience = checked_timeout(max_wait)
+        self._max_wait = patience if self._enforce else 0.0
         self._as_result = refuse_as == "result"
         self._code = code
         self._on_event = on_event

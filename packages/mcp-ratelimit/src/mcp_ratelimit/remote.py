@@ -163,11 +163,14 @@ class AsyncRateLimiter(Acquiring):
         keys = self._checked(key, cost)
         return (await self._ask(Request(self._limits, keys, cost, 0)))[1]
 
-    async def take_up_to(self, key: Key, most: int) -> int:
-        """Charge as much as may pass now, at most *most*, and return how much it was."""
+    async def take_up_to(self, key: Key, most: int, *, past_line: bool = False) -> int:
+        """Charge as much as may pass now, at most *most*, and return how much it was; nothing while others wait.
+
+        With *past_line* they wait on behind it, for what has been used before it could be counted.
+        """
         whole("take_up_to", "most", most, least=0)
         keys = self._checked(key, 0)
-        if self._lines.ahead(self._names(keys)):
+        if not past_line and self._lines.ahead(self._names(keys)):
             return 0
         return (await self._ask(Request(self._limits, keys, 0, most)))[0]
 

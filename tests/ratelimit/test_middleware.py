@@ -304,7 +304,6 @@ async def test_what_was_used_is_charged_past_the_line(clock):
         tasks.start_soon(limits, Call(params={"size": 7}), costly)
         await anyio.sleep(0.5)
         tasks.start_soon(limits, Call(params={"size": 9}), answer)
-        await anyio.sleep(0)
         await clock.advance(0.9)
         assert limiter.statistics().waiting == 1
         assert limiter.peek("ann").remaining == 2

@@ -50,8 +50,8 @@ _extra: ContextVar[list[int] | None] = ContextVar("mcp_ratelimit_extra", default
 def charge(cost: int) -> None:
     """Charge the call being handled *cost* more when it ends, for what only its handler knows: tokens, bytes, rows.
 
-    It takes what the limits have left, at most, also where others wait for that.  Without ``post_charge=True``, and outside of a limited call, it does
-    nothing.
+    It takes what the limits have left, at most, also where others wait for that.  Without ``post_charge=True``, and
+    outside of a limited call, it does nothing.
     """
     extra = _extra.get()
     whole("charge", "cost", cost, least=0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import cast
 
 __all__ = ["COUNTED_METHODS", "checked_methods"]
 
@@ -34,9 +34,10 @@ def checked_methods(methods: object) -> frozenset[str]:
     """
     if isinstance(methods, (str, bytes)) or not isinstance(methods, Iterable):
         raise TypeError(f"RateLimitMiddleware needs methods to be several, as in ('tools/call',), got {methods!r}")
-    names = tuple(cast("Iterable[Any]", methods))
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"RateLimitMiddleware needs methods to be names such as 'tools/call', got {names!r}")
+    given = tuple(cast("Iterable[object]", methods))
+    names = [name for name in given if isinstance(name, str)]
+    if len(names) < len(given):
+        raise TypeError(f"RateLimitMiddleware needs methods to be names such as 'tools/call', got {given!r}")
     if not names:
         raise ValueError("RateLimitMiddleware needs methods to name at least one; without any it limits nothing")
     spelt = {_words(method): method for method in PROTOCOL.difference(names)}

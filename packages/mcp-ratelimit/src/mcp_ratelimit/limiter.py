@@ -145,19 +145,19 @@ class RateLimiter(Acquiring):
         """Give back *cost* that was charged under *key*; what has been forgotten by now cannot be given back."""
         whole("refund", "cost", cost, least=0)
         for table, name in zip(self._tables, self._checked(key, 0), strict=True):
-            with self._store.locked([table], (name,)):
-                now = table.now()
-                state = table.read(name)
+            with self._store.locked([table], (name,)) as (held,):
+                now = held.now()
+                state = held.read(name)
                 if state is not None:
-                    table.write(name, table.algorithm.refund(state, now, cost))
+                    held.write(name, held.algorithm.refund(state, now, cost))
         self._lines.wake()
 
     def reset(self, key: Key) -> None:
         """Forget everything charged under *key*."""
         for table, name in zip(self._tables, self._checked(key, 0), strict=True):
-            with self._store.locked([table], (name,)):
-                table.read(name)
-                table.write(name, None)
+            with self._store.locked([table], (name,)) as (held,):
+                held.read(name)
+                held.write(name, None)
         self._lines.wake()
 
     def set_limit(self, limit: Limit | str, *, name: str | None = None) -> None:

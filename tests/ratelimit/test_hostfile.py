@@ -138,7 +138,11 @@ def test_a_full_bucket_keeps_every_debt(store_of, on_full):
     limiter.reset("new 1")
     refused = limiter.check("new 1")
     assert refused.retry_after == pytest.approx(30 if on_full == "overflow" else 60, abs=1e-3)
-    store_of.time.now += refused.retry_after
+    assert limiter.check("new 1", 0).allowed
+    passes_at = store_of.time.now + refused.retry_after
+    store_of.time.now = passes_at - 2e-6
+    assert not limiter.try_acquire("new 1")
+    store_of.time.now = passes_at
     assert limiter.try_acquire("new 1")
     assert limiter.statistics().keys <= 16
 

@@ -89,7 +89,7 @@ class _Row:
     def __init__(self, table: Table, key: str, cost: int, ahead: int) -> None:
         self.table = table
         self.algorithm = algorithm = table.algorithm
-        self.cost = cost = min(cost, algorithm.capacity)  # it is more where a share of the limit stands in for it
+        self.cost = cost = min(cost, algorithm.capacity)  # a cost over a share that stands in takes all of it
         self.now = table.now()
         self.is_full = False
         try:

@@ -34,6 +34,7 @@ class Locks:
         self._file = file
         self._fcntl = fcntl
         self._exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
+        self._free = fcntl.LOCK_UN
         self.stuck: set[int] = set()
 
     def take(self, number: int) -> bool:
@@ -46,7 +47,7 @@ class Locks:
 
     def let_go(self, number: int) -> None:
         """Let go of a lock."""
-        self._fcntl.lockf(self._file, self._fcntl.LOCK_UN, 1, _FIRST + number)
+        self._fcntl.lockf(self._file, self._free, 1, _FIRST + number)
 
     @contextmanager
     def for_all(self) -> Generator[None, None, None]:

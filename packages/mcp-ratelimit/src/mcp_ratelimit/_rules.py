@@ -96,7 +96,7 @@ class Rules:
     def of_limits(
         cls,
         limits: Limit | str,
-        tools: Mapping[str, Limit | str],
+        tools: object,
         overall: Limit | str | None,
         make: Callable[..., Limiter],
     ) -> Rules:
@@ -107,7 +107,7 @@ class Rules:
             named = [limit.renamed(ascii(f"{limit.name} for {glob}")[1:-1][:64]) for limit in extra]
             return Rule(make(*own, *named, *shared), len(own), len(named), len(shared))
 
-        rules = {glob: rule(glob, *parse_limits(limit)) for glob, limit in tools.items()}
+        rules = {glob: rule(glob, *parse_limits(limit)) for glob, limit in _by_glob(tools).items()}
         return cls(rule(), rules, frozenset(limit.name for limit in shared))
 
     def of(self, who: str, tool: str) -> tuple[Rule, Key]:
@@ -122,3 +122,10 @@ class Rules:
                 self._known.clear()
             self._known[who, tool] = known
         return known
+
+
+def _by_glob(tools: object) -> Mapping[str, Limit | str]:
+    globs = tuple(cast("Mapping[object, object]", tools)) if isinstance(tools, Mapping) else (None,)
+    if not all(isinstance(glob, str) for glob in globs):
+        raise TypeError(f"RateLimitMiddleware needs tools to be limits by glob, as {{'x_*': '5/min'}}, got {tools!r}")
+    return cast("Mapping[str, Limit | str]", tools)

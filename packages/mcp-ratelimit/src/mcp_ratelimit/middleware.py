@@ -132,6 +132,8 @@ class RateLimitMiddleware:
         for name, value, choices in (
             ("mode", mode, ("enforce", "shadow")),
             ("refuse_as", refuse_as, ("error", "result")),
+            ("post_charge", post_charge, (False, True)),
+            ("http_fields", http_fields, (False, True)),
         ):
             if value not in choices:
                 raise ValueError(f"RateLimitMiddleware needs {name} to be one of {choices}, got {value!r}")

@@ -236,6 +236,18 @@ async def test_a_lease_outlives_its_ttl_by_nothing(limiter_of, slow, clock):
     assert slow.sent == sent + 1
 
 
+async def test_what_was_used_is_charged_past_the_line(limiter_of, clock):
+    """Who waits has had nothing yet."""
+    limiter = limiter_of("3/h")
+    assert await limiter.try_acquire("key", 2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, "key", 3)
+        await clock.advance(0.01)
+        assert await limiter.take_up_to("key", 9) == 0
+        assert await limiter.take_up_to("key", 9, past_line=True) == 1
+        tasks.cancel_scope.cancel()
+
+
 async def test_waits_in_line(limiter_of, clock):
     """In this process first come, first served; a newcomer does not pass."""
     limiter = limiter_of("1/h burst 1", max_waiters=2)

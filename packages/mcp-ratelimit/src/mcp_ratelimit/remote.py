@@ -35,33 +35,28 @@ import anyio.lowlevel
 
 from ._known import Arrival, Asked, Known
 from .coalesce import Coalescer, Unanswered
-from .decision import LONGEST_KEY, CostTooLarge, Decision, Key, RateLimited, Refusal, checked_key, checked_timeout
-from .limit import Limit, parse_limits, whole
+from .decision import (
+    LONGEST_KEY,
+    CostTooLarge,
+    Decision,
+    Key,
+    RateLimited,
+    Refusal,
+    StoreFailed,
+    StoreRecovered,
+    checked_key,
+    checked_timeout,
+)
+from .limit import Limit, parse_limits, share, whole
 from .limiter import ONE, RateLimiter
 from .lines import Lines
 from .redis import RedisStore, Request
 from .slots import Acquiring
 
-__all__ = ["AsyncRateLimiter", "RemoteStatistics", "StoreFailed", "StoreRecovered"]
+__all__ = ["AsyncRateLimiter", "RemoteStatistics"]
 
 RETRY = 0.5
 """Seconds between two tries of a store that does not answer."""
-
-
-@dataclass(frozen=True)
-class StoreFailed:
-    """Event: the store has not answered; decisions are made without it from now on."""
-
-    error: str
-    """The name of the class of what the client raised."""
-
-
-@dataclass(frozen=True)
-class StoreRecovered:
-    """Event: the store answers again."""
-
-    after: float
-    """Seconds since it failed."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class AsyncRateLimiter(Acquiring):
         self._budget = budget
         self._coalescer = Coalescer(store, budget)
         self._policy = on_store_error
-        self._local = RateLimiter(*(_share(limit, workers) for limit in self._limits))
+        self._local = RateLimiter(*(share(limit, workers) for limit in self._limits))
         self._known = Known(self._lease, self._lease_ttl)
         self._lines = Lines(max_waiters)
         self._on_event = on_event
@@ -167,11 +162,14 @@ class AsyncRateLimiter(Acquiring):
         keys = self._checked(key, cost)
         return (await self._ask(Request(self._limits, keys, cost, 0)))[1]
 
-    async def take_up_to(self, key: Key, most: int) -> int:
-        """Charge as much as may pass now, at most *most*, and return how much it was."""
+    async def take_up_to(self, key: Key, most: int, *, past_line: bool = False) -> int:
+        """Charge as much as may pass now, at most *most*, and return how much it was; nothing while others wait.
+
+        With *past_line* they wait on behind it, for what has been used before it could be counted.
+        """
         whole("take_up_to", "most", most, least=0)
         keys = self._checked(key, 0)
-        if self._lines.ahead(self._names(keys)):
+        if not past_line and self._lines.ahead(self._names(keys)):
             return 0
         return (await self._ask(Request(self._limits, keys, 0, most)))[0]
 
@@ -195,7 +193,7 @@ class AsyncRateLimiter(Acquiring):
         Each process has to be told; until then each decides by the figures that it knows, about the same state.
         """
         (changed,) = parse_limits(limit)
-        self._local.set_limit(_share(changed, self._workers), name=name)
+        self._local.set_limit(share(changed, self._workers), name=name)
         old = self._limits[0].name if name is None else name
         self._limits = tuple(changed.renamed(old) if each.name == old else each for each in self._limits)
         self._known = Known(self._lease, self._lease_ttl)
@@ -367,11 +365,3 @@ class AsyncRateLimiter(Acquiring):
     def _tell(self, event: Refusal | StoreFailed | StoreRecovered) -> None:
         if self._on_event is not None:
             self._on_event(event)
-
-
-def _share(limit: Limit, workers: int) -> Limit:
-    """Return what one of *workers* processes may let through by itself, at least one unit."""
-    if limit.algorithm == "strict_gcra":
-        amount = max(2, limit.amount // workers)
-        return limit.resized(amount, limit.period, min(amount - 1, max(1, limit.burst // workers)))
-    return limit.resized(max(1, limit.amount // workers), limit.period, max(1, limit.burst // workers))

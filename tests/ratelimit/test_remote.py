@@ -280,6 +280,28 @@ async def test_waits_in_line(limiter_of, clock):
     assert limiter.statistics().waiting == 0
 
 
+async def test_a_waiter_sees_within_a_second_what_others_give_back(limiter_of, clock, slow):
+    """Told to come back in an hour, he looks once a second, for all who stand in line behind him."""
+    one, other = limiter_of("1/h"), limiter_of("1/h")
+    assert await one.try_acquire("key")
+    served = []
+
+    async def take():
+        with anyio.move_on_after(7200):
+            await other.acquire("key")
+            served.append(clock())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(9):
+            tasks.start_soon(take)
+        await clock.advance(10.5)
+        assert 10 <= slow.sent <= 20
+        await one.reset("key")
+        await clock.advance(1.01)
+        tasks.cancel_scope.cancel()
+    assert served == [pytest.approx(11.1, abs=0.5)]
+
+
 async def test_slot_refunds(limiter_of):
     """The block of every limiter."""
     limiter = limiter_of("5/h")

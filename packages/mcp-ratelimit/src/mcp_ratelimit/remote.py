@@ -33,7 +33,7 @@ from typing import Literal
 import anyio
 import anyio.lowlevel
 
-from ._known import Arrival, Asked, Known
+from ._known import BELIEVED, Arrival, Asked, Known
 from .coalesce import Coalescer, Unanswered
 from .decision import (
     LONGEST_KEY,
@@ -126,7 +126,7 @@ class AsyncRateLimiter(Acquiring):
         self._policy = on_store_error
         self._local = RateLimiter(*(share(limit, workers) for limit in self._limits))
         self._known = Known(self._lease, self._lease_ttl)
-        self._lines = Lines(max_waiters)
+        self._lines = Lines(max_waiters, nap=BELIEVED)
         self._on_event = on_event
         self._clock = clock
         self._failed_at: float | None = None

@@ -498,22 +498,25 @@ async def test_the_budget_is_that_of_a_call(limiter_of, slow, clock, arrivals, l
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_who_is_interrupted_by_another_waits_no_longer_for_that(clock):
+@pytest.mark.parametrize("others", [0, 2], ids=["sends himself", "behind a full batch"])
+async def test_who_is_interrupted_by_another_waits_no_longer_for_that(clock, monkeypatch, others):
     """He asks anew, for what is left of his budget."""
+    monkeypatch.setattr(coalesce, "BATCH", 2)
     store = Sent()
     coalescer = Coalescer(store, budget=10)
-    first = asyncio.create_task(coalescer.ask(one()))
-    await settle()
-    second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(2))
+    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
     await clock.advance(1)
     store.go.set()
     store.go = anyio.Event()
-    await clock.advance(6)
+    await clock.advance(5)
+    later = [asyncio.create_task(coalescer.ask(one())) for _ in range(others)]
+    await clock.advance(1)
     second.cancel()
     with pytest.raises(Unanswered, match="TimeoutError"):
         await third
     assert clock() == pytest.approx(10)
-    assert (await first)[0] == 1
+    store.go.set()
+    assert [(await task)[0] for task in (first, *later)] == [1] * (1 + others)
 
 
 class Sent:

@@ -12,11 +12,13 @@ After a failure the store is left alone for ``RETRY`` seconds; then one call tri
 
 Invariants, each tested against a real server:
 
-1. A decision is one round trip at most; a refusal that is known to hold is none.
+1. A decision is one round trip at most; a refusal that is known to hold is none, for a second: it is exact but for
+   what other processes give back, or the server loses, in that second.
 2. Without leases, an answer is what the script decides (see ``redis``).
 3. With leases, at most burst + rate x (W + lease_ttl) passes in any window of W seconds, over any number of processes:
    what is spent in a window was charged in it or less than lease_ttl before.
-4. A round trip takes no longer than *budget*; while the store is known not to answer, there is none.
+4. No call waits for the store, or for who asks it, for longer than *budget*; while the store is known not to answer,
+   none waits at all.
 5. A cancelled call loses nothing that it was granted, and leaves nothing behind.
 """
 
@@ -24,14 +26,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import anyio
 import anyio.lowlevel
 
-from ._known import Arrival, Asked, Known
+from ._known import BELIEVED, Arrival, Asked, Known
 from .coalesce import Coalescer, Unanswered
 from .decision import (
     LONGEST_KEY,
@@ -76,9 +78,10 @@ class AsyncRateLimiter(Acquiring):
         limits: As for ``RateLimiter``.
         store: A ``RedisStore``.
         on_store_error: What decides while the store does not answer: ``"local"``, limits of this process at its share,
-            kept warm while all is well; ``"open"``, nothing, all passes; ``"closed"`` refuses all.
+            kept warm while all is well; ``"open"``, nothing, all passes; ``"closed"`` refuses all that costs anything.
         workers: How many processes share the limits, for the share of one.
-        budget: Seconds that one round trip may take.
+        budget: Seconds that a call may wait for the store, for a round trip that is on its way already too: so twice
+            the time that one usually takes, at the least.
         lease: Tokens to take at once for a key, to be spent without asking; 0 for none.  What is not spent within
             *lease_ttl* seconds is lost, and the bound of invariant 3 is a little wider.
         max_waiters: How many calls of ``acquire`` may wait at once; None for any number.
@@ -118,11 +121,12 @@ class AsyncRateLimiter(Acquiring):
         self._lease = whole("AsyncRateLimiter", "lease", lease, least=0)
         self._lease_ttl = lease_ttl
         self._mark = store.mark
+        self._budget = budget
         self._coalescer = Coalescer(store, budget)
         self._policy = on_store_error
         self._local = RateLimiter(*(share(limit, workers) for limit in self._limits))
         self._known = Known(self._lease, self._lease_ttl)
-        self._lines = Lines(max_waiters)
+        self._lines = Lines(max_waiters, nap=BELIEVED)
         self._on_event = on_event
         self._clock = clock
         self._failed_at: float | None = None
@@ -256,22 +260,33 @@ class AsyncRateLimiter(Acquiring):
         return decision._replace(allowed=False, retry_after=decision.retry_after + later, violated=names)
 
     async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
-        while cost:
-            now = self._clock()
-            known = self._known.decide(keys, cost, now)
-            if known is not None:
-                return known
-            arrival = self._arrivals.get(keys)
-            if arrival is None:
-                asked = Asked(keys, cost, now, self._known.forgotten)
-                return await (self._take_lease(asked) if self._lease > cost else self._take_from_store(asked))
-            await arrival.wait(cost)
-        return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
+        if not cost:
+            return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
+        known = self._known.decide(keys, cost, self._clock())
+        if known is not None:
+            return known
+        return await (self._take_behind(keys, cost) if keys in self._arrivals else self._fetch(keys, cost))
+
+    async def _take_behind(self, keys: tuple[str, ...], cost: int) -> Decision:
+        """Wait for what others have gone for, so long as it is not enough, and then go."""
+        with anyio.move_on_after(self._budget) as scope:
+            while (arrival := self._arrivals.get(keys)) is not None:
+                await arrival.wait(cost)
+                known = self._known.decide(keys, cost, self._clock())
+                if known is not None:
+                    return known
+            return await self._fetch(keys, cost, scope.deadline)
+        self._failed(TimeoutError.__name__)
+        return self._without_store(Request(self._limits, keys, cost, cost))[1]
+
+    def _fetch(self, keys: tuple[str, ...], cost: int, deadline: float = math.inf) -> Awaitable[Decision]:
+        asked = Asked(keys, cost, self._clock(), self._known.forgotten, deadline)
+        return self._take_lease(asked) if self._lease > cost else self._take_from_store(asked)
 
     async def _take_from_store(self, asked: Asked, arrival: Arrival | None = None) -> Decision:
         known = self._known  # a change of the limits replaces it, so that what they were is learned for nobody
         most = asked.cost if arrival is None else self._lease + arrival.waiting
-        granted, decision = await self._ask(Request(self._limits, asked.keys, asked.cost, most))
+        granted, decision = await self._ask(Request(self._limits, asked.keys, asked.cost, most), asked.deadline)
         if self._failed_at is None:
             known.learn(asked, granted, decision, arrival)
         return decision
@@ -294,12 +309,12 @@ class AsyncRateLimiter(Acquiring):
             self._known.forget(request.keys)
         self._lines.wake()
 
-    async def _ask(self, request: Request) -> tuple[int, Decision]:
+    async def _ask(self, request: Request, deadline: float = math.inf) -> tuple[int, Decision]:
         now = self._clock()
         if self._failed_at is None or now >= self._next_try:
             self._next_try = now + RETRY
             try:
-                answer = await self._coalescer.ask(request)
+                answer = await self._coalescer.ask(request, deadline)
             except Unanswered as error:
                 self._failed(str(error))
             else:
@@ -318,10 +333,12 @@ class AsyncRateLimiter(Acquiring):
     def _without_store(self, request: Request) -> tuple[int, Decision]:
         if self._policy == "local":
             return self._locally(request)
-        names = tuple(limit.name for limit in self._limits)
         limit = self._limits[0]
         if self._policy == "open":
             return request.most, Decision(True, limit, limit.burst, 0.0, 0.0)
+        if not request.cost:
+            return 0, Decision(True, limit, 0, 0.0, 0.0)
+        names = tuple(limit.name for limit in self._limits)
         return 0, Decision(False, limit, 0, max(0.001, self._next_try - self._clock()), 0.0, names)
 
     def _locally(self, request: Request) -> tuple[int, Decision]:

@@ -357,6 +357,17 @@ async def test_refused_tools_can_answer_the_model():
     assert await passes(limits, Call("resources/read")) == 0
 
 
+async def test_what_has_no_connection_gets_the_error():
+    """A decorated function would return the result as its value, as if it had been called."""
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann", refuse_as="result")
+    call = SimpleNamespace(method="tools/call", params={"name": "search"}, request_id=None)
+    await limits(call, answer)
+    with pytest.raises(Refused, match="try again in 3600 s"):
+        await limits(call, answer)
+    call.request_id = 0
+    assert (await limits(call, answer))["isError"] is True
+
+
 async def test_refused_tools_answer_the_model_in_each_sdk(monkeypatch):
     """FastMCP wants its own exception, the 1.x SDK its own model."""
     limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann", refuse_as="result")

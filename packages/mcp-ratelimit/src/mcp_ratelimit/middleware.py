@@ -34,7 +34,7 @@ from .decision import CostTooLarge, Decision, Key, checked_timeout
 from .limit import Limit, whole
 from .limiter import ONE, RateLimiter
 from .memory import MemoryStore
-from .refusals import refusal_data, refusal_message, refusal_result
+from .refusals import refusal_data, refusal_message, refusal_result, takes_result
 
 __all__ = ["COUNTED_METHODS", "SEP_3304", "CallRefused", "RateLimitMiddleware", "caller_of", "charge"]
 
@@ -100,7 +100,7 @@ class RateLimitMiddleware:
         mode: ``"shadow"`` decides, charges and reports, but lets everything pass at once: what would have waited is
             reported as refused.
         refuse_as: ``"result"`` refuses tools with a result marked ``isError``, which the model reads, instead of an
-            error, which the client reads.
+            error, which the client reads; a decorated function and a client's own call always get the error.
         http_fields: Tell ``with_rate_limit_fields`` what was decided, except where the caller shares the limit.
         code: The error's code, outside of -32768..-32000 or ``SEP_3304``.
         on_event: Called with a ``CallRefused`` for each refusal.
@@ -217,7 +217,7 @@ class RateLimitMiddleware:
     def _refuse(self, ctx: CallContext, decision: Decision, *, shared: bool) -> Any:
         data = refusal_data(decision, shared=shared)
         message = refusal_message(data)
-        if self._as_result and ctx.method == "tools/call":
+        if self._as_result and takes_result(ctx, ctx.method):
             return refusal_result(ctx, message, data)
         raise _error(self._code, message, data)
 

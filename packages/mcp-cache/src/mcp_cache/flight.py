@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, Union
 import anyio
 
 from .entries import Entry
+from .store import Codec
 
 __all__ = [
     "Answer",
@@ -101,11 +102,12 @@ class Flight(list[Follower]):
 class Space:
     """Entries and flights by key; the name sets its keys in a store apart from those of other spaces.
 
-    A flight is in the air for as long as it is found under its key.
+    A flight is in the air for as long as it is found under its key. With a codec, values go to a store in another form.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.codec: Codec | None = None
         self.entries: dict[Any, Entry] = {}
         self.flights: dict[Any, Flight] = {}
 

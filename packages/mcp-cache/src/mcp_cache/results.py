@@ -147,7 +147,6 @@ def _class(name: str) -> Any:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    kind = _kind(one)
-    if kind is list and len(one) == len(other):
+    if _kind(one) is list and len(one) == len(other):
         return all(map(_is_same, one, other))
-    return bool(vars(one) == vars(other) if kind.__eq__ is object.__eq__ else one == other)
+    return bool(vars(one) == vars(other) if _kind(one).__eq__ is object.__eq__ else one == other)

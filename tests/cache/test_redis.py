@@ -386,6 +386,30 @@ def test_nonsense_is_refused(options, argument, anyio_backend):
 
 
 @with_caches
+async def test_decorated_function_with_any_json_argument(connect):
+    """Another process finds what this one has computed, and clears it."""
+    calls, functions = [], []
+    for opened in (True, False):
+
+        @await connect(opened=opened)
+        async def fn(value, *, other=None):
+            calls.append(value)
+            return repr(value)
+
+        functions.append(fn)
+    one, two = functions
+    arguments = [1, 1.0, True, "1", None, [1], (1,), {"a": [None]}, b"1"]
+    for fn in functions:
+        assert [await fn(value) for value in arguments] == list(map(repr, arguments))
+    assert calls == arguments
+    await two.invalidate([1])
+    assert await two([1]) == "[1]"
+    await one.clear()
+    assert await two(1.0) == "1.0"
+    assert calls[len(arguments) :] == [[1], 1.0]
+
+
+@with_caches
 async def test_set_of_what_cannot_be_serialized(connect):
     """The old value must not outlive it; keys that do not match stay."""
     one, two = await connect(opened=False), await connect(opened=False)

@@ -77,7 +77,8 @@ class Cache:
         on_event: Called with every event, in the task that causes it; must not raise.
 
     Raises ValueError or TypeError naming the argument. Keys are compared as in a dictionary, so 1, 1.0 and True are the
-    same key; those made from arguments, by a decorated function or the middleware, are not. Not thread-safe.
+    same key; those made from arguments, by a decorated function or the middleware, are not. With a store, a key that is
+    not JSON (tuples and bytes are allowed) raises Unkeyable. Not thread-safe.
     """
 
     def __init__(
@@ -315,9 +316,11 @@ def cached(
     Arguments are the same if they have the same JSON form or, where they have none, the same type and are equal: 1,
     1.0, True and "1" are four. How they are passed does not matter, and defaults count. ``self`` is held weakly. One
     that is neither JSON nor hashable raises Unkeyable, naming it; with ``unkeyable="bypass"``, the call is not cached.
+    In a cache with a store, arguments must be JSON, and methods raise TypeError when they are decorated: their ``self``
+    has no name that a store knows.
 
-    The function keeps its signature, and gets three more: ``fn.key(*args)``, ``await fn.invalidate(*args)`` (for a
-    method, on the class and with the instance) and ``await fn.clear()``.
+    The function keeps its signature, and gets three more: ``fn.key(*args)``, ``await fn.invalidate(*args)`` and ``await
+    fn.clear()``. Those of a method are called on its class, with the instance first.
     """
     checked_cache("@cached(cache)", cache)
     checked_ttl(ttl)

@@ -108,7 +108,9 @@ def _refuse_in_store(name: str, binding: Binding, engine: Engine) -> None:
         )
 
 
-def _equipped(wrapper: Any, fn: Callable[P, Any], engine: Engine, space: Space, binding: Binding) -> Any:
+def _equipped(
+    wrapper: Any, fn: Callable[P, Coroutine[Any, Any, R]], engine: Engine, space: Space, binding: Binding
+) -> Cached[P, R]:
     """Return *wrapper* with what a ``Cached`` has beside the call."""
     takes_instance = binding.is_method and not fn.__name__.startswith("__")  # the class gives those another name
 
@@ -124,7 +126,7 @@ def _equipped(wrapper: Any, fn: Callable[P, Any], engine: Engine, space: Space, 
         await forget_matching(engine, space, lambda _: True)
 
     wrapper.key, wrapper.invalidate, wrapper.clear = key, invalidate, clear
-    return wrapper
+    return wrapper  # type: ignore[no-any-return]  # a function with three attributes
 
 
 # --- preserve_signature: the same lines in every module that decorates

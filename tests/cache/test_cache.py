@@ -674,6 +674,29 @@ async def test_value_that_cannot_be_copied_is_returned_and_not_stored(clock):
     assert [type(event) for event in events].count(NotStored) == 4
 
 
+async def test_statistics_count_what_get_does_not_find(clock):
+    """Else a cache that never has what it is asked for would look perfect."""
+    cache = Cache(ttl=10, clock=clock)
+    await cache.set("one", 1)
+    assert await cache.get("two") is None
+    assert await cache.get_many(["one", "three"]) == {"one": 1}
+    assert cache.statistics().hit_ratio == 1 / 3
+    await clock.advance(10)
+    await cache.get("one")
+    assert (cache.statistics().hits, cache.statistics().misses) == (1, 3)
+
+
+async def test_seconds_saved_are_those_of_what_was_loaded(clock):
+    """Neither what failed nor what was not found says how long a value takes."""
+    cache = Cache(clock=clock)
+    await cache.get("key")
+    await gather(partial(cache.get_or_compute, "key", Source(error=LookupError())))
+    await gather(*[partial(cache.get_or_compute, "key", Source(seconds=3))] * 2)
+    await cache.get("key")
+    assert cache.statistics().loads == 1
+    assert cache.statistics().seconds_saved == 6
+
+
 async def test_explain_calls_no_failure_stale(clock):
     """One that is over is of no more use, however long values are."""
     cache = Cache(clock=clock, negative_ttl={KeyError: 5}, stale_if_error=60)

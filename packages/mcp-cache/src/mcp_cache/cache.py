@@ -70,7 +70,8 @@ class Cache:
         max_weight: The most weight, as *weigh* tells it of a value; what is heavier by itself is not stored.
         policy: Who has to go when there is no room: "adaptive", "lru", "s3fifo" or "tinylfu".
         isolation: Who may change a value: "share" nobody, it is the same for all; "copy" everybody, it is one's own;
-            "frozen" nobody can, lists and dictionaries were made tuples and read-only mappings.
+            "frozen" nobody can, lists, dictionaries and sets were made tuples, read-only mappings and frozensets; what
+            is not hashable by its value either, is not stored.
         store: A store shared by several processes, or one that outlives this one.
         on_store_error: When it fails, "local" goes on with what is in process, "deny" raises CacheUnavailable.
         retry_store_after: Seconds for which a store that has failed is not asked.
@@ -176,6 +177,7 @@ class Cache:
             if entry is not None and engine.state(entry, now) in ("fresh", "early"):
                 found[key] = engine.serve(entry, now)
             else:
+                engine.misses += 1
                 absent.append(key)
         if engine.remote is not None and absent:
             found.update(await stored.read(engine, engine.remote, space, absent))
@@ -267,6 +269,7 @@ class Cache:
         return CacheStatistics(
             hits=engine.hits + sum(count() for count in engine.hit_counters),
             misses=engine.misses,
+            loads=engine.loads,
             joins=engine.joins,
             stale=engine.stale,
             failures=engine.failures,

@@ -72,6 +72,7 @@ class Engine:
         self.joins: int = 0
         self.stale: int = 0
         self.failures: int = 0
+        self.loads: int = 0
         self.load_seconds: float = 0.0
 
     async def obtain(self, space: Space, key: Any, fn: Compute, ttl: Ttl = None, tags: Tags = ()) -> Any:
@@ -194,6 +195,7 @@ class Engine:
         lifetime = self.plain_ttl if ttl is None and self.plain_ttl else config.lifetime(value, ttl)
         names = checked_tags(tags, value) if tags != () else ()
         form = value if config.isolation == "share" else self.form(key, value)
+        self.loads += 1
         self.load_seconds += now - begun
         if self.on_event is not None:
             self.on_event(Computed(key, now - begun))

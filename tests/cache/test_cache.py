@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import sys
 import traceback
 from functools import partial
@@ -22,6 +23,7 @@ from mcp_cache import (
 )
 
 from tests.cache import source
+from tests.cache.source import Shelf
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep
 
@@ -540,6 +542,17 @@ async def test_tags_do_not_pile_up():
     assert await cache.get_many(["tagged", "plain"]) == {"plain": 2}
 
 
+@pytest.mark.parametrize("options", [{"tag": 5}, {"tag": ["a"]}, {"prefix": 5}, {"glob": 5}, {"where": 5}], ids=str)
+async def test_nonsense_is_no_invalidation(options):
+    """Refused before anything is forgotten; a number would match nothing, and the caller think that it is gone."""
+    cache = Cache()
+    await cache.set("a", 1, tags=("b",))
+    ((name, value),) = options.items()
+    with pytest.raises(TypeError, match=rf"invalidate\(\) needs .*{name}.*, got {re.escape(repr(value))}"):
+        await cache.invalidate(**{"tag": "b", **options})
+    assert await cache.get("a") == 1
+
+
 async def test_prefix_glob_and_predicate():
     """Of strings and of tuples; nothing is taken for a regular expression."""
     events = []
@@ -765,6 +778,21 @@ async def test_unhashable_key_says_so():
         ({"policy": "LRU"}, ValueError, "policy"),
         ({"isolation": "deep"}, ValueError, "isolation"),
         ({"on_store_error": "allow"}, ValueError, "on_store_error"),
+        ({"retry_store_after": 0}, ValueError, "retry_store_after"),
+        ({"retry_store_after": -1}, ValueError, "retry_store_after"),
+        ({"retry_store_after": math.nan}, ValueError, "retry_store_after"),
+        ({"retry_store_after": True}, TypeError, "retry_store_after"),
+        ({"on_event": 3}, TypeError, "on_event to be callable or None, got 3"),
+        ({"clock": 3}, TypeError, "clock"),
+        ({"clock": None}, TypeError, "clock to be callable, got None"),
+        ({"random": 3}, TypeError, "random"),
+        ({"weigh": 3, "max_weight": 5}, TypeError, "weigh"),
+        ({"store": 3}, TypeError, "a store such as .*, got 3"),
+        ({"store": Shelf}, TypeError, r"a store such as .*, got <class"),
+        ({"serializer": 3}, TypeError, "serializer, got 3"),
+        ({"negative_ttl": [KeyError]}, TypeError, "negative_ttl"),
+        ({"policy": []}, ValueError, "policy"),
+        ({"isolation": None}, ValueError, "isolation"),
     ],
 )
 def test_nonsense_is_refused(options, error, message):
@@ -780,8 +808,9 @@ async def test_nonsense_per_entry_is_refused(ttl):
     cache = Cache()
     with pytest.raises((ValueError, TypeError), match="ttl"):
         await cache.set("key", 1, ttl=ttl)
-    with pytest.raises(TypeError, match="tags"):
-        await cache.set("key", 1, tags="tag")
+    for tags in ("tag", 5, (1, 2), lambda _: None):
+        with pytest.raises(TypeError, match="tags needs a collection of strings"):
+            await cache.set("key", 1, tags=tags)
     assert cache.statistics().entries == 0
     assert cache.statistics().hit_ratio == cache.statistics().seconds_saved == 0.0
 
@@ -867,7 +896,9 @@ async def test_callback_that_raises_leaves_nothing_in_the_air(clock):
         assert is_idle(cache)
 
 
-@pytest.mark.parametrize("options", [{"ttl": 0}, {"ttl": -1}, {"ttl": math.nan}, {"ttl": True}, {"tags": "tag"}])
+@pytest.mark.parametrize(
+    "options", [{"ttl": 0}, {"ttl": -1}, {"ttl": math.nan}, {"ttl": True}, {"tags": "tag"}, {"tags": 5}]
+)
 async def test_nonsense_per_call_is_refused(options):
     """Before anything is computed."""
     cache, source = Cache(), Source()

@@ -297,6 +297,10 @@ async def test_argument_without_a_key(unkeyable):
     assert caught.value.argument == "b"
 
 
+async def fine():
+    """Do what may be decorated."""
+
+
 def test_nonsense_is_refused():
     """At decoration."""
     cache = Cache()
@@ -304,10 +308,14 @@ def test_nonsense_is_refused():
         cache(lambda: 1)
     with pytest.raises(TypeError, match=r"@cached\(cache\) needs a Cache"):
         cached(lambda: 1)
-    with pytest.raises(ValueError, match="unkeyable"):
-        cached(cache, unkeyable="ignore")
-    with pytest.raises(ValueError, match="ttl"):
-        cached(cache, ttl=0)
+    for decorate in (cache, lambda fn, **options: cached(cache, **options)):
+        with pytest.raises(ValueError, match="ttl"):
+            decorate(fine, ttl=0)
+        with pytest.raises(TypeError, match="tags"):
+            decorate(fine, tags="x")
+        with pytest.raises(ValueError, match="unkeyable to be 'raise' or 'bypass', got 'x'"):
+            decorate(fine, unkeyable="x")
+    assert len(cache._engine.table.spaces) == 1
 
 
 async def test_decorated_calls_share_one_computation(clock):

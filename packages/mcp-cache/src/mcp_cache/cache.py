@@ -34,13 +34,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import anyio
 
 from . import stored
-from .config import Config, Tags, Ttl, checked_tags, checked_ttl
+from .config import Config, Tags, Ttl, check_surroundings, checked_options, checked_tags, checked_ttl
 from .decorate import Cached, P, R, decorated
 from .engine import UNFIT, Engine
 from .entries import Entry
 from .events import CacheStatistics, Event, Explanation, Invalidated
 from .flight import Failure
-from .invalidation import forget, forget_everything, forget_matching, forget_tag, hear, matches
+from .invalidation import check_kind, forget, forget_everything, forget_matching, forget_tag, hear, matches
 from .isolation import Isolation
 from .remote import OnStoreError, Remote
 from .store import JSON, Serializer, Store
@@ -116,12 +116,11 @@ class Cache:
             stale_while_revalidate=stale_while_revalidate,
             stale_if_error=stale_if_error,
             refresh_ahead=refresh_ahead,
-            negative_ttl=dict(negative_ttl or {}),
+            negative_ttl={} if negative_ttl is None else negative_ttl,
             isolation=isolation,
             random=random,
         )
-        if on_store_error not in ("local", "deny"):
-            raise ValueError(f"Cache needs on_store_error to be one of local, deny, got {on_store_error!r}")
+        check_surroundings(clock, on_event, store, serializer, on_store_error, retry_store_after)
         remote = None
         if store is not None:
             remote = Remote(
@@ -223,12 +222,13 @@ class Cache:
 
         A tag reaches every entry, those of decorated functions too, in O(1). A *prefix* (of a string, or of a tuple), a
         *glob* (``*``, ``?``, ``[…]``; case counts) and *where*, a function of the key, look at each key of the cache's
-        own methods, a few hundred between two checkpoints. Raises TypeError without any of them.
+        own methods, a few hundred between two checkpoints. Raises TypeError without any of them, or for another type.
         """
         chosen = list(matches(prefix, glob, where))
         if tag is None and not chosen:
             raise TypeError("invalidate() needs one of tag=, prefix=, glob= and where=")
         if tag is not None:
+            check_kind("tag", tag, str)
             await forget_tag(self._engine, tag)
         for by, what, match in chosen:
             await forget_matching(self._engine, self._space, match)
@@ -243,6 +243,7 @@ class Cache:
         unkeyable: Literal["raise", "bypass"] = "raise",
     ) -> Cached[P, R]:
         """Decorate an async function or method, as ``cached`` does."""
+        tags = _checked(ttl, tags, unkeyable)
         return decorated(self._engine, ttl, tags, unkeyable == "bypass", fn)
 
     def explain(self, key: Hashable) -> Explanation:
@@ -326,10 +327,13 @@ def cached(
     fn.clear()``. Those of a method are called on its class, with the instance first.
     """
     checked_cache("@cached(cache)", cache)
-    checked_ttl(ttl)
+    return partial(cache, ttl=ttl, tags=_checked(ttl, tags, unkeyable), unkeyable=unkeyable)
+
+
+def _checked(ttl: Ttl, tags: Tags, unkeyable: str) -> Tags:
     if unkeyable not in ("raise", "bypass"):
-        raise ValueError(f"cached needs unkeyable to be 'raise' or 'bypass', got {unkeyable!r}")
-    return partial(cache, ttl=ttl, tags=tags, unkeyable=unkeyable)
+        raise ValueError(f"a cached function needs unkeyable to be 'raise' or 'bypass', got {unkeyable!r}")
+    return checked_options(ttl, tags)
 
 
 def checked_cache(who: str, cache: object) -> Cache:

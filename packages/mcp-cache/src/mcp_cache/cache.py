@@ -133,6 +133,8 @@ class Cache:
                 retry_after=retry_store_after,
             )
         self._engine = Engine(config, clock, on_event, remote)
+        if remote is not None:
+            remote.forget = partial(forget_everything, self._engine)
         self.isolation: Isolation = isolation
         self._space = self._engine.table.new_space("=")
         self._flights = self._space.flights

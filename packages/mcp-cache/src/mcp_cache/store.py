@@ -31,9 +31,9 @@ class Made(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What was found, and for how many seconds it stays fresh."""
+    """What was found, and for how many seconds it stays fresh; None if it is there and cannot be read."""
 
-    payload: bytes
+    payload: bytes | None
     expires_in: float
     tags: tuple[str, ...] = ()
 

@@ -38,6 +38,7 @@ from ._seam import (
     target,
 )
 from .cache import Cache, checked_cache
+from .config import check_callable
 from .flight import Uncacheable
 from .keys import Unkeyable, canonical
 
@@ -103,6 +104,7 @@ class CacheMiddleware:
         self.cache: Cache = checked_cache("CacheMiddleware", Cache(isolation="copy") if cache is None else cache)
         if self.cache.isolation != "copy":
             raise ValueError(f"CacheMiddleware needs Cache(isolation='copy'), got {self.cache.isolation!r}")
+        check_callable("CacheMiddleware", "vary", vary, optional=True)
         methods = [*sorted(CACHEABLE), "prompts/get"]
         self._ttls = dict(ttl) if isinstance(ttl, Mapping) else dict.fromkeys(methods, ttl) if ttl is not None else {}
         self._tools = dict(tools or {})

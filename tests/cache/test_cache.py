@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import traceback
+from contextlib import nullcontext
 from functools import partial
 
 import anyio
@@ -353,6 +354,32 @@ async def test_idle_entries_end(clock):
     assert await cache.get("idle") is None
     await clock.advance(2)
     assert await cache.get("busy") is None, "the TTL is over, however busy it was"
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_what_idled_out_is_not_served_in_any_window(clock, opened):
+    """The windows are for what has been in use until its TTL was over."""
+    cache = Cache(ttl=100, idle=3, stale_while_revalidate=50, stale_if_error=50, clock=clock)
+    async with cache if opened else nullcontext():
+        await cache.set("key", "old")
+        await clock.advance(3)
+        assert cache.explain("key").state == "expired"
+        with pytest.raises(LookupError):
+            await cache.get_or_compute("key", Source(error=LookupError()))
+        await cache.set("other", "old", ttl=5)
+        await clock.advance(2)
+        await cache.get("other")
+        await clock.advance(4)
+        assert cache.explain("other").state == "stale"
+        assert await cache.get_or_compute("other", Source(error=LookupError())) == "old"
+
+
+async def test_value_that_idles_out_while_it_is_computed_anew(clock):
+    """It is no fallback any more when that fails."""
+    cache = Cache(ttl=100, idle=3, refresh_ahead=1, stale_if_error=50, clock=clock, random=lambda: 1 - 1e-12)
+    assert await cache.get_or_compute("key", Source("old", 2)) == "old"
+    with pytest.raises(LookupError):
+        await cache.get_or_compute("key", Source("new", 4, LookupError()))
 
 
 async def test_stale_value_while_one_computes_anew(clock):

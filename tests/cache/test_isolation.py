@@ -9,6 +9,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import NamedTuple
 
+import anyio
 import pytest
 from mcp_cache import Cache, NotStored
 
@@ -66,3 +67,59 @@ async def test_view_of_a_mapping_is_frozen():
     await cache.set("key", MappingProxyType(inner))
     inner["a"].append(2)
     assert await cache.get("key") == {"a": (1,)}
+
+
+class Refused(Exception):
+    """An error with facts."""
+
+    def __init__(self, facts):
+        super().__init__(facts)
+        self.facts = facts
+        self.source = Mutable()
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+async def test_facts_of_an_error_are_each_callers_own(remembered):
+    """What one caller adds to them, the others must not find, nor who comes later."""
+    error, caught = Refused({"a": [1], "b": ({2},)}), []
+    cache, source = Cache(negative_ttl={Refused: 60} if remembered else None), Source(error=error, seconds=0.01)
+
+    async def call():
+        try:
+            await cache.get_or_compute("key", source)
+        except Refused as own:
+            caught.append(own)
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(3):
+            tg.start_soon(call)
+    await call()
+    for own in caught:
+        for facts in (own.args[0], own.facts):
+            facts["a"].append(2)
+            facts["b"][0].add(3)
+    assert source.calls == 1 + (not remembered)
+    assert {id(own.source) for own in caught} == {id(error.source)}, "no container is copied"
+    for own in caught:
+        if own is not error:
+            assert own.args[0] == own.facts == {"a": [1, 2], "b": ({2, 3},)}
+
+
+class ReadOnly(Refused):
+    """Its arguments cannot be put in place."""
+
+    args = property(lambda self: ())
+
+
+CYCLE = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize("error", [Refused(CYCLE), ReadOnly([1])], ids=["cycle", "read-only"])
+async def test_error_whose_facts_cannot_be_copied(error):
+    """They are shared, rather than the error lost."""
+    cache = Cache(negative_ttl={Refused: 60})
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            await cache.get_or_compute("key", Source(error=error))
+        assert caught.value.facts is error.facts

@@ -198,6 +198,8 @@ async def test_invalidate_key_and_clear():
     await add(1)
     await other(1)
     assert len(calls) == 5
+    assert (add.explain(b=2, a=1).state, add.explain(7).state, cache.explain(1).state) == ("fresh", "absent", "absent")
+    assert add.explain(1).hits == 0
     assert await other.invalidate(1)
 
 

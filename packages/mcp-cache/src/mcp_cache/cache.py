@@ -39,7 +39,7 @@ from .decorate import Cached, P, R, decorated
 from .engine import UNFIT, Engine
 from .entries import Entry
 from .events import CacheStatistics, Event, Explanation, Invalidated
-from .flight import Failure
+from .explain import explained
 from .invalidation import check_kind, forget, forget_everything, forget_matching, forget_tag, hear, matches
 from .isolation import Isolation
 from .remote import OnStoreError, Remote
@@ -61,7 +61,7 @@ class Cache:
         maxsize: The most entries, of all functions together.
         ttl: Seconds for which a value is fresh; a function of the value; None for as long as there is room.
         jitter: The most by which a TTL is shortened at random, as a share of it, so that not all end at once.
-        idle: Seconds after which an entry that nobody asks for ends.
+        idle: Seconds after which an entry that nobody asks for ends; no window opens after that.
         stale_while_revalidate: Seconds after the TTL in which the old value is served while one computation is under
             way: in a task if the cache was opened with ``async with``, else by the caller who finds it stale.
         stale_if_error: Seconds after the TTL in which the old value is served if computing raises.
@@ -199,7 +199,7 @@ class Cache:
             await stored.write(engine, engine.remote, space, key, value, form, seconds, names)
             return
         if space.flights:
-            engine.doom(space, key)
+            space.doom(key)
         now = self._clock()
         engine.keep(space, Entry(space.entries, key, form, engine.table.tick, now + seconds), now, names)
 
@@ -249,22 +249,8 @@ class Cache:
         return decorated(self._engine, ttl, tags, unkeyable == "bypass", fn)
 
     def explain(self, key: Hashable) -> Explanation:
-        """Say what there is under *key* in process, without counting as a hit."""
-        engine, flight = self._engine, self._space.flights.get(key)
-        waiting = None if flight is None else len(flight)
-        entry = self._find(key)
-        if entry is None:
-            return Explanation("absent", waiting=waiting)
-        left = entry.expires - self._clock()
-        facts = entry.facts
-        is_failure = isinstance(entry.value, Failure)
-        if not engine.table.is_current(facts.tags, entry.born):
-            state = "invalidated"
-        elif left > 0:
-            state = "failure" if is_failure else "fresh"
-        else:
-            state = "stale" if -left < engine.config.windows and not is_failure else "expired"
-        return Explanation(state, left, entry.hits, facts.tags, facts.weight, waiting)  # type: ignore[arg-type]  # one of the literals above
+        """Say what there is under *key* in process, without counting as a hit; for a decorated one, ``fn.explain``."""
+        return explained(self._engine, self._space, key)
 
     def statistics(self) -> CacheStatistics:
         """Return the figures so far."""
@@ -325,8 +311,9 @@ def cached(
     In a cache with a store, arguments must be JSON, and methods raise TypeError when they are decorated: their ``self``
     has no name that a store knows.
 
-    The function keeps its signature, and gets three more: ``fn.key(*args)``, ``await fn.invalidate(*args)`` and ``await
-    fn.clear()``. Those of a method are called on its class, with the instance first.
+    The function keeps its signature, and gets four more: ``fn.key(*args)``, ``fn.explain(*args)``, ``await
+    fn.invalidate(*args)`` and ``await fn.clear()``. Those of a method are called on its class, with the instance first.
+    What it has cached lies apart from what the cache's own methods reach by key.
     """
     checked_cache("@cached(cache)", cache)
     return partial(cache, ttl=ttl, tags=_checked(ttl, tags, unkeyable), unkeyable=unkeyable)

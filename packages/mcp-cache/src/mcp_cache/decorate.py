@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from .binding import Binding
 from .engine import Engine
+from .events import Explanation
+from .explain import explained
 from .flight import Space
 from .invalidation import forget, forget_matching
 from .keys import Unkeyable, freeze, written
@@ -38,8 +40,8 @@ W = TypeVar("W", bound=Callable[..., Any])
 class Cached(Protocol[P, R_co]):
     """A cached function; what a type checker knows of it.
 
-    A method is one on its class, where ``key`` and ``invalidate`` take the instance first. Through an instance it can
-    only be called: to bind all three would double the cost of a hit.
+    A method is one on its class, where ``key`` and the like take the instance first. Through an instance it can
+    only be called: to bind the others would double the cost of a hit.
     """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
@@ -48,6 +50,10 @@ class Cached(Protocol[P, R_co]):
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> Hashable:
         """Return the key of a call with these arguments."""
+        ...
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say what there is for these arguments in process, as ``Cache.explain`` does."""
         ...
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, bool]:
@@ -119,14 +125,17 @@ def _equipped(
             raise TypeError(f"call it on the class, with the instance first: {fn.__qualname__}.invalidate(instance, …)")
         return binding.key(binding.values(*args, **kwargs))
 
+    def explain(*args: P.args, **kwargs: P.kwargs) -> Explanation:
+        return explained(engine, space, key(*args, **kwargs))
+
     async def invalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
         return await forget(engine, space, key(*args, **kwargs))
 
     async def clear() -> None:
         await forget_matching(engine, space, lambda _: True)
 
-    wrapper.key, wrapper.invalidate, wrapper.clear = key, invalidate, clear
-    return wrapper  # type: ignore[no-any-return]  # a function with three attributes
+    wrapper.key, wrapper.explain, wrapper.invalidate, wrapper.clear = key, explain, invalidate, clear
+    return wrapper  # type: ignore[no-any-return]  # a function with four attributes
 
 
 # --- preserve_signature: the same lines in every module that decorates

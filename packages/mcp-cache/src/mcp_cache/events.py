@@ -18,6 +18,7 @@ __all__ = [
     "Left",
     "NotStored",
     "ServedStale",
+    "State",
     "StoreDown",
     "StoreUp",
 ]
@@ -127,11 +128,14 @@ class CacheStatistics:
         return (self.hits + self.joins) * self.load_seconds / self.loads if self.loads else 0.0
 
 
+State = Literal["absent", "fresh", "stale", "expired", "invalidated", "failure"]
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What the cache would do with a key, and why; times in seconds from now."""
 
-    state: Literal["absent", "fresh", "stale", "expired", "invalidated", "failure"]
+    state: State
     expires_in: float | None = None
     hits: int = 0
     tags: tuple[str, ...] = ()

@@ -50,7 +50,7 @@ async def forget_matching(engine: Engine, space: Space, match: Match) -> None:
     """Forget every key of *space* that *match* says yes to, everywhere; what comes while this runs may stay."""
     engine.table.tick += 1
     tick = engine.table.tick
-    _doom_matching(engine, space, match)
+    _doom_matching(space, match)
     for count, entry in enumerate(engine.table.matching(match, space), 1):
         if entry.born < tick:
             engine.table.drop(entry)
@@ -58,7 +58,7 @@ async def forget_matching(engine: Engine, space: Space, match: Match) -> None:
             await anyio.lowlevel.checkpoint()
     if engine.remote is not None:
         await engine.remote.invalidate("match", partial(_names, space, match))
-        _doom_matching(engine, space, match)
+        _doom_matching(space, match)
         for entry in engine.table.matching(match, space):
             engine.table.drop(entry)
 
@@ -105,9 +105,9 @@ def check_kind(name: str, value: object, *kinds: type) -> None:
         raise TypeError(f"invalidate() needs {name}= to be a {' or '.join(k.__name__ for k in kinds)}, got {value!r}")
 
 
-def _doom_matching(engine: Engine, space: Space, match: Match) -> None:
+def _doom_matching(space: Space, match: Match) -> None:
     for key in [key for key in space.flights if match(key)]:
-        engine.doom(space, key)
+        space.doom(key)
 
 
 def _names(space: Space, match: Match, name: str) -> bool:

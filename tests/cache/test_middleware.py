@@ -457,6 +457,7 @@ async def test_fastmcp_context():
         ({"tools": {"look": -1}}, ValueError, "look"),
         ({"annotated_tools": float("inf")}, ValueError, "annotated_tools"),
         ({"annotated_tools": 0}, ValueError, "annotated_tools"),
+        ({"vary": 3}, TypeError, "vary to be callable or None, got 3"),
         ({"public": ["tools/call"]}, ValueError, "tools/call"),
         ({"public": "tools/list"}, ValueError, "tools/list"),
         ({"tools": {"look": 1}, "public_tools": ["touch"]}, ValueError, "names in tools=, got 'touch'"),

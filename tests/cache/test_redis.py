@@ -487,6 +487,7 @@ async def test_named_stores_do_not_meet(redis_server, anyio_backend):
     [
         ({"lease": 0}, "lease"),
         ({"lease": True}, "lease"),
+        ({"lease": "2"}, "lease < inf, got '2'"),
         ({"max_ttl": math.inf}, "max_ttl"),
         ({"prefix": "a}b"}, "prefix to be a non-empty string without braces, got 'a}b'"),
         ({"prefix": ""}, "prefix"),
@@ -496,7 +497,40 @@ async def test_named_stores_do_not_meet(redis_server, anyio_backend):
 def test_nonsense_is_refused(options, argument, anyio_backend):
     """At construction."""
     with pytest.raises(ValueError, match=argument):
-        RedisStore(None, **options)
+        RedisStore(redis.Redis(), **options)
+
+
+def test_client_that_is_none(anyio_backend):
+    """Refused at construction, too: each call would only say that the store is down."""
+    from redis import Redis
+
+    for client in (None, "redis://localhost", redis.Redis, Redis()):
+        with pytest.raises(TypeError, match=r"async client such as redis\.asyncio\.Redis\(\), got"):
+            RedisStore(client)
+
+
+@with_caches
+async def test_decorated_function_with_any_json_argument(connect):
+    """Another process finds what this one has computed, and clears it."""
+    calls, functions = [], []
+    for opened in (True, False):
+
+        @await connect(opened=opened)
+        async def fn(value, *, other=None):
+            calls.append(value)
+            return repr(value)
+
+        functions.append(fn)
+    one, two = functions
+    arguments = [1, 1.0, True, "1", None, [1], (1,), {"a": [None]}, b"1"]
+    for fn in functions:
+        assert [await fn(value) for value in arguments] == list(map(repr, arguments))
+    assert calls == arguments
+    await two.invalidate([1])
+    assert await two([1]) == "[1]"
+    await one.clear()
+    assert await two(1.0) == "1.0"
+    assert calls[len(arguments) :] == [[1], 1.0]
 
 
 @with_caches

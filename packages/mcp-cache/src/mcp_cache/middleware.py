@@ -42,6 +42,7 @@ from ._seam import (
     target,
 )
 from .cache import Cache, checked_cache, engine_of
+from .config import check_callable
 from .events import NotStored
 from .flight import Space, Uncacheable
 from .keys import Unkeyable, canonical
@@ -115,6 +116,7 @@ class CacheMiddleware:
         self.cache: Cache = checked_cache("CacheMiddleware", Cache(isolation="copy") if cache is None else cache)
         if self.cache.isolation != "copy":
             raise ValueError(f"CacheMiddleware needs Cache(isolation='copy'), got {self.cache.isolation!r}")
+        check_callable("CacheMiddleware", "vary", vary, optional=True)
         self._engine = engine_of(self.cache)
         self._space = _space_of(self._engine.table)
         methods = [*sorted(CACHEABLE), "prompts/get"]

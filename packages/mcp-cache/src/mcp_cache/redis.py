@@ -25,6 +25,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, cast
 
 import anyio
@@ -64,8 +65,10 @@ class RedisStore:
         budget: float = 0.25,
         max_ttl: float = DAY,
     ) -> None:
+        if isinstance(client, type) or not iscoroutinefunction(getattr(client, "execute_command", None)):
+            raise TypeError(f"RedisStore needs an async client such as redis.asyncio.Redis(), got {client!r}")
         for argument, value in (("lease", lease), ("budget", budget), ("max_ttl", max_ttl)):
-            if isinstance(value, bool) or not 0 < value < math.inf:
+            if type(value) not in (int, float) or not 0 < value < math.inf:
                 raise ValueError(f"RedisStore needs 0 < {argument} < inf, got {value!r}")
         if not prefix or not set("{}").isdisjoint(str(prefix)) or str(prefix) != prefix:
             raise ValueError(f"RedisStore needs prefix to be a non-empty string without braces, got {prefix!r}")

@@ -19,7 +19,7 @@ import anyio
 from .config import Config, Tags, Ttl, checked_tags
 from .events import CacheUnavailable, Event, NotStored, StoreDown, StoreUp
 from .flight import Space
-from .keys import canonical
+from .keys import stored_name
 from .store import By, Heard, Made, Serializer, Store, Stored
 
 __all__ = ["OnStoreError", "Remote"]
@@ -147,7 +147,7 @@ class Remote:
 
     def name(self, space: Space, key: Any) -> str:
         """Return the key as the store knows it. Raises Unkeyable for one that is no JSON value."""
-        return f"{space.name}{canonical(key)}"
+        return f"{space.name}{stored_name(key)}"
 
     async def _ask(self, operation: Callable[[], Awaitable[Any]]) -> Any:
         """Await *operation*. Raises _Down, or CacheUnavailable if the cache is to refuse.

@@ -114,14 +114,14 @@ def _is_validated(kind: Any) -> bool:
 def _plain(result: Any) -> Any:
     """Return a pair: how to make it again, and what of."""
     kind = _kind(result)
-    if kind is list and any(type(item) not in ATOMS | CONTAINERS for item in result):
+    if kind is list and any(_kind(item) not in ATOMS | CONTAINERS for item in result):
         return ["list", [_plain(item) for item in result]]
     if kind in ATOMS or kind in CONTAINERS:
         return [AS_IT_IS, result]
     name = f"{kind.__module__}:{kind.__qualname__}"
     if _is_validated(kind):
         return [name, result.model_dump(mode="json", by_alias=True, exclude_unset=True)]
-    return [name, {field: _plain(value) for field, value in vars(result).items()}]
+    return [name, {field: _plain(getattr(result, field)) for field in vars(result)}]
 
 
 def _made_of(plain: Any) -> Any:
@@ -149,4 +149,7 @@ def _class(name: str) -> Any:
 def _is_same(one: Any, other: Any) -> bool:
     if _kind(one) is list and len(one) == len(other):
         return all(map(_is_same, one, other))
-    return bool(vars(one) == vars(other) if _kind(one).__eq__ is object.__eq__ else one == other)
+    if _kind(one).__eq__ is object.__eq__:
+        return vars(one) == vars(other)
+    same: bool = one == other
+    return same

@@ -125,7 +125,8 @@ def _plain(result: Any) -> Any:
 
 
 def _fields(result: Any) -> dict[str, Any]:
-    return vars(result)
+    fields: dict[str, Any] = vars(result)
+    return fields
 
 
 def _made_of(plain: Any) -> Any:

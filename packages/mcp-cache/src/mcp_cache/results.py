@@ -125,8 +125,7 @@ def _plain(result: Any) -> Any:
 
 
 def _fields(result: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = vars(result)
-    return fields
+    return cast("dict[str, Any]", result.__dict__)
 
 
 def _made_of(plain: Any) -> Any:

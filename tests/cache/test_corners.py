@@ -230,6 +230,18 @@ async def test_corrupt_rows(shelf):
     assert not any(isinstance(event, StoreDown) for event in events)
 
 
+async def test_keys_that_json_would_make_strings(shelf):
+    """What comes back must be what was stored: anything else is returned, and not stored."""
+    events = []
+    cache = Cache(store=shelf, on_event=events.append)
+    for key, value in enumerate([{1: "a"}, [{"a": {None: 1}}], ({True: 1},)]):
+        await cache.set(key, value)
+    assert shelf.rows == {}
+    assert [type(event) for event in events].count(NotStored) == 3
+    await cache.set("kept", {"1": [{"a": None}]})
+    assert await cache.get("kept") == {"1": [{"a": None}]}
+
+
 async def test_names_are_forgotten_with_their_entries(shelf, clock):
     """What is remembered for other processes' news is bounded by the entries."""
     cache = Cache(maxsize=4, store=shelf, clock=clock)

@@ -7,6 +7,7 @@ message is compared. Only the seconds that an answer may still be kept are the c
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from mcp_cache import CacheMiddleware
 
 from tests.seams.arrangements import ARRANGEMENTS, Passes
-from tests.seams.scenarios import SCENARIOS
+from tests.seams.scenarios import SCENARIOS, initialize
 from tests.seams.served import FASTMCP, Seam, seams, serving
 from tests.seams.servers import MCP
 from tests.seams.test_transparent import Transcript, _converse, comparable, differences
@@ -59,6 +60,46 @@ def test_every_conversation_is_the_same(seam: Seam, monkeypatch: pytest.MonkeyPa
     for expected, said in zip(play_twice(seam, "bare"), play_twice(seam, "cached"), strict=True):
         assert not differences(expected, said), differences(expected, said)
     assert caching.cache.statistics().hits >= 1
+
+
+def told(answer: dict[str, Any]) -> str:
+    """What the result says, but for the one member that the cache rewrites."""
+    return TTL.sub("", json.dumps(answer["result"], sort_keys=True))
+
+
+ASKED: dict[str, dict[str, Any] | None] = {
+    "tools/list": None,
+    "resources/list": None,
+    "resources/templates/list": None,
+    "prompts/list": None,
+    "resources/read": {"uri": "memo://hello"},
+    "prompts/get": {"name": "greet", "arguments": {"name": "Ada"}},
+    "tools/call": {"name": "add", "arguments": {"a": 1, "b": 2}},
+}
+
+
+@pytest.mark.parametrize("seam", IN_MEMORY, ids=lambda seam: seam.name)
+def test_every_method_is_answered_from_the_cache(seam: Seam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of those that the server has, by itself, although its tools and prompts are local functions."""
+    caching = CacheMiddleware(ttl=60, tools={"add": 60})
+    monkeypatch.setitem(ARRANGEMENTS, "cached", lambda passes: [mm.Chain(caching, passes)])
+    hits: dict[str, int] = {}
+
+    async def run() -> None:
+        async with serving(seam, "cached", Passes()) as connect, connect() as peer:
+            if not seam.modern:
+                await initialize(peer)
+            for method, params in ASKED.items():
+                first = await peer.request(method, params)
+                before = caching.cache.statistics().hits
+                second = await peer.request(method, params)
+                if "result" in first and not first["result"].get("isError"):
+                    assert told(first) == told(second)
+                    hits[method] = caching.cache.statistics().hits - before
+
+    anyio.run(run)
+    assert hits == dict.fromkeys(hits, 1)
+    assert set(hits) == (set(ASKED) if "rich" in seam.offers else {"tools/list"})
 
 
 @pytest.mark.skipif(MCP < 2 or bool(FASTMCP), reason="MCPServer of mcp 2 lets the operator say what may be cached")

@@ -325,6 +325,11 @@ def _checked(ttl: Ttl, tags: Tags, unkeyable: str) -> Tags:
     return checked_options(ttl, tags)
 
 
+def engine_of(cache: Cache) -> Engine:
+    """Return what does the work of *cache*, for what keeps values of its own in it."""
+    return cache._engine  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of the same package
+
+
 def checked_cache(who: str, cache: object) -> Cache:
     """Return *cache*, or raise TypeError."""
     if not isinstance(cache, Cache):

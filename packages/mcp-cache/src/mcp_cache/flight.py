@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple, Union, cast
 import anyio
 
 from .entries import Entry
+from .store import Codec
 
 __all__ = [
     "Answer",
@@ -102,11 +103,12 @@ class Flight(list[Follower]):
 class Space:
     """Entries and flights by key; the name sets its keys in a store apart from those of other spaces.
 
-    A flight is in the air for as long as it is found under its key.
+    A flight is in the air for as long as it is found under its key. With a codec, values go to a store in another form.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.codec: Codec | None = None
         self.entries: dict[Any, Entry] = {}
         self.flights: dict[Any, Flight] = {}
 

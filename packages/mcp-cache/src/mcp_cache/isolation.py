@@ -13,11 +13,17 @@ import pickle
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
-__all__ = ["Isolation", "Pickled", "kept", "shown"]
+__all__ = ["Isolation", "Pickled", "Unchanging", "kept", "shown"]
 
 Isolation = Literal["share", "copy", "frozen"]
 
 UNCHANGING = frozenset({str, int, float, bool, bytes, complex, type(None)})
+
+
+class Unchanging:
+    """What cannot be changed by those who get it, of a class of its own."""
+
+    __slots__ = ()
 
 
 class Pickled(bytes):
@@ -26,7 +32,7 @@ class Pickled(bytes):
 
 def kept(value: Any, isolation: Isolation) -> Any:
     """Return the form in which *value* is kept. Raises whatever pickling it raises, and TypeError if it can change."""
-    if isolation == "share" or value.__class__ in UNCHANGING:
+    if isolation == "share" or value.__class__ in UNCHANGING or isinstance(value, Unchanging):
         return value
     if isolation == "copy":
         return Pickled(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))

@@ -194,7 +194,7 @@ class RedisStore:
         """Subscribe for one wait; the lease may have ended before the subscription began."""
         async with self._subscribed() as next_message:
             while not news.is_set():
-                message = await next_message() or {"type": ""}
+                message: Any = await next_message() or {"type": ""}
                 if message["type"] == "subscribe" and not await self._run(lua.IS_LEASED, self._keys(key)[1:]):
                     return
                 if message["type"] == "message":
@@ -229,11 +229,12 @@ class RedisStore:
                 return
 
     def _take(self, message: Any, heard: Heard) -> None:
-        kind = "" if message is None else message["type"]
-        if kind == "subscribe":  # after a lost connection, too
+        if message is None:
+            return
+        if message["type"] == "subscribe":  # after a lost connection, too
             self._is_listening = True
             heard("ready", "")
-        elif kind == "message":
+        elif message["type"] == "message":
             self._hear(_text(message["data"]), heard)
 
     def _hear(self, news: str, heard: Heard) -> None:

@@ -71,12 +71,12 @@ class Remote:
                 found = await call()
             except Exception as error:  # noqa: BLE001  # kept apart from what the store raises
                 raise _Computing(error) from None
-            return self._made(key, found, ttl, tags)
+            return self._made(space, key, found, ttl, tags)
 
         failed: Exception | None = None
         try:
             stored = await self._ask(lambda: self._store.load(name, compute))
-            value = _UNSET if stored is None else self._value(key, stored)
+            value = _UNSET if stored is None else self._value(space, key, stored)
             if stored is not None and value is not _UNSET:
                 return value, self._near(stored.expires_in), stored.tags
             if stored is not None:  # corrupt
@@ -99,8 +99,8 @@ class Remote:
         values = dict[Any, tuple[Any, float, tuple[str, ...]]]()
         with suppress(_Down):
             for key, name, stored in zip(keys, names, await self._ask(lambda: self._store.read(names)), strict=True):
-                value = _UNSET if stored is None else self._value(key, stored)
-                if value is not _UNSET:
+                value = stored and self._value(space, key, stored)
+                if stored is not None and value is not _UNSET:
                     values[key] = value, self._near(stored.expires_in), stored.tags
                 elif stored is not None:  # corrupt
                     await self._ask(partial(self._store.invalidate, "key", name))
@@ -108,7 +108,7 @@ class Remote:
 
     async def write(self, space: Space, key: Any, value: Any, seconds: float, tags: tuple[str, ...]) -> float:
         """Store *value*; return for how long it may be kept in process."""
-        name, made = self.name(space, key), self._made(key, value, seconds, tags)
+        name, made = self.name(space, key), self._made(space, key, value, seconds, tags)
         try:
             await self._ask(lambda: self._store.write(name, made))
         except _Down:
@@ -204,20 +204,22 @@ class Remote:
     def _near(self, seconds: float) -> float:
         return seconds if self.is_heard else 0.0
 
-    def _made(self, key: Any, value: Any, ttl: Ttl, tags: Tags) -> Made:
+    def _made(self, space: Space, key: Any, value: Any, ttl: Ttl, tags: Tags) -> Made:
         names = checked_tags(tags, value)
         lifetime = self._config.lifetime(value, ttl)
         try:
-            return Made(self._serializer.dumps(value) if lifetime > 0 else None, lifetime, names)
+            packed = value if space.codec is None or lifetime <= 0 else space.codec.pack(value)
+            return Made(self._serializer.dumps(packed) if lifetime > 0 else None, lifetime, names)
         except Exception as error:  # noqa: BLE001  # whatever the serializer raises
             self._tell(NotStored(key, f"it cannot be serialized: {error!r}"))
             return Made(None, 0.0, names)
 
-    def _value(self, key: Any, stored: Stored) -> Any:
+    def _value(self, space: Space, key: Any, stored: Stored) -> Any:
         why = "it is no entry of the store's"
         if stored.payload is not None:
             try:
-                return self._serializer.loads(stored.payload)
+                value, seconds = self._serializer.loads(stored.payload), stored.expires_in
+                return space.codec.unpack(value, seconds, self._clock() + seconds) if space.codec else value
             except Exception as error:  # noqa: BLE001  # whatever the serializer raises
                 why = repr(error)
         self._tell(NotStored(key, f"what is stored is corrupt: {why}"))

@@ -25,7 +25,7 @@ import re
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -219,7 +219,7 @@ class CacheMiddleware:
         """Return the key of a request, None if there is none that would be safe."""
         is_public = self._is_public(ctx)
         who = None if is_public else principal(ctx)
-        if who is None and not is_public and CREDENTIALS.search(" ".join(headers(ctx))):
+        if who is None and not is_public and _tells_who(" ".join(headers(ctx))):
             return None
         session = session_id(ctx) if who is None and not is_public else None
         source = _source(ctx)
@@ -280,6 +280,11 @@ class CacheMiddleware:
             return await send(notification, *args, **kwargs)
 
         session.send_notification = send_notification
+
+
+@lru_cache(64)  # most requests have the headers of the one before
+def _tells_who(names: str) -> bool:
+    return CREDENTIALS.search(names) is not None
 
 
 def _space_of(table: Table) -> Space:

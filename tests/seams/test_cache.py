@@ -9,12 +9,15 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import anyio
 import mcp_middleware as mm
 import pytest
-from mcp_cache import CacheMiddleware
+from mcp_cache import Cache, CacheMiddleware, NotStored
+from mcp_cache.keys import parsed
+from mcp_cache.sqlite import SqliteStore
 
 from tests.seams.arrangements import ARRANGEMENTS, Passes
 from tests.seams.scenarios import SCENARIOS, initialize
@@ -100,6 +103,36 @@ def test_every_method_is_answered_from_the_cache(seam: Seam, monkeypatch: pytest
     anyio.run(run)
     assert hits == dict.fromkeys(hits, 1)
     assert set(hits) == (set(ASKED) if "rich" in seam.offers else {"tools/list"})
+
+
+@pytest.mark.parametrize("seam", IN_MEMORY, ids=lambda seam: seam.name)
+def test_results_go_into_a_store_where_they_come_back_exactly(
+    seam: Seam, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All but the lists of FastMCP, whose tools are more than they say: an event tells of those, each time."""
+    events: list[Any] = []
+    store, passes = SqliteStore(tmp_path / "cache.db"), Passes()
+    caching = CacheMiddleware(Cache(isolation="copy", store=store, on_event=events.append), ttl=60, tools={"add": 60})
+    monkeypatch.setitem(ARRANGEMENTS, "cached", lambda passes: [mm.Chain(caching, passes)])
+    asked_again: set[str] = set()
+
+    async def run() -> None:
+        async with serving(seam, "cached", passes) as connect, connect() as peer:
+            if not seam.modern:
+                await initialize(peer)
+            for method, params in ASKED.items():
+                first, seen = await peer.request(method, params), passes.seen
+                second = await peer.request(method, params)
+                if "result" in first and not first["result"].get("isError"):
+                    assert told(first) == told(second)
+                    if passes.seen > seen:
+                        asked_again.add(method)
+        await store.aclose()
+
+    anyio.run(run)
+    lists = {method for method in ASKED if method.endswith("/list")} if seam.kind == "fastmcp" else set[str]()
+    assert asked_again == lists
+    assert {parsed(event.key)[0] for event in events if isinstance(event, NotStored)} == lists
 
 
 @pytest.mark.skipif(MCP < 2 or bool(FASTMCP), reason="MCPServer of mcp 2 lets the operator say what may be cached")

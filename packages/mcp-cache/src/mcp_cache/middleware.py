@@ -95,7 +95,8 @@ class CacheMiddleware:
             ``idempotentHint``. A server's word: only for servers that you trust.
         public: Methods whose results are the same for everybody, and are shared by all principals.
         public_tools: Tools of which that is true, by name; each must be one that may be cached.
-        vary: Returns further facts of a context that the answer depends on, as a JSON value.
+        vary: Returns further facts of a context that the answer depends on, as a JSON value; added to the key, it does
+            not make anything cacheable that would not be without.
 
     Raises TypeError or ValueError naming the argument. Not cached, in any case: what the key cannot be made of.
     """

@@ -121,7 +121,11 @@ def _plain(result: Any) -> Any:
     name = f"{kind.__module__}:{kind.__qualname__}"
     if _is_validated(kind):
         return [name, result.model_dump(mode="json", by_alias=True, exclude_unset=True)]
-    return [name, {field: _plain(getattr(result, field)) for field in vars(result)}]
+    return [name, {field: _plain(value) for field, value in _fields(result).items()}]
+
+
+def _fields(result: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", result.__dict__)
 
 
 def _made_of(plain: Any) -> Any:
@@ -150,6 +154,6 @@ def _is_same(one: Any, other: Any) -> bool:
     if _kind(one) is list and len(one) == len(other):
         return all(map(_is_same, one, other))
     if _kind(one).__eq__ is object.__eq__:
-        return vars(one) == vars(other)
+        return _fields(one) == _fields(other)
     same: bool = one == other
     return same

@@ -103,7 +103,8 @@ def _refuse_other_keys(value: Any) -> None:
 
 
 JSON = Serializer(_dump_json, json.loads)
-"""Safe whoever can write to the store. Tuples come back as lists; anything that is no JSON value is not stored."""
+"""Safe whoever can write to the store. Tuples come back as lists; anything that is no JSON value is not stored,
+nor is a dictionary whose keys are no strings."""
 
 PICKLE = Serializer(pickle.dumps, pickle.loads)
 """Any value, but whoever can write to the store can run code in this process: only where nobody else can."""

@@ -65,7 +65,7 @@ class Config:
         if (self.weigh is None) != (self.max_weight == math.inf):
             raise ValueError("Cache needs weigh= and max_weight= together")
         checked_ttl(self.ttl)
-        if not isinstance(self.negative_ttl, Mapping):
+        if not _has(self.negative_ttl, "items"):
             raise TypeError(f"Cache needs a mapping of exceptions as negative_ttl, got {self.negative_ttl!r}")
         object.__setattr__(self, "negative_ttl", dict(self.negative_ttl))  # its owner may change it
         for kind, seconds in self.negative_ttl.items():
@@ -137,11 +137,11 @@ def checked_tags(tags: Tags, value: Any) -> tuple[str, ...]:
     found: Any = tags(value) if callable(tags) else tags
     if isinstance(found, str):
         raise TypeError(f"tags needs a collection of strings, got the string {found!r}; write ({found!r},)")
-    names = tuple(found) if isinstance(found, Iterable) else (found,)
+    names: list[Any] = [*found] if isinstance(found, Iterable) else [found]
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"tags needs a collection of strings, got {name!r}")
-    return names
+    return tuple(names)
 
 
 def checked_options(ttl: Ttl, tags: Tags) -> Tags:

@@ -187,8 +187,8 @@ def _apart(value: Any) -> Any:
     if kind is dict:
         return {name: _apart(item) for name, item in value.items()}
     if kind in {list, tuple}:
-        return kind(map(_apart, value))
-    return kind(value) if kind in {set, bytearray} else value
+        return cast("Any", kind(map(_apart, value)))
+    return cast("Any", kind(value) if kind in {set, bytearray} else value)
 
 
 def is_own_doing(error: BaseException) -> bool:

@@ -24,12 +24,16 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant  # type: ignore[impor
 
 CAST = re.compile(r"\bcast\((?:None|\"[^\"]*\"),")  # its first argument is for type checkers alone: no test can see it
 MUTMUT = Path(sys.executable).with_name("mutmut")
+# A mutant may take (seconds of its tests + constant) * multiplier; mutmut's own fifteen made the few loops without an
+# end take longer than all the others together.
 CONFIG = """
 [tool.mutmut]
 source_paths = ["src"]
 do_not_mutate = {skipped}
 pytest_add_cli_args = ["-m", "not uninstrumented", "--hypothesis-profile=mutants"]
 pytest_add_cli_args_test_selection = {tests}
+timeout_constant = 2.0
+timeout_multiplier = 4.0
 """
 
 

@@ -225,6 +225,18 @@ async def test_public_methods_are_shared():
     assert await ask(middleware, server, alice, bob) == [1, 2]
 
 
+async def test_public_tools_are_shared():
+    """Rule 3: by name, declared by the operator; the others stay everybody's own."""
+    middleware, server = CacheMiddleware(tools={"weather": 5, "inbox": 5}, public_tools=["weather"]), Server(ttlMs=None)
+    people = [Principal("a"), Principal("b"), None]
+    for name, answered in (("weather", [1, 1, 1]), ("inbox", [2, 3, 4])):
+        calls = [Request("tools/call", {"name": name}, principal=who) for who in people]
+        assert await ask(middleware, server, *calls) == answered
+    middleware, server = CacheMiddleware(annotated_tools=5, public_tools={"weather"}), Server(ttlMs=None)
+    call = Request("tools/call", {"name": "weather"}, headers={"authorization": "x"})
+    assert await ask(middleware, server, call, call) == [1, 2], "public is not yet cached"
+
+
 async def test_further_facts_can_be_added_to_the_key():
     """What only the application knows."""
     middleware, server = CacheMiddleware(vary=lambda ctx: ctx.headers.get("accept-language")), Server()
@@ -418,6 +430,8 @@ async def test_fastmcp_context():
         ({"annotated_tools": 0}, ValueError, "annotated_tools"),
         ({"public": ["tools/call"]}, ValueError, "tools/call"),
         ({"public": "tools/list"}, ValueError, "tools/list"),
+        ({"tools": {"look": 1}, "public_tools": ["touch"]}, ValueError, "names in tools=, got 'touch'"),
+        ({"tools": {"look": 1}, "public_tools": "look"}, ValueError, "names in tools=, got 'look'"),
     ],
 )
 def test_nonsense_is_refused(options, error, message):

@@ -220,6 +220,7 @@ class Workers:
         worker.stdin.flush()
 
 
+@pytest.mark.uninstrumented
 def test_one_computation_in_four_processes(redis_server, anyio_backend):
     """Four times 25 callers: one computation, no polling, at most four commands for each that waits."""
     before = commands(redis_server)
@@ -249,6 +250,7 @@ def redis_sync(redis_server):
     return Redis.from_url(redis_server.url)
 
 
+@pytest.mark.uninstrumented
 def test_killed_leader_is_replaced(redis_server, anyio_backend):
     """``kill -9``: another takes over within the lease and 0.2 s, and nobody loses its call."""
     lease = 1.0
@@ -359,7 +361,7 @@ async def test_every_key_has_an_end(redis_server, connect):
 async def test_named_stores_do_not_meet(redis_server, anyio_backend):
     """Two caches on one server."""
     client = redis.Redis.from_url(redis_server.url)
-    one, two = RedisStore(client, name="one"), RedisStore(client, name="two")
+    one, two = RedisStore(client, prefix="one"), RedisStore(client, prefix="two")
     await one.write("key", Made(b"x", 5.0))
     assert await two.read(["key"]) == [None]
     assert (await one.read(["key"]))[0].payload == b"x"
@@ -372,7 +374,9 @@ async def test_named_stores_do_not_meet(redis_server, anyio_backend):
         ({"lease": 0}, "lease"),
         ({"lease": True}, "lease"),
         ({"max_ttl": math.inf}, "max_ttl"),
-        ({"name": "a}b"}, "name"),
+        ({"prefix": "a}b"}, "prefix to be a non-empty string without braces, got 'a}b'"),
+        ({"prefix": ""}, "prefix"),
+        ({"prefix": 3}, "prefix"),
     ],
 )
 def test_nonsense_is_refused(options, argument, anyio_backend):

@@ -382,3 +382,10 @@ def test_ttl_must_be_a_time(ttl):
     """At construction."""
     with pytest.raises(ValueError, match="RedisStore needs 0 < ttl < inf seconds"):
         RedisStore(redis.asyncio.Redis(), ttl=ttl)
+
+
+@pytest.mark.parametrize("prefix", ["", None, 3, "a{b", "a}b"])
+def test_prefix_must_leave_the_hash_tag_alone(prefix):
+    """Braces would make another."""
+    with pytest.raises(ValueError, match=f"prefix to be a non-empty string without braces, got {prefix!r}"):
+        RedisStore(redis.asyncio.Redis(), prefix=prefix)

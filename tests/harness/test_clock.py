@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
@@ -198,6 +199,21 @@ def test_runaway_time_ends(backend: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(Deadlock, match="jumped 1000 times"):
         run(heartbeat, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_standing_time_ends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is always ready keeps the clock where it is for ever; cancelling it ends the test."""
+    for module in ("virtual_asyncio", "virtual_trio"):
+        monkeypatch.setattr(f"tests.support.{module}.MAX_TURNS", 1000)
+
+    async def spins() -> None:
+        await anyio.sleep(1)
+        while True:
+            await anyio.lowlevel.checkpoint()
+
+    with pytest.raises(Deadlock, match=r"livelock: 1000 turns of the loop at 1\.0 s"):
+        run(spins, backend=backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -16,7 +16,10 @@ from mcp_metrics import MetricsMiddleware, Registry, serve
 
 from tests.support.servers import PrometheusServer
 
-pytestmark = pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)  # real time, for a real program
+pytestmark = [  # real time, for a real program
+    pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True),
+    pytest.mark.uninstrumented,
+]
 
 PATIENCE = 30.0  # seconds; a scrape comes five times a second
 

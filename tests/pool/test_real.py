@@ -20,7 +20,7 @@ from tests.support.servers import PostgresServer, RedisServer
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True),
-    pytest.mark.uninstrumented,  # with hundreds of mutants that hang, real time would take hours
+    pytest.mark.uninstrumented,
 ]
 
 MARK = "pool under test"

@@ -224,6 +224,7 @@ def test_a_lock_that_is_let_go_in_time_is_taken(store_of, monkeypatch):
     assert limiter.peek("key").remaining == 1
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize(("algorithm", "most"), [("gcra", 200), ("sliding_log", 100)])
 def test_four_processes_never_pass_the_bound(tmp_path, algorithm, most):
     """Invariant 1, with real processes on a real file; wall clocks may differ, the monotonic one is the kernel's."""

@@ -17,6 +17,7 @@ redis = pytest.importorskip("redis.asyncio", reason="redis-py, a client of the u
 on_uvloop = pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding_log"])
 @pytest.mark.parametrize("skews", [(0, 0, 0, 0), (0, 1, 1, 2)], ids=["clocks agree", "clocks differ"])
 def test_four_processes_never_pass_the_bound(redis_server, algorithm, skews):
@@ -27,6 +28,7 @@ def test_four_processes_never_pass_the_bound(redis_server, algorithm, skews):
     assert len(passed) >= 150
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize(("lease", "ttl"), [(50, 0.2)])
 def test_leases_never_pass_their_bound(redis_server, lease, ttl):
     """At most burst + rate x (W + ttl), over four processes, whatever the size of the lease."""
@@ -92,6 +94,7 @@ async def test_a_server_that_was_emptied_or_restarted_is_asked_on(redis_server, 
     await used(client, work)
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize("anyio_backend", ["uvloop", "trio"], indirect=True)
 @pytest.mark.parametrize("library", ["redis", "valkey", "coredis"])
 async def test_every_client_that_users_bring(redis_server, anyio_backend, library):
@@ -136,6 +139,7 @@ def cluster(tmp_path):
     server.kill()
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("library", ["redis", "valkey"])
 async def test_a_cluster_decides_about_all_limits_in_one_place(cluster, anyio_backend, library):

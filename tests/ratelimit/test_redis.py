@@ -67,7 +67,7 @@ async def test_every_key_lives_as_long_as_its_state_matters(client, anyio_backen
     limit = limit_of(algorithm, 4, period, 4)
     ((_, decision),) = await store.send([take(limit, "key", limit.burst)])
     (key,) = client.send("KEYS", "*")
-    assert key.startswith(b"{ratelimit}:")
+    assert key.startswith(b"{mcp-ratelimit}:")
     life = client.send("PTTL", key.decode()) / 1000
     assert decision.reset_after <= life <= decision.reset_after + 1.1
     await store.send([Request((limit,), ("key",), limit.burst, 0, "refund")])
@@ -112,7 +112,7 @@ async def test_reset_and_foreign_errors(client, anyio_backend):
     await store.send([take(limit, "key", 3)])
     ((_, decision),) = await store.send([Request((limit,), ("key",), 0, 0, "reset")])
     assert decision.remaining == 3
-    client.send("SET", "{ratelimit}:3/h:gcra:key", "nonsense")
+    client.send("SET", "{mcp-ratelimit}:3/h:gcra:key", "nonsense")
     with pytest.raises(RuntimeError):
         await store.send([take(limit, "key", 1)])
 

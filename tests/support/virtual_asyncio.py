@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.waiting import MAX_JUMPS, Deadlock, RealWait, instead_of_its_consequences, report
+from tests.support.waiting import MAX_JUMPS, MAX_TURNS, Deadlock, RealWait, instead_of_its_consequences, report
 
 __all__ = ["VirtualLoop"]
 
@@ -39,7 +39,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._jumps = 0
+        self._jumps = self._turns = 0
         self._idle: list[asyncio.Future[None]] = []
         self._executing = 0
         self._real_wait = RealWait()
@@ -89,7 +89,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         events = select(0)
         if events or timeout == 0:
             self._progressed = True
+            self._count_turn()
             return events
+        self._turns = 0
         if self._idle:
             idle, self._idle = self._idle, []
             for future in idle:
@@ -122,6 +124,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise Deadlock(f"runaway: the clock has jumped {MAX_JUMPS} times, to {self._now} s")
         self._now += timeout
         self._clock_resolution = math.ulp(self._now)  # asyncio runs timers due *before* time + resolution: so, exactly
+
+    def _count_turn(self) -> None:
+        self._turns += 1
+        if self._turns > MAX_TURNS:
+            self._turns = 0
+            self._break(f"livelock: {MAX_TURNS} turns of the loop at {self._now} s, and no end")
 
     def _break(self, reason: str) -> None:
         tasks = [task for task in asyncio.all_tasks(self) if not task.done()]

@@ -17,7 +17,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from tests.support.waiting import MAX_JUMPS, Deadlock, RealWait, instead_of_its_consequences, report
+from tests.support.waiting import MAX_JUMPS, MAX_TURNS, Deadlock, RealWait, instead_of_its_consequences, report
 
 __all__ = ["TrioTime"]
 
@@ -59,6 +59,13 @@ class TrioTime(trio.abc.Instrument):
         """Called by trio."""
         self._progressed = True
 
+    def before_io_wait(self, timeout: float) -> None:
+        """Called by trio, in each turn of its loop."""
+        self._turns += 1
+        if self._turns > MAX_TURNS:
+            self._turns = 0
+            self._break(f"livelock: {MAX_TURNS} turns of the loop at {self.clock.current_time()} s, and no end")
+
     def _start(self) -> None:
         trio.testing.MockClock.__init__(self.clock, autojump_threshold=0)
         self._reset()
@@ -67,12 +74,12 @@ class TrioTime(trio.abc.Instrument):
     def _reset(self) -> None:
         self._real_wait = RealWait()
         self._progressed = True
-        self._looks = self._jumps = 0
+        self._looks = self._jumps = self._turns = 0
         self._watched: trio.lowlevel.Task | None = None
         self._deadlock: Deadlock | None = None
 
     def _deadline_to_sleep_time(self, deadline: float) -> float:
-        progressed, self._progressed = self._progressed, False
+        progressed, self._progressed, self._turns = self._progressed, False, 0
         remaining = deadline - self.clock.current_time()
         try:
             if remaining > 0 and _is_awaited_outside():

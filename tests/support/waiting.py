@@ -2,8 +2,9 @@
 
 Time may jump only while nothing outside the event loop can wake a task. While a worker thread runs or a socket is
 watched, waiting is real: ``RealWait`` hands out short slices of it, and the virtual clock stands still until an event
-arrives or the next timer is due on a real watch too. Waiting for nothing is bounded twice: ``PATIENCE`` real seconds
-without an event, and ``MAX_JUMPS`` jumps a run (a task that sleeps for ever in a loop keeps any clock moving).
+arrives or the next timer is due on a real watch too. Waiting for nothing is bounded thrice: ``PATIENCE`` real seconds
+without an event, ``MAX_JUMPS`` jumps a run (a task that sleeps for ever in a loop keeps any clock moving), and
+``MAX_TURNS`` of the loop without a jump (a task that swallows its cancellation is cancelled anew in each of them).
 """
 
 from __future__ import annotations
@@ -14,16 +15,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 
-__all__ = ["MAX_JUMPS", "PATIENCE", "Deadlock", "RealWait", "instead_of_its_consequences", "report", "suspended_at"]
+__all__ = [
+    "MAX_JUMPS",
+    "MAX_TURNS",
+    "PATIENCE",
+    "Deadlock",
+    "RealWait",
+    "instead_of_its_consequences",
+    "report",
+    "suspended_at",
+]
 
-MAX_JUMPS = 1_000_000  # a simulated day of one-second heartbeats is 86 400
+MAX_JUMPS = 100_000  # a simulated day of one-second heartbeats is 86 400
+MAX_TURNS = 20_000  # a quarter of a second; a turn runs all that is ready, so even a crowd takes few
 PATIENCE = 30.0  # seconds: a subprocess on a loaded machine needs several; half of pytest's own limit for a test
 SLICE = 0.02  # seconds: a thread may end without waking the loop, so look again this often
 LIBRARIES = frozenset({"anyio", "asyncio", "trio", "outcome"})
 
 
 class Deadlock(Exception):
-    """Nothing can ever wake the test, or time runs away from it; the message lists the blocked tasks."""
+    """Nothing can ever wake the test, time runs away from it or stands still; the message lists its tasks."""
 
 
 class RealWait:

@@ -38,14 +38,14 @@ class _Miniature:
         self._policy = TinyLfu(capacity, window, proven)
         self.hits = 0.0
 
-    def access(self, key: Any) -> None:
+    def access(self, key: Any, mixed: int) -> None:
         entry = self._table.get(key)
         if entry is not None:
             entry.hits += 1
             self.hits += 1
             return
         entry = self._table[key] = Entry(self._table, key, None, 0)
-        self._policy.insert(entry)
+        self._policy.enter(entry, mixed)
         if len(self._table) > self._capacity:
             del self._table[self._policy.evict().key]
 
@@ -69,26 +69,27 @@ class Adaptive(TinyLfu):
 
     def insert(self, entry: Entry) -> None:
         """Take it in; from now on, the next hit of a sampled entry is looked at again."""
-        TinyLfu.insert(self, entry)
+        mixed = hash((entry.key,))
+        self.enter(entry, mixed)
         if self._seen:
             for seen in self._seen:
                 seen.fast_until = NEVER
             self._seen.clear()
-        if not hash((entry.key,)) >> SAMPLED_BY & self._unsampled:  # watches(), without the call
+        if not mixed >> SAMPLED_BY & self._unsampled:  # watches(), without the call
             entry.fast_until = NEVER
-            self._access(entry.key)
+            self._access(entry.key, mixed)
 
     def touch(self, entry: Entry, /) -> None:
         """Let the miniatures know; at most once for each entry between two insertions."""
         if entry not in self._seen:
             self._seen.add(entry)
-            self._access(entry.key)
+            self._access(entry.key, hash((entry.key,)))
 
-    def _access(self, key: Any) -> None:
+    def _access(self, key: Any, mixed: int) -> None:
         if not self._is_full:  # until the first eviction all settings are the same, and nothing is tried out
             return
         for miniature in self._miniatures:
-            miniature.access(key)
+            miniature.access(key, mixed)
         self._accesses += 1
         if self._accesses >= self._period:
             self._accesses = 0

@@ -206,7 +206,11 @@ class TinyLfu(_TwoLines):
 
     def insert(self, entry: Entry) -> None:
         """Take it into the window; until anything has to go, to the main line while that has room."""
-        counts, slot = self._counts, hash((entry.key,)) & self._mask  # _count(), without the call
+        self.enter(entry, hash((entry.key,)))
+
+    def enter(self, entry: Entry, mixed: int) -> None:
+        """Do the same for one whose key's mixed hash is at hand."""
+        counts, slot = self._counts, mixed & self._mask  # _count(), without the call
         if counts[slot] < SATURATED:
             counts[slot] += 1
         self._left -= 1
@@ -246,14 +250,15 @@ class TinyLfu(_TwoLines):
 
     def _frequency(self, entry: Entry) -> int:
         """Return how often *entry* was asked for lately, the hits that it had in the window included."""
-        hits, entry.hits = entry.hits, 0
-        return self._count(hash((entry.key,)), hits)
+        hits, mixed = entry.hits, hash((entry.key,))
+        if not hits:
+            return self._counts[mixed & self._mask]
+        entry.hits = 0
+        return self._count(mixed, hits)
 
     def _count(self, mixed: int, times: int) -> int:
         """Count a key *times* more, and return how often it was asked for."""
         slot, counts = mixed & self._mask, self._counts
-        if not times:
-            return counts[slot]
         count = counts[slot] + times
         counts[slot] = count = count if count < SATURATED else SATURATED  # noqa: FURB136  # min() costs as much again
         self._left -= times

@@ -12,7 +12,7 @@ Rules, each tested in ``tests/cache/test_middleware.py``:
 1. A result is kept as long as its ``ttlMs`` says, or as long as the operator says for its method; else not at all.
 2. Only complete results are kept: no ``isError``, no ``input_required``, no exception; nor are they shared in flight.
 3. The key carries the verified principal. Where there is an Authorization header but no principal, nothing is cached.
-   Only methods that were declared public are shared, and of them no result whose ``cacheScope`` is private.
+   Only methods and tools that were declared public are shared, and of them no result whose ``cacheScope`` is private.
 4. A change notification, seen in the chain or sent by the server's session, invalidates what it is about, at once.
 5. Every caller gets a copy of its own, in the form in which the SDK made it.
 """
@@ -81,6 +81,7 @@ class CacheMiddleware:
         annotated_tools: Seconds for tools that a ``tools/list`` which came by has marked with both ``readOnlyHint`` and
             ``idempotentHint``. A server's word: only for servers that you trust.
         public: Methods whose results are the same for everybody, and are shared by all principals.
+        public_tools: Tools of which that is true, by name; each must be one that may be cached.
         vary: Returns further facts of a context that the answer depends on, as a JSON value.
 
     Raises TypeError or ValueError naming the argument. Not cached, in any case: what the key cannot be made of.
@@ -96,6 +97,7 @@ class CacheMiddleware:
         tools: Mapping[str, float] | None = None,
         annotated_tools: float | None = None,
         public: Collection[str] = (),
+        public_tools: Collection[str] = (),
         vary: Callable[[Any], object] | None = None,
     ) -> None:
         self.cache: Cache = checked_cache("CacheMiddleware", Cache(isolation="copy") if cache is None else cache)
@@ -114,8 +116,14 @@ class CacheMiddleware:
         for name in (*self._ttls, *([public] if isinstance(public, str) else public)):
             if name not in methods or isinstance(public, str):
                 raise ValueError(f"CacheMiddleware can cache a collection of {', '.join(methods)}, got {name!r}")
+        for name in [public_tools] if isinstance(public_tools, str) else public_tools:
+            if isinstance(public_tools, str) or not (name in self._tools or annotated_tools is not None):
+                raise ValueError(
+                    f"CacheMiddleware needs public_tools to be a collection of names in tools=, got {name!r}"
+                )
         self._answered = {*CACHEABLE, *self._ttls, *([CALL] if self._tools or annotated_tools is not None else ())}
         self._public = frozenset(public)
+        self._public_tools = frozenset(public_tools)
         self._vary = vary
         self._annotated: set[str] = set()
         self._heard: dict[int, weakref.ref[Any]] = {}  # sessions by id; a WeakSet takes an await for each look
@@ -152,7 +160,7 @@ class CacheMiddleware:
             result = await call_next(ctx)
             made.append(result)
             self._note_tools(method, result)
-            if outcome(result) != "ok" or (method in self._public and _field(result, "cacheScope") == "private"):
+            if outcome(result) != "ok" or (self._is_public(ctx) and _field(result, "cacheScope") == "private"):
                 raise _Unfit(method)
             return result
 
@@ -174,6 +182,9 @@ class CacheMiddleware:
             return None
         return ttl
 
+    def _is_public(self, ctx: CallContext) -> bool:
+        return target(ctx) in self._public_tools if ctx.method == CALL else ctx.method in self._public
+
     def _lifetime(self, result: Any, ttl: float | None) -> float:
         if ttl:
             return ttl
@@ -182,8 +193,9 @@ class CacheMiddleware:
 
     def _key(self, ctx: CallContext) -> str | None:
         """Return the key of a request, None if there is none that would be safe."""
-        who = None if ctx.method in self._public else principal(ctx)
-        if who is None and ctx.method not in self._public and "authorization" in headers(ctx):
+        is_public = self._is_public(ctx)
+        who = None if is_public else principal(ctx)
+        if who is None and not is_public and "authorization" in headers(ctx):
             return None
         source = _source(ctx)
         varied = None if self._vary is None else self._vary(ctx)

@@ -112,11 +112,11 @@ class RedisClient(Protocol):
 
 
 class RedisStore:
-    """Values in Redis or Valkey, shared by every process that uses the same server and *name*.
+    """Values in Redis or Valkey, shared by every process that uses the same server and *prefix*.
 
     Args:
         client: A ``redis.asyncio.Redis``, or another client of that shape; it stays yours to close.
-        name: Sets the keys of one cache apart from all others on the server.
+        prefix: What all keys begin with, also their hash tag; sets one cache apart from all others on the server.
         lease: Seconds after which a process that computes, and no longer says so, is taken to be dead. It says so three
             times a lease.
         max_ttl: The most seconds for which anything is kept; what has no end is kept for so long.
@@ -125,16 +125,16 @@ class RedisStore:
     """
 
     def __init__(
-        self, client: RedisClient, *, name: str = "mcp-cache", lease: float = 2.0, max_ttl: float = DAY
+        self, client: RedisClient, *, prefix: str = "mcp-cache", lease: float = 2.0, max_ttl: float = DAY
     ) -> None:
         for argument, value in (("lease", lease), ("max_ttl", max_ttl)):
             if isinstance(value, bool) or not 0 < value < math.inf:
                 raise ValueError(f"RedisStore needs 0 < {argument} < inf, got {value!r}")
-        if not name or set(name) & set("{}"):
-            raise ValueError(f"RedisStore needs a name without braces, got {name!r}")
+        if not prefix or not set("{}").isdisjoint(str(prefix)) or str(prefix) != prefix:
+            raise ValueError(f"RedisStore needs prefix to be a non-empty string without braces, got {prefix!r}")
         self._client = client
-        self._prefix = f"{{{name}}}:"
-        self._channel = f"{{{name}}}:news"
+        self._prefix = f"{{{prefix}}}:"
+        self._channel = f"{{{prefix}}}:news"
         self._lease = lease
         self._max_ttl = max_ttl
         self._origin = uuid.uuid4().hex[:12]

@@ -94,15 +94,17 @@ class RedisStore:
     Args:
         client: Your own async client of redis-py, valkey-py or coredis (which runs on trio too), of one server or of a
             cluster; it stays yours to close.
-        prefix: Begins every key.
+        prefix: What all keys begin with.
         ttl: Seconds without a change after which a breaker is forgotten, though not within its cooldown.
 
     Raises:
         TypeError: For a client that is not async.
-        ValueError: For a *ttl* that is no time.
+        ValueError: For a *ttl* that is no time, and a *prefix* that is empty or has braces, which make a hash tag.
     """
 
     def __init__(self, client: Any, *, prefix: str = "mcp-circuit", ttl: float = 86_400.0) -> None:
+        if not prefix or not set("{}").isdisjoint(str(prefix)) or str(prefix) != prefix:
+            raise ValueError(f"RedisStore needs prefix to be a non-empty string without braces, got {prefix!r}")
         self._execute = _executor(client)
         self._prefix = prefix
         self._ttl = _milliseconds(check_seconds("RedisStore", "ttl", ttl))

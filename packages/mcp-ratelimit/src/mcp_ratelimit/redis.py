@@ -58,7 +58,7 @@ class RedisStore:
 
     mark: str = "~"
 
-    def __init__(self, client: Any, *, prefix: str = "ratelimit") -> None:
+    def __init__(self, client: Any, *, prefix: str = "mcp-ratelimit") -> None:
         if not prefix or not set("{}").isdisjoint(str(prefix)) or str(prefix) != prefix:
             raise ValueError(f"RedisStore needs prefix to be a non-empty string without braces, got {prefix!r}")
         self._execute = _executor(client)

@@ -19,11 +19,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["LONGEST", "Patterns", "fault_in"]
 
 V = TypeVar("V")
+_NOTHING: list[Any] = []  # found often, and never changed
 LONGEST = 4096  # characters of a permission or URI; a longer one is nobody's
 _ACTION_SEGMENT = re.compile(r"[A-Za-z0-9_.$*-]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_.$-]+(?:/[A-Za-z0-9_.$-]+)*(?::[!-)+-~]+)?")  # a short cut past what follows
@@ -127,7 +128,7 @@ class Patterns(Generic[V]):
     """Values under patterns, found by a permission in a time that does not depend on how many there are."""
 
     def __init__(self, pairs: Iterable[tuple[str, V]] = ()) -> None:
-        self._exact: dict[str, tuple[V, ...]] = {}
+        self._exact: dict[str, list[V]] = {}
         self._everything: list[V] = []
         self._is_wide = False  # whether there are patterns with a star in the action
         # Of patterns with a star in the object alone, by their action: for objects of one segment, and of several.
@@ -141,7 +142,7 @@ class Patterns(Generic[V]):
     def add(self, pattern: str, value: V) -> None:
         """File *value* under *pattern*, in which ``fault_in`` finds nothing wrong."""
         if "*" not in pattern:
-            self._exact[pattern] = (*self._exact.get(pattern, ()), value)
+            self._exact.setdefault(pattern, []).append(value)
             return
         action, colon, object_ = pattern.partition(":")
         self._is_wide |= "*" in action
@@ -160,19 +161,19 @@ class Patterns(Generic[V]):
     def find(self, permission: str) -> Sequence[V]:
         """Return the values of all patterns that match, in no particular order; not to be changed."""
         # Flat, because every decision that is not remembered comes through here: two thirds of the time of four calls.
-        found: Sequence[V] = self._exact.get(permission, ())
+        found = self._exact.get(permission, _NOTHING)
         if self._is_wide:
-            found = [*found, *self._everything, *self._found_by_action(permission)]
+            found = found + self._everything + self._found_by_action(permission)
         action, colon, object_ = permission.partition(":")
         names = self._names.get(action)
         if names is None or not colon:
             return found
         if "/" in object_:
-            return [*found, *self._found_on_path(action, object_)]
+            return found + self._found_on_path(action, object_)
         for part, table in names.parts:
             if hits := table.get(object_[part]):
-                found = [*found, *hits] if found else hits
-        return [*found, *names.rest(object_)] if names.has_rest else found
+                found = found + hits if found else hits
+        return found + names.rest(object_) if names.has_rest else found
 
     def _found_on_path(self, action: str, object_: str) -> list[V]:
         root = self._paths.get(action)

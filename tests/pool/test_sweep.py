@@ -51,6 +51,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "two": {"max_size": 2, "others": 3},
     "check": {"max_size": 1, "check": pause, "check_after": 0, "others": 1},
     "failing check": {"max_size": 2, "check": failing, "check_after": 0, "others": 2},
+    "hurried check": {"max_size": 1, "check": pause, "check_after": 0, "timeout": 9, "check_timeout": 10, "others": 1},
     "reset": {"max_size": 1, "reset": pause, "others": 1},
     "all": {"max_size": 2, "reset": pause, "check": pause, "check_after": 0, "check_on_return": True, "others": 2},
     "debug": {"max_size": 1, "debug": True, "leak_after": 0.2, "others": 1},

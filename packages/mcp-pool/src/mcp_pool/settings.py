@@ -41,7 +41,7 @@ class Settings(Generic[T]):
         timeout: How long ``acquire`` waits at most, connecting and checks included.
         refuse_early: Refuse at once who would, by the mean time of a use, not be served before its deadline.
         connect_timeout: For one connect.
-        check_timeout: For one check.
+        check_timeout: For one check, also when its caller leaves earlier.
         reset_timeout: For one reset.
         close_timeout: For one close.
         drain_timeout: How long ``close`` waits for resources in use before it closes them too.

@@ -112,11 +112,15 @@ class KeyedPool(Life, Generic[K, T]):
     def pool(self, key: K) -> Pool[T]:
         """Return the pool of *key*, made now if need be.
 
-        Raises PoolClosed, or PoolFull when there are *max_keys* pools and none of them is idle.
+        Raises PoolClosed, PoolFull when there are *max_keys* pools and none of them is idle, or TypeError for a key
+        that has no hash.
         """
         if not self._is_open:
             raise PoolClosed("these pools are not open")
-        pool = self._pools.get(key)
+        try:
+            pool = self._pools.get(key)
+        except TypeError:
+            raise TypeError(f"KeyedPool needs a hashable key, got {key!r}") from None
         if pool is None:
             self._make_room()
             pool = self._pools[key] = self._make(key)

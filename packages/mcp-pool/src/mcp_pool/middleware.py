@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Hashable
 from contextlib import AbstractContextManager, AsyncExitStack
 from contextvars import ContextVar
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from ._seam import CallContext, is_internal, principal, refuse
 from .errors import PoolError, PoolFull, PoolMisuse, PoolTimeout, PoolUnavailable
@@ -122,8 +122,8 @@ def _makes_context(fn: Any) -> bool:
     return is_sync(fn) and not inspect.isgeneratorfunction(fn) and not inspect.isasyncgenfunction(inspect.unwrap(fn))
 
 
-def _check_methods(methods: Any) -> None:
-    fits = isinstance(methods, Collection) and all(isinstance(name, str) for name in methods)
+def _check_methods(methods: object) -> None:
+    fits = isinstance(methods, Collection) and all(isinstance(name, str) for name in cast("Collection[Any]", methods))
     if not fits or isinstance(methods, str) or not methods:
         refused = ValueError if fits else TypeError
         raise refused(f"PoolMiddleware needs a collection of method names as methods, got {methods!r}")

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Hashable
 from contextlib import AbstractContextManager, AsyncExitStack
 from contextvars import ContextVar
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ._seam import CallContext, is_internal, principal, refuse
 from .errors import PoolError, PoolFull, PoolMisuse, PoolTimeout, PoolUnavailable
@@ -123,7 +123,8 @@ def _makes_context(fn: Any) -> bool:
 
 
 def _check_methods(methods: object) -> None:
-    fits = isinstance(methods, Collection) and all(isinstance(name, str) for name in cast("Collection[Any]", methods))
+    names: Any = methods
+    fits = isinstance(methods, Collection) and all(isinstance(name, str) for name in names)
     if not fits or isinstance(methods, str) or not methods:
         refused = ValueError if fits else TypeError
         raise refused(f"PoolMiddleware needs a collection of method names as methods, got {methods!r}")

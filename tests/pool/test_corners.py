@@ -214,6 +214,7 @@ async def test_the_shortest_way_makes_nothing_new(clock: VirtualClock, with_hook
         last = lease.__aexit__(None, None, None)
         await last
         assert (first, last) == (entries(pool)[0].ready, pool._desk.returned)
+        assert asyncio.isfuture(first)  # which asyncio awaits without calling any Python
 
 
 @pytest.mark.uninstrumented

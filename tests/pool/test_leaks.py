@@ -73,7 +73,8 @@ class TestLeaks:
             gc.collect()
             del lost
             gc.collect()
-            await clock.advance(2)
+            pool._desk.supply.keeper.reclaim(clock())
+            await settle()
             assert (pool.statistics().leaks, pool.statistics().closed) == (1, {"died": 1, "leaked": 1})
 
     @pytest.mark.parametrize("reset", [True, False])

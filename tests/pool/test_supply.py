@@ -161,7 +161,7 @@ class TestConnecting:
                 await settle()
             await clock.advance(5)
             pool.discard(connection)
-            await clock.advance(1)
+            await clock.advance(9)  # further probes refuse nobody
             assert pool.statistics().refusals == 3
         assert log == [(0, 5.0), (1, 5.0), (2, 5.0)] or on_trio()  # which wakes in any order who is woken at once
 

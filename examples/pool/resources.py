@@ -98,7 +98,7 @@ async def main() -> None:
             async with anyio.create_task_group() as tasks:
                 for number in range(30):
                     tasks.start_soon(run, "insert into numbers values (?)", number)
-            print(await run("select count(*) from numbers"), f"over {pool.statistics().connects} connections")
+            print(await run("select count(*) from numbers"), f"over at most {pool.statistics().max_size} connections")
 
 
 if __name__ == "__main__":

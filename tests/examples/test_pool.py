@@ -78,7 +78,7 @@ async def test_sessions_are_opened_and_closed_by_their_owner(
 
 PRINTED = {
     "sessions.py": ["10 answers, at most 2 upstreams, 0 in use", "all closed: True"],
-    "resources.py": ["[(30,)] over 4 connections"],
+    "resources.py": ["[(30,)] over at most 4 connections"],
 }
 
 

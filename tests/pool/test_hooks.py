@@ -184,7 +184,7 @@ class TestHealth:
     async def test_the_caller_s_deadline_ends_its_wait_for_a_check(self, clock: VirtualClock, by_default: bool) -> None:
         """The acquire's timeout covers the check as well; the check itself has the time that was promised to it."""
         options = {"timeout": 3} if by_default else {}
-        async with Backend().pool(check=Never(), check_after=1, check_timeout=9, max_size=1, **options) as pool:
+        async with Backend().pool(check=Never(), check_after=1, check_timeout=9, **options) as pool:
             await hold(pool, 0)
             await clock.advance(2)
             with pytest.raises(PoolTimeout) as caught:

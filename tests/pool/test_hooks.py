@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from mcp_pool import (
+    ConnectFailed,
     Event,
     HookFailed,
     Pool,
@@ -37,6 +38,16 @@ class Strange(BaseException):
 
 
 async def _nothing_wrong(connection: Connection) -> None: ...
+
+
+async def hold_within(pool: Pool[Connection], limit: float) -> None:
+    async with pool.acquire(limit):
+        pass
+
+
+async def expect_timeout(pool: Pool[Connection], limit: float) -> None:
+    with pytest.raises(PoolTimeout):
+        await pool.take(limit)
 
 
 async def hold_step(coroutine: Any, pool: Pool[Connection]) -> None:
@@ -168,16 +179,114 @@ class TestHealth:
             await settle_on_any()
             assert pool.statistics().closed == {"check": 2}
 
-    async def test_the_caller_s_deadline_ends_a_check(self, clock: VirtualClock) -> None:
-        """The acquire's timeout covers the check as well."""
-        async with Backend().pool(check=Never(), check_after=1, check_timeout=9, max_size=1) as pool:
-            connection = await pool.take()
-            await pool.give_back(connection)
+    @ON_BOTH
+    @pytest.mark.parametrize("by_default", [True, False])
+    async def test_the_caller_s_deadline_ends_its_wait_for_a_check(self, clock: VirtualClock, by_default: bool) -> None:
+        """The acquire's timeout covers the check as well; the check itself has the time that was promised to it."""
+        options = {"timeout": 3} if by_default else {}
+        async with Backend().pool(check=Never(), check_after=1, check_timeout=9, **options) as pool:
+            await hold(pool, 0)
             await clock.advance(2)
             with pytest.raises(PoolTimeout) as caught:
-                await pool.take(timeout=3)
-            assert (clock(), caught.value.early, pool.statistics().timeouts) == (5, False, 1)
+                async with pool.acquire(None if by_default else 3):
+                    pass
+            assert (clock(), caught.value.timeout, caught.value.early, pool.statistics().timeouts) == (5, 3, False, 1)
             assert pool.statistics().waits == 1  # the one for the connect: with no time left there is none
+            assert pool.statistics().closed == {}
+            await clock.advance(6)
+            assert pool.statistics().closed == {"check": 1}
+
+    @ON_BOTH
+    @pytest.mark.parametrize("limit", [0, 0.02])
+    async def test_an_impatient_caller_closes_nothing(self, clock: VirtualClock, limit: float) -> None:
+        """That its time is over says nothing of the resources; and the one that was checked for it is there now."""
+        events: list[Event] = []
+        checked: list[int] = []
+
+        async def check(connection: Connection) -> None:
+            checked.append(connection.number)
+            await anyio.sleep(0.05)
+
+        async with Backend().pool(min_size=3, check=check, on_event=events.append) as pool:
+            await pool.warm()
+            await clock.advance(0.6)
+            events.clear()
+            with pytest.raises(PoolTimeout):
+                await pool.take(limit)
+            assert clock() == pytest.approx(0.6 + limit)
+            assert (pool.statistics().in_use, pool.statistics().idle) == (1, 2)
+            await clock.advance(0.06)
+            assert (pool.statistics().in_use, pool.statistics().idle, events) == (0, 3, [])
+            async with pool.acquire(limit):
+                assert len(checked) == 1
+            assert pool.statistics().available
+
+    @ON_BOTH
+    async def test_a_check_that_waits_for_nothing_passes_in_no_time(self, clock: VirtualClock) -> None:
+        """A timeout of zero is for what can be had now, and so can this; what fails is passed over."""
+
+        async def check(connection: Connection) -> bool:
+            return connection.number == 1
+
+        async with Backend().pool(check=check, check_after=1) as pool:
+            async with pool.acquire(), pool.acquire():
+                pass
+            await clock.advance(2)
+            async with pool.acquire(timeout=0) as connection:
+                assert connection.number == 1
+            assert (clock(), pool.statistics().closed) == (2, {})
+            async with pool.acquire():
+                await clock.advance(2)
+                with pytest.raises(PoolTimeout):
+                    await pool.take(timeout=0)
+            assert (clock(), pool.statistics().closed) == (4, {"check": 1})
+
+    @ON_BOTH
+    @pytest.mark.parametrize("seconds", [1, 3])
+    async def test_who_is_cancelled_while_the_pool_checks_leaves_nothing_undone(
+        self, clock: VirtualClock, seconds: float
+    ) -> None:
+        """Whether the check is over in the same moment or not."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(3)
+
+        async with Backend().pool(check=check, check_after=1, max_size=1) as pool:
+            await hold(pool, 0)
+            await clock.advance(2)
+            with anyio.move_on_after(seconds):
+                await hold_within(pool, 4)
+            await clock.advance(4 - seconds)
+            assert (pool.statistics().idle, pool.statistics().closed) == (1, {})
+
+    async def test_a_check_that_nobody_waits_for_serves_the_next(self, clock: VirtualClock) -> None:
+        """Whoever came later and has more time."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(3)
+
+        async with Backend().pool(check=check, check_after=1, max_size=1) as pool, anyio.create_task_group() as tg:
+            await hold(pool, 0)
+            await clock.advance(2)
+            tg.start_soon(expect_timeout, pool, 2.0)
+            await settle()
+            async with pool.acquire() as connection:
+                assert (connection.number, clock()) == (1, 5)
+
+    async def test_what_was_idle_and_does_not_work_any_more_is_no_failed_connect(self, clock: VirtualClock) -> None:
+        """A firewall forgot them; connecting works as ever, and nobody is refused."""
+        events: list[Event] = []
+
+        async def check(connection: Connection) -> bool:
+            return connection.number > 3
+
+        async with Backend().pool(min_size=3, check=check, on_event=events.append) as pool:
+            await pool.warm()
+            await clock.advance(1)
+            async with pool.acquire() as connection:
+                assert connection.number > 3
+            assert pool.statistics().closed == {"check": 3}
+        assert not any(isinstance(event, ConnectFailed) for event in events)
 
     async def test_a_backend_whose_new_resources_fail_their_check_is_not_stormed(self, clock: VirtualClock) -> None:
         """Connecting works, using does not: that calls for backing off as well."""

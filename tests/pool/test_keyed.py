@@ -128,6 +128,22 @@ async def test_the_idle_pool_used_longest_ago_makes_room_for_a_new_key() -> None
     assert backends.open == 0
 
 
+@pytest.mark.parametrize("debug", [False, True])
+async def test_who_has_a_resource_may_discard_it_without_knowing_its_key(clock: VirtualClock, debug: bool) -> None:
+    """Its block goes on with what it has, as with a single pool; what is of no pool is refused."""
+    backends = Backends()
+    async with backends.pools(debug=debug) as pools:
+        for key in "abc":
+            await hold(pools, key, 0)
+        async with pools.acquire("b") as connection:
+            pools.discard(connection)
+            assert connection.is_open
+        await settle()
+        assert [pools.pool(key).statistics().closed for key in "abc"] == [{}, {"discarded": 1}, {}]
+        with pytest.raises(PoolMisuse, match=r"^<0> is not of these pools, or was returned and closed$"):
+            pools.discard(Connection(0))
+
+
 async def test_refresh_and_close_reach_every_key(clock: VirtualClock) -> None:
     """One call each."""
     backends = Backends()
@@ -224,6 +240,59 @@ async def test_the_idle_resource_used_longest_ago_makes_room(clock: VirtualClock
         assert (first.is_open, second.is_open) == (True, False)
 
 
+async def test_a_minimum_is_kept_only_as_far_as_there_is_room(clock: VirtualClock) -> None:
+    """3: what is kept ready for a key that rests goes to one that has nothing, and is not fetched back from it."""
+    backends = Backends()
+    async with backends.pools(max_total=2, min_size=1) as pools:
+        for key in "abc":
+            await hold(pools, key)
+        await clock.advance(60)
+        assert {key: found.idle for key, found in pools.statistics().items()} == {"a": 0, "b": 1, "c": 1}
+        assert [backends.of[key].made for key in "abc"] == [1, 1, 1]
+
+
+async def test_a_minimum_is_restored_when_there_is_room_and_nobody_waits(clock: VirtualClock) -> None:
+    """Those who wait come first, however long the other has gone without."""
+    backends, log = Backends(), []
+    async with backends.pools(max_total=2, min_size=1) as pools:
+        for key in "abc":
+            await hold(pools, key, 1.0)
+        async with anyio.create_task_group() as tg:
+            connection = await pools.pool("b").take()
+            tg.start_soon(hold, pools, "c", 1.0)
+            await settle()
+            tg.start_soon(hold, pools, "d", 1.0, log)
+            await settle()
+            pools.pool("b").discard(connection)
+        assert log == [("d", 3.0)]
+        pools.pool("d").resize(min_size=0)
+        pools.pool("d").refresh()
+        await settle()
+        assert {key: found.idle for key, found in pools.statistics().items()} == {"a": 1, "b": 0, "c": 1, "d": 0}
+
+
+async def test_idle_ones_above_a_minimum_go_first(clock: VirtualClock) -> None:
+    """Even if their key was used later."""
+    async with Backends().pools(max_total=3, min_size=1) as pools:
+        await hold(pools, "a")
+        async with pools.acquire("b"), pools.acquire("b"):
+            pass
+        await hold(pools, "c")
+        assert {key: found.idle for key, found in pools.statistics().items()} == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_a_key_that_has_something_leaves_the_others_their_minimum(clock: VirtualClock) -> None:
+    """It gets its own back soon enough."""
+    async with Backends().pools(max_total=2, min_size=1) as pools, anyio.create_task_group() as tg:
+        await hold(pools, "a")
+        for _ in range(2):
+            tg.start_soon(hold, pools, "b")
+            await settle()
+        await clock.advance(3)
+        assert {key: found.uses for key, found in pools.statistics().items()} == {"a": 1, "b": 2}
+        assert pools.pool("a").statistics().idle == 1
+
+
 async def test_one_that_is_being_connected_does_not_make_room_while_others_may(clock: VirtualClock) -> None:
     """It would be closed after its first use."""
     backends = Backends()
@@ -278,6 +347,7 @@ async def test_a_key_whose_connects_fail_waits_for_room_as_well(clock: VirtualCl
         ({"max_keys": math.inf}, "Pool needs an int of at least 1 as max_keys, got inf"),
         ({"max_size": 0}, "Pool needs an int of at least 1 as max_size, got 0"),
         ({"timeout": -1}, "Pool needs 0 to inf seconds as timeout, got -1"),
+        ({"min_size": 3, "max_total": 2}, "KeyedPool needs min_size <= max_total, got min_size=3 and max_total=2"),
     ],
 )
 def test_nonsense(options: dict[str, Any], message: str) -> None:
@@ -298,20 +368,30 @@ def test_functions_that_cannot_be_meant_are_named() -> None:
 def sync(key: object) -> None: ...
 
 
-Requests = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 2.0])), min_size=1, max_size=25)
+LONGEST = 2.0  # seconds of a use
+Requests = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([0.0, 0.5, LONGEST])), min_size=1, max_size=25)
 
 
-@given(Requests, st.integers(1, 3), st.integers(1, 3))
-def test_all_are_served_within_the_limit(requests: list[tuple[str, float]], total: int, size: int) -> None:
-    """1 and 3, for any requests: nobody is forgotten, and never is more open than allowed."""
+@given(Requests, st.integers(1, 3), st.integers(1, 3), st.integers(0, 1))
+def test_all_are_served_within_the_limit(requests: list[tuple[str, float]], total: int, size: int, least: int) -> None:
+    """1 and 3, for any requests: never is more open than allowed, and who has nothing waits no longer than promised."""
+
+    async def use(pools: KeyedPool[Any, Connection], key: str, seconds: float) -> None:
+        mine, began = pools.pool(key).statistics(), anyio.current_time()
+        keys_waiting = 1 + sum(found.waiting > 0 for found in pools.statistics().values())
+        uses = math.ceil(keys_waiting / total)
+        has_nothing = not (mine.waiting + mine.idle + mine.in_use + mine.connecting + mine.closing)
+        async with pools.acquire(key):
+            assert not has_nothing or anyio.current_time() - began <= uses * LONGEST
+            await anyio.sleep(seconds)
 
     async def scenario() -> None:
         backends = Backends()
-        async with backends.pools(max_total=total, max_size=size, timeout=math.inf) as pools:
+        async with backends.pools(max_total=total, max_size=size, min_size=least, timeout=math.inf) as pools:
             with anyio.fail_after(300):
                 async with anyio.create_task_group() as tg:
                     for key, seconds in requests:
-                        tg.start_soon(hold, pools, key, seconds)
+                        tg.start_soon(use, pools, key, seconds)
                         await anyio.sleep(seconds / 2)
             for key in pools.statistics():
                 check_invariants(pools.pool(key))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -243,21 +243,53 @@ async def test_a_slip_of_the_program_is_no_refusal() -> None:
         assert pool.statistics().idle == 1
 
 
+async def is_async(ctx: object) -> object: ...
+
+
+def is_generator(connection: object) -> Iterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def is_async_context(connection: object) -> AsyncIterator[None]:
+    yield
+
+
+METHODS = "PoolMiddleware needs a collection of method names as methods, got "
+KEY = "PoolMiddleware needs a function of ctx as key, which is not async, and a KeyedPool for it, got "
+BIND = "PoolMiddleware needs a function that returns a context manager as bind, got "
+
+
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("options", "error", "message"),
     [
-        (lambda pool: PoolMiddleware(Pool), "needs a Pool or a KeyedPool, got <class"),
-        (lambda pool: PoolMiddleware(pool, key=len), "needs a function of ctx as key, and a KeyedPool for it, got"),
-        (
-            lambda pool: PoolMiddleware(pool, methods="tools/call"),
-            "needs a collection of method names, got 'tools/call'",
-        ),
-        (lambda pool: PoolMiddleware(pool, methods=[]), "needs a collection of method names, got []"),
-        (lambda pool: PoolMiddleware(pool, timeout=-1), "Pool needs 0 to inf seconds as timeout, got -1"),
+        ({"pool": Pool}, TypeError, f"PoolMiddleware needs a Pool or a KeyedPool, got {Pool!r}"),
+        ({"pool": 3}, TypeError, "PoolMiddleware needs a Pool or a KeyedPool, got 3"),
+        ({"key": len}, TypeError, f"{KEY}{len!r}"),
+        ({"key": 3, "pool": "keyed"}, TypeError, f"{KEY}3"),
+        ({"key": is_async, "pool": "keyed"}, TypeError, f"{KEY}{is_async!r}"),
+        ({"methods": "tools/call"}, ValueError, f"{METHODS}'tools/call'"),
+        ({"methods": []}, ValueError, f"{METHODS}[]"),
+        ({"methods": 3}, TypeError, f"{METHODS}3"),
+        ({"methods": None}, TypeError, f"{METHODS}None"),
+        ({"methods": (3,)}, TypeError, f"{METHODS}(3,)"),
+        ({"timeout": -1}, ValueError, "Pool needs 0 to inf seconds as timeout, got -1"),
+        ({"timeout": True}, TypeError, "Pool needs 0 to inf seconds as timeout, got True"),
+        *(({"bind": value}, TypeError, f"{BIND}{value!r}") for value in (3, is_async, is_generator, is_async_context)),
     ],
 )
-def test_nonsense(make: Any, message: str) -> None:
+def test_nonsense(options: dict[str, Any], error: type[Exception], message: str) -> None:
     """Refused when the server is put together."""
-    with pytest.raises((TypeError, ValueError)) as caught:
-        make(Backend().pool())
-    assert message in str(caught.value)
+    pools = {"keyed": KeyedPool(is_async), "single": Backend().pool()}
+    pool = options.pop("pool", "single")
+    with pytest.raises(error) as caught:
+        PoolMiddleware(pools.get(pool, pool), **options)
+    assert str(caught.value) == message
+
+
+async def test_a_key_that_cannot_be_one_is_named() -> None:
+    """A slip of the program, which it hears of with the first request."""
+    async with KeyedPool(is_async) as pools:
+        with pytest.raises(TypeError, match=r"^KeyedPool needs a hashable key, got \['acme'\]$"):
+            await PoolMiddleware(pools, key=lambda ctx: ["acme"])(Call(), is_async)
+        assert pools.statistics() == {}

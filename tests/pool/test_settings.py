@@ -35,6 +35,14 @@ def promising(resource: object = None) -> Any:
     return hook(resource)
 
 
+class AsyncCallable:
+    async def __call__(self, *_: object) -> bool:
+        return True
+
+
+ASYNC_OBJECT = AsyncCallable()
+
+
 async def generator() -> AsyncIterator[object]:
     yield object()
 
@@ -54,6 +62,7 @@ async def generator() -> AsyncIterator[object]:
         ("order", "random"),
         ("name", None),
         *((name, 3) for name in ("clock", "random", "broken", "on_event", "check", "reset")),
+        *((name, value) for name in ("clock", "random", "broken", "on_event") for value in (hook, ASYNC_OBJECT)),
         *((name, value) for name in ("check", "reset") for value in (sync, generator, partial(generator), Pool)),
     ],
 )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import types
 from collections.abc import Callable, Generator
 from typing import Any, Generic, Literal, TypeVar
@@ -61,14 +60,14 @@ class Hook(Generic[T]):
             entry.pending = None, None
         return False
 
-    async def passes(self, entry: Entry[T], left: float = math.inf) -> bool:
-        """Run it, or go on where it was started; False, and *entry* is closed, unless it passes, and within *left*."""
-        return (entry.pending is None and self.start(entry)) or await self._finish(entry, left)
+    async def passes(self, entry: Entry[T]) -> bool:
+        """Run it, or go on where it was started; False, and *entry* is closed, unless it passes in time."""
+        return (entry.pending is None and self.start(entry)) or await self._finish(entry)
 
-    async def _finish(self, entry: Entry[T], left: float) -> bool:
+    async def _finish(self, entry: Entry[T]) -> bool:
         state, error, passed = entry.state, None, False
         try:
-            await self._rest(entry, min(self._limit, left))
+            await self._rest(entry)
             passed = entry.verdict
         except Exception as caught:  # noqa: BLE001  # whatever it is, this resource is not to be lent again
             error = caught
@@ -79,18 +78,18 @@ class Hook(Generic[T]):
             self._report.tell(HookFailed(self._report.name, self.name, error or ValueError("check returned False")))
         return passed and entry.state is state  # it may have been closed by force meanwhile
 
-    async def _rest(self, entry: Entry[T], seconds: float) -> None:
+    async def _rest(self, entry: Entry[T]) -> None:
         if entry.pending is None:
-            with anyio.move_on_after(seconds) as scope:
+            with anyio.move_on_after(self._limit) as scope:
                 await self._steps(entry)
             if scope.cancelled_caught:
-                raise _too_long(seconds)
+                raise _too_long(self._limit)
             return
         (steps, request), entry.pending = entry.pending, None
         if isinstance(request, BaseException):
             raise request
         if steps is not None:
-            await _watched(steps, request, seconds)
+            await _watched(steps, request, self._limit)
 
 
 def _not_at_all(_: object) -> bool:

@@ -66,7 +66,7 @@ class Lease(Generic[T]):
                     return self._obtain(None)
                 entry.state = IN_USE
                 entry.taken_at = now
-                if now - entry.used_at < desk.check_after or desk.start_check(entry):
+                if now - entry.used_at < desk.check_after or (self._timeout is None and desk.start_check(entry)):
                     self._entry = entry
                     return entry.ready
             return self._obtain(entry)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Settings", "check_async", "check_count", "check_factory", "check_sizes", "check_timeout"]
+__all__ = ["Settings", "check_async", "check_count", "check_factory", "check_sizes", "check_timeout", "is_sync"]
 
 _NUMBERS = (int, float)
 
@@ -41,7 +41,7 @@ class Settings(Generic[T]):
         timeout: How long ``acquire`` waits at most, connecting and checks included.
         refuse_early: Refuse at once who would, by the mean time of a use, not be served before its deadline.
         connect_timeout: For one connect.
-        check_timeout: For one check.
+        check_timeout: For one check, also when its caller leaves earlier.
         reset_timeout: For one reset.
         close_timeout: For one close.
         drain_timeout: How long ``close`` waits for resources in use before it closes them too.
@@ -138,6 +138,12 @@ def check_async(name: str, fn: Any) -> None:
         raise TypeError(f"{name}={label} is not async; did you forget 'async def'?")
 
 
+def is_sync(value: object) -> bool:
+    """Say whether *value* can be called, and what it returns need not be awaited, as far as can be seen."""
+    own = getattr(value, "__call__", None)  # noqa: B004  # the method itself is wanted
+    return callable(value) and not inspect.iscoroutinefunction(value) and not inspect.iscoroutinefunction(own)
+
+
 def check_factory(factory: object) -> None:
     """Raise TypeError unless *factory* can be called; what it returns is looked at when it is."""
     if not callable(factory):
@@ -184,8 +190,8 @@ _RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "order": ((str,), lambda value: value in ("lifo", "fifo"), "'lifo' or 'fifo'"),
     "name": ((), lambda value: isinstance(value, str), "a string"),
     "refuse_early debug check_on_return": ((), lambda value: isinstance(value, bool), "True or False"),
-    "clock random": ((), callable, "a function"),
-    "broken on_event": ((), lambda value: value is None or callable(value), "None or a function"),
+    "clock random": ((), is_sync, "a function that is not async"),
+    "broken on_event": ((), lambda value: value is None or is_sync(value), "None or a function that is not async"),
 }
 """By options: the kinds of which nonsense is a ValueError, not a TypeError; what is none; and the words for that."""
 

@@ -5,8 +5,9 @@ last: what the resource entered (a task group, a cancel scope) must be left wher
 so that no caller's cancellation and no end of the program interrupts it; it ends when it is told to, or by its own time
 limits, or because the resource dies in its hands.
 
-A caller runs in its own task only what it would run itself: checks on the way out, resets on the way back. When it is
-cancelled in the middle of one, the resource is closed; when its block was, the owner does the reset.
+A caller runs in its own task only what it would run itself: checks on the way out, unless it is in a hurry
+(``checks``), resets on the way back. When it is cancelled in the middle of one, the resource is closed; when its block
+was, the owner does the reset.
 
 Invariants, each tested under cancellation at every checkpoint in ``tests/pool/test_sweep.py``:
 

@@ -295,7 +295,10 @@ async def test_watch(tmp_path, anyio_backend):
     """A file that changes is read again; one that goes is a failure, and one that comes back is not."""
     path = tmp_path / "policy.json"
     path.write_text(json.dumps(one_role("x").dump()))
-    events, changes = [], [one_role("y", "z"), "the same", None, one_role("w")]
+    events, changes = [], [one_role("y"), "the same", None, one_role("w")]
+
+    def write(policy):
+        path.write_text(json.dumps(policy.dump()))
 
     async def sleep(seconds):
         assert seconds == 2.5
@@ -306,12 +309,14 @@ async def test_watch(tmp_path, anyio_backend):
             return
         path.unlink(missing_ok=True)
         if change:
-            path.write_text(json.dumps(change.dump()))
+            write(change)
 
     live = LivePolicy(lambda: load_file(path), on_event=events.append, sleep=sleep)
+    versions = [one_role(name).version for name in "xuyw"]
+    write(one_role("u"))  # before anybody watches
     with pytest.raises(EOFError):
         await live.watch(path, every=2.5)
-    assert [type(event).__name__ for event in events] == ["PolicyReplaced", "PolicyRejected", "PolicyReplaced"]
+    assert [getattr(event, "new", "rejected") for event in events] == [*versions[1:3], "rejected", versions[3]]
 
 
 async def test_watch_looks_every_second_and_reads_what_has_changed(tmp_path):
@@ -331,7 +336,7 @@ async def test_watch_looks_every_second_and_reads_what_has_changed(tmp_path):
         with pytest.raises(EOFError):
             await live.watch(path, **options)
         assert looked == [options.get("every", 1.0)] * 3
-    assert loaded == [1]
+    assert loaded == [1] * 3, "when it was made, and as each watch began"
 
 
 @pytest.mark.parametrize("every", [0, -1, float("nan")])

@@ -259,6 +259,23 @@ async def test_answer_without_a_decision_passes_when_it_is_over():
     assert sent == [START, body(b"a", more=True), body(b"")]
 
 
+@pytest.mark.parametrize("last", ["http.response.pathsend", "http.response.trailers"])
+async def test_answer_that_ends_in_an_extensions_way_passes(last):
+    """ASGI has more ends than a body, and what comes after one."""
+    sent = []
+
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+
+    async def send(message):
+        sent.append(message)
+
+    messages = [START, *([body(b"")] if last == "http.response.trailers" else []), {"type": last}]
+    await StepUp(app, resource_metadata=URL)({"type": "http", "method": "POST"}, None, send)
+    assert sent == messages
+
+
 @pytest.mark.parametrize(
     "url", ["", "/relative", "ftp://x", 'https://x/"', "https://x/ y", "https://x/\n", "https://é"]
 )

@@ -89,19 +89,20 @@ class LivePolicy:
         return True
 
     async def watch(self, path: str | Path, *, every: float = 1.0) -> None:
-        """Reload, in a worker thread, whenever the file at *path* has changed; looks every so many seconds, for ever.
+        """Reload at once, for what has changed since the last time, and whenever the file at *path* changes again.
 
-        Raises ValueError unless *every* is positive.
+        Looks every so many seconds, for ever, and reloads in a worker thread.  Raises ValueError unless *every* is
+        positive.
         """
         if not every > 0:
             raise ValueError(f"watch needs every > 0, in seconds, got {every!r}")
-        seen = _stamp(path)
+        seen = None
         while True:
-            await self._sleep(every)
             found = _stamp(path)
             if found != seen:
                 seen = found
                 await to_thread.run_sync(self.reload)
+            await self._sleep(every)
 
     def _loaded(self) -> Policy:
         policy = self._load()

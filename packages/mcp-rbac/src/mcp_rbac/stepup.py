@@ -84,6 +84,7 @@ class StepUp:
         if scope["type"] == "http" and scope["method"] == "POST":
             scope, send = {**scope, _KEY: exchange}, exchange.pass_on
         await self._app(scope, receive, send)
+        await exchange.flush()  # of an answer that ends in an extension's way, as with a file or trailers
 
 
 def settle(request: object, challenge: Challenge | None) -> None:

@@ -26,7 +26,7 @@ __all__ = ["LONGEST", "Patterns", "fault_in"]
 V = TypeVar("V")
 _NOTHING: list[Any] = []  # found often, and never changed
 LONGEST = 4096  # characters of a permission or URI; a longer one is nobody's
-_ACTION_SEGMENT = re.compile(r"[A-Za-z0-9_.$*-]+")
+_ACTION_SEGMENT = re.compile(r"(?=.)[A-Za-z0-9_.$-]*\*?[A-Za-z0-9_.$-]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_.$-]+(?:/[A-Za-z0-9_.$-]+)*(?::[!-)+-~]+)?")  # a short cut past what follows
 
 
@@ -37,8 +37,8 @@ def fault_in(pattern: object) -> str | None:
     if pattern == "**" or _PLAIN.fullmatch(pattern):
         return None
     action, colon, object_ = pattern.partition(":")
-    if not all(map(_ACTION_SEGMENT.fullmatch, action.split("/"))) or "**" in action:
-        return f"{pattern!r} needs an action such as 'tools/call' before the colon, '*' for one segment of it"
+    if not all(map(_ACTION_SEGMENT.fullmatch, action.split("/"))):
+        return f"{pattern!r} needs an action such as 'tools/call' before the colon, with one '*' a segment at most"
     if colon and not object_:
         return f"{pattern!r} names no object after the colon; '**' stands for any"
     return _fault_in_stars(pattern, object_.split("/")) or _fault_in_text(pattern)
@@ -47,7 +47,7 @@ def fault_in(pattern: object) -> str | None:
 def _fault_in_stars(pattern: str, segments: list[str]) -> str | None:
     if "**" in segments[:-1]:
         return f"{pattern!r} has '**' before the last segment; it stands for all that follows"
-    if any(segment.count("*") > 1 for segment in segments if segment != "**") or pattern.partition(":")[0].count("**"):
+    if any(segment.count("*") > 1 for segment in segments if segment != "**"):
         return f"{pattern!r} has more than one '*' in a segment"
     return None
 

@@ -34,7 +34,7 @@ def uri_spellings(uri: str) -> tuple[str, ...]:
 
 @lru_cache(1024)
 def _spellings(uri: str) -> tuple[str, ...]:
-    plain = unquote(uri, errors="replace") if "%" in uri and not _BAD_ESCAPE.search(uri) else uri
+    plain = uri if "%2f" in uri.lower() else unquote(uri)
     if not plain.isprintable() or not _DUBIOUS.isdisjoint(plain) or not unicodedata.is_normalized("NFC", plain):
         return ()
     plain = _with_plain_authority(plain)
@@ -47,8 +47,7 @@ def _spellings(uri: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((plain, before, _with_plain_path(before))))
 
 
-_DUBIOUS = frozenset("\\%\N{REPLACEMENT CHARACTER}")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%2[fF]|%5[cC]|%00")
+_DUBIOUS = frozenset("\\%\N{REPLACEMENT CHARACTER}")  # a percent sign that is left was no escape, or a double one
 _HEAD = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*")
 _ODD_HOST = re.compile(r"@|[^\x00-\x7f]|:(?:0\d*)?\Z")
 

@@ -309,6 +309,7 @@ def test_assignments():
     assert one.subject("ann", tenant="acme").roles == {"base", "there", "brief"}
     now[0] += 1
     assert one.subject("ann", external={"given", "not_given", "other"}).roles == {"base", "given"}
+    assert one.subject("ann", tenant="other").roles == {"base"}
     assert one.subject("base").roles == one.subject(None).roles == frozenset()
     assert one.subject("ann", active=["base"]).roles == {"base"}
     with pytest.raises(ValueError, match="active roles that 'ann' has, got there"):
@@ -433,6 +434,14 @@ def test_one_decision_has_one_time():
         clock = iter(times)
         assert not ask(policy(roles=roles, clock=clock.__next__), Subject("ann", {"r"}), "x")
         assert len(list(clock)) == 1
+
+
+def test_one_session_has_one_time():
+    """The roles that a user has at one moment, not some of one moment and some of the next."""
+    clock = iter([NOON.timestamp() - 1, NOON.timestamp()])
+    users = {"ann": [Assignment(name, until=NOON) for name in "ab"]}
+    one = policy(roles={"a": Role(), "b": Role()}, users=users, clock=clock.__next__)
+    assert one.subject("ann").roles == {"a", "b"}
 
 
 def test_statistics():

@@ -97,6 +97,9 @@ def _bad_patterns(parts: Parts) -> Iterator[Problem]:
     for name, scope in parts.scopes.items():
         patterns += [(f"scopes.{name}.allow", pattern) for pattern in scope.allow if pattern not in parts.aliases]
     yield from (Problem(place, fault) for place, pattern in patterns if (fault := fault_in(pattern)))
+    for name, meaning in parts.aliases.items():
+        if not meaning or not parts.aliases.keys().isdisjoint(meaning):
+            yield Problem(f"aliases.{name}", "an alias stands for one permission or more, and for no alias")
 
 
 def _circles(parts: Parts) -> Iterator[Problem]:
@@ -187,38 +190,39 @@ def _all_literal(parts: Parts, grants: Sequence[Grant]) -> bool:
     return len(permissions) == len(grants) and "*" not in "".join(permissions) and permissions.isdisjoint(parts.aliases)
 
 
-_Index = Patterns[tuple[str, int, str]]
+_Place: TypeAlias = tuple[str, int, str]  # effect, number, and one of the patterns
+_Index: TypeAlias = Patterns[_Place]
 
 
 def _shadowed(
     parts: Parts, role: str, effect: str, grants: Sequence[str | Grant], above: Mapping[str, _Index]
 ) -> Iterator[Problem]:
     for number, grant in enumerate(cast("Sequence[Grant]", grants)):
-        own = (effect, number, grant.permission)
         for index in above.values():
-            covers = [_cover(index, pattern, own) for pattern in _meaning(parts, grant)]
-            if covers and all(covers):
+            covers = [_cover(index, (effect, number, pattern)) for pattern in _meaning(parts, grant)]
+            if all(covers):
                 message = f"{grant.permission!r} changes nothing beside {covers[0]}"
                 yield Problem(f"roles.{role}.{effect}[{number}]", message)
                 break
 
 
-def _cover(index: _Index, pattern: str, own: tuple[str, int, str]) -> str | None:
-    """Name a rule of *index* that matches all that *pattern* does: with ``**`` as one segment, and as two."""
+def _cover(index: _Index, own: _Place) -> str | None:
+    """Name a rule of *index* that matches all that *own* does: with ``**`` as one segment, and as two."""
+    own_effect, own_number, pattern = own
     found = index.find(pattern.replace("**", "*"))
     if pattern.endswith("**"):
         longer = index.find(pattern.replace("**", "*/*"))
-        found = [] if pattern == "**" else [rule for rule in found if rule in longer]
-    for effect, number, permission in found:
-        twin = effect == own[0] and permission == own[2]
-        if (effect, number) != own[:2] and not (twin and number > own[1]):
+        found = [rule for rule in found if rule in longer]
+    for effect, number, other in found:
+        later_twin = own in found and (effect, other) == (own_effect, pattern) and number > own_number
+        if (effect, number) != (own_effect, own_number) and not later_twin:
             return f"{effect}[{number}]"
     return None
 
 
 def _unconditional(parts: Parts, effect: str, grants: Sequence[str | Grant]) -> _Index:
     return Patterns(
-        (pattern, (effect, number, grant.permission))
+        (pattern, (effect, number, pattern))
         for number, grant in enumerate(cast("Sequence[Grant]", grants))
         if grant.when is None and grant.until is None and not grant.scopes and not grant.obligations
         for pattern in _meaning(parts, grant)
@@ -226,7 +230,7 @@ def _unconditional(parts: Parts, effect: str, grants: Sequence[str | Grant]) -> 
 
 
 def _meaning(parts: Parts, grant: Grant) -> Sequence[str]:
-    return parts.aliases.get(grant.permission) or (grant.permission,)
+    return parts.aliases.get(grant.permission, (grant.permission,))
 
 
 _CHECKS: tuple[Callable[[Parts], Iterator[Problem]], ...] = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -64,12 +65,10 @@ class _Reader:
         return value if isinstance(value, str) else None
 
     def moment(self, value: object, place: str) -> datetime | None:
-        try:
+        with suppress(ValueError, OverflowError):  # the second where the year in UTC is another, and is none
             found = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
-        except ValueError:
-            found = object()
-        if isinstance(found, datetime) and found.tzinfo is not None:
-            return found
+            if isinstance(found, datetime) and found.utcoffset() is not None:
+                return found.astimezone(timezone.utc)
         if value is not None:
             self.fault(place, f"wants a date and time with its zone, such as 2030-01-31T12:00:00Z, got {value!r}")
         return None
@@ -217,7 +216,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in cast("Sequence[Any]", value)]
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+        return value.isoformat().replace("+00:00", "Z")
     if callable(value):
         return {"callable": f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"}
     return value

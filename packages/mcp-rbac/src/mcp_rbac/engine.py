@@ -148,7 +148,7 @@ class Engine:
 
     def meaning(self, rule: Rule) -> Sequence[str]:
         """Return the patterns that *rule* stands for."""
-        return self.parts.aliases.get(rule.grant.permission) or (rule.grant.permission,)
+        return self.parts.aliases.get(rule.grant.permission, (rule.grant.permission,))
 
     def rules_of(self, subject: Subject) -> list[Rule]:
         """Return the rules of all roles that *subject* has, inherited ones and those for everyone among them."""

@@ -232,11 +232,11 @@ class Policy:
         return review.lint(self._engine, objects)
 
     def _assigned(self, user: str | None, tenant: str | None) -> frozenset[str]:
-        assignments = self._parts.users.get(user, ()) if user is not None else ()
+        now = self._clock()
         return frozenset(
             one.role
-            for one in assignments
-            if one.tenant in (None, tenant) and (one.until is None or self._clock() < one.until.timestamp())
+            for one in self._parts.users.get(user or "", ())
+            if one.tenant in (None, tenant) and (one.until is None or now < one.until.timestamp())
         )
 
     def _admitted(self, external: frozenset[str]) -> frozenset[str]:

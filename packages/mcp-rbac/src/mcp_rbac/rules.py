@@ -95,7 +95,7 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True)
 class Parts:
-    """A policy that has been read: sequences are tuples, and rules are ``Grant``."""
+    """A policy that has been read: sequences are tuples, rules are ``Grant``, and times are in UTC."""
 
     roles: Mapping[str, Role] = field(default_factory=dict[str, Role])
     deny: Sequence[Grant] = ()

@@ -80,7 +80,9 @@ class Model:
         vars(self).update(fields)
 
     def model_copy(self, *, update):
-        return type(self)(**{**vars(self), **update})
+        copied = type(self)(**{**vars(self), **update})
+        vars(copied)["updated"] = set(update)
+        return copied
 
 
 class SdkError(Exception):
@@ -110,6 +112,7 @@ async def test_names_are_put_back_wherever_they_stand():
 
     result = await guarded()(tool("secret"), wrapped)
     assert (result.root.text, result.root.count) == ("<secret>", 3)
+    assert result.root.updated == {"text"}, "what was not set must not seem to be"
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ class Message:
 
     method: str
     message: Any
+    fastmcp_context: Any = None
 
 
 async def test_contexts_with_a_message():
@@ -140,7 +144,7 @@ async def test_contexts_with_a_message():
     await guarded()(Message("completion/complete", {"ref": {"type": "ref/prompt", "name": "no"}}), server)
     assert [getattr(one, "name", None) for one in seen[:2]] == ["open_x", hiding.NOWHERE]
     assert str(seen[2].uri) == "docs://a"
-    assert seen[3] == {"ref": {"type": "ref/prompt", "name": hiding.NOWHERE}}
+    assert len(seen) == 3
 
 
 async def test_no_field_but_the_servers_own_counts():
@@ -181,11 +185,52 @@ async def test_objects(method, target, is_allowed):
     ],
 )
 async def test_completion_is_judged_by_its_ref(ref, is_allowed):
-    """Or it would complete what the caller cannot see."""
-    server = Server(**{"completion/complete": {"values": []}})
-    await guarded()(Ctx("completion/complete", {"ref": ref, "argument": {}}), server)
-    nowhere = {"uri": f"{hiding.NOWHERE}:none"} if "uri" in ref else {"name": hiding.NOWHERE}
-    assert server.seen[0].params["ref"] == (ref if is_allowed else {**ref, **nowhere})
+    """1. Or it would complete what the caller cannot see; a handler may answer whatever it is asked for."""
+    server = Server(**{"completion/complete": {"completion": {"values": ["alice"]}}})
+    answer = await guarded()(Ctx("completion/complete", {"ref": ref, "argument": {}}), server)
+    assert answer == {"completion": {"values": ["alice"] if is_allowed else []}}
+    assert len(server.seen) == is_allowed
+
+
+@dataclass(frozen=True)
+class Modern(Ctx):
+    """A context of the 2.x SDK."""
+
+    protocol_version: str = ""
+
+
+OF_SECRET = {"ref": {"type": "ref/prompt", "name": "secret"}, "argument": {}}
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+
+
+@pytest.mark.parametrize(
+    ("method", "params"), [("initialize", OF_SECRET), ("server/discover", {**OF_SECRET, "_meta": META})]
+)
+async def test_denied_completion_is_wrapped_as_the_server_does(method, params):
+    """1, 2. It says what that is, and whether it completes; its handler of completions is not asked."""
+    said = {"capabilities": {"completions": {}}, "resultType": "complete", "_meta": {"by": "me"}, "ttlMs": 5}
+    server, ctx = Server(**{method: said}), Modern("completion/complete", params)
+    empty = {"completion": {"values": []}, "resultType": "complete", "_meta": {"by": "me"}}
+    assert await guarded()(ctx, server) == empty
+    assert [one.method for one in server.seen] == [method]
+    assert "ref" not in server.seen[0].params
+    without = Server(**{method: {**said, "capabilities": {}}})
+    assert await refused(guarded(), ctx, without) == (-32601, "Method not found", "completion/complete")
+
+
+@pytest.mark.parametrize("meta", [{}, META])
+async def test_denied_completion_of_fastmcp(meta):
+    """1, 2. Its server is at hand, and its chain would not pass another method on."""
+    stamp = {"resultType": "complete", "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "x"}}} if meta else {}
+    for handlers in ({"completion/complete": object()}, {}):
+        lowlevel = SimpleNamespace(get_request_handler=handlers.get, server_info_stamp={"name": "x"})
+        server, ctx = Server(), Message("completion/complete", {**OF_SECRET, "_meta": meta})
+        ctx = replace(ctx, fastmcp_context=SimpleNamespace(fastmcp=SimpleNamespace(_mcp_server=lowlevel)))
+        if handlers:
+            assert await guarded()(ctx, server) == {"completion": {"values": []}, **stamp}
+        else:
+            assert (await refused(guarded(), ctx, server))[0] == -32601
+        assert not server.seen
 
 
 @pytest.mark.parametrize("params", [None, {}, {"ref": 5}, {"ref": {"type": "ref/prompt", "uri": "docs://a"}}, []])

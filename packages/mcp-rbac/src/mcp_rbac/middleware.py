@@ -9,7 +9,8 @@ need, callers without a token.  A denied notification is dropped, since nobody w
 
 Invariants, each tested in ``tests/rbac`` and on every SDK in ``tests/seams``:
 
-1. Nothing of the server runs for a denied message, but what answers an unknown name, and a list to be emptied.
+1. Nothing of the server runs for a denied message, but what answers an unknown name, and a list to be emptied; for a
+   completion, not even that.
 2. What the caller may not see is answered byte for byte like what does not exist.
 3. ``on_event`` is told of every decision before anything else happens, so also if the call is then cancelled.
 4. No answer that was made for one caller is marked as cacheable for others.
@@ -36,6 +37,7 @@ from ._seam import (
     request_id,
 )
 from .asking import Asked, asked_by, of_uri
+from .completing import nothing_completed
 from .conditions import Subject, is_mapping, mapping_of
 from .engine import Decision, Reason
 from .identity import SubjectOf, from_token
@@ -241,6 +243,8 @@ class RBACMiddleware:
             raise refuse(CODE, "access denied")
         if not asked.field:
             raise hiding.not_found(ctx.method)
+        if asked.field == "ref":
+            return await nothing_completed(ctx, call_next)
         if hiding.is_bound(call_next):
             raise refuse(CODE, "access denied")
         return await _asking_for_nothing(ctx, call_next, asked)

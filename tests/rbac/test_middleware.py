@@ -250,9 +250,9 @@ def listing(key, *names, identity="name"):
 @pytest.mark.parametrize(
     ("method", "result", "kept"),
     [
-        ("tools/list", listing("tools", "open_b", "secret", "open_a"), [0, 2]),
+        ("tools/list", listing("tools", "open_b", "secret", "open_a", "open_v1."), [0, 2, 3]),
         ("prompts/list", listing("prompts", "hi", "other"), [0]),
-        ("resources/list", listing("resources", "mem://x", "docs://x", identity="uri"), [1]),
+        ("resources/list", listing("resources", "mem://x", "DOCS://x", "docs://a/../b", identity="uri"), [1]),
         (
             "resources/templates/list",
             listing("resourceTemplates", "mem://{x}", "docs://{x}", identity="uriTemplate"),
@@ -393,6 +393,12 @@ async def test_explained():
         "access denied",
         {"permission": "tools/call:ship", "reason": "obligation", "obligations": ["approve", "log"]},
     )
+    limited = guarded(CONDITIONAL, on_deny="explain", local=Subject("me", {"r"}, {"files:read"}))
+    assert (await refused(limited, tool("move"), Server()))[2] == {
+        "permission": "tools/call:move",
+        "reason": "scope",
+        "scopes": ["files:write"],
+    }
     code, _, data = await refused(one, tool("absent"), Server())
     assert (code, data) == (CODE, {"permission": "tools/call:absent", "reason": "default"})
     assert (await refused(guarded(on_deny="explain", local=Subject()), tool("open_x"), Server()))[2] == {
@@ -404,18 +410,28 @@ async def test_explained():
 
 async def test_challenge():
     """All missing scopes, for what the token alone stands in the way of; the rest is hidden."""
-    caller = Subject("me", {"r"}, {"files:read"})
+    caller = Subject("me", {"r"}, ())
     one = guarded(CONDITIONAL, local=caller, on_deny="challenge")
     server = Server(move={"leak": 1}, **{"tools/list": listing("tools", "move", "secret")})
     assert await refused(one, tool("move"), server) == (
         CODE,
         "insufficient scope",
-        {"error": "insufficient_scope", "scope": "files:write"},
+        {"error": "insufficient_scope", "scope": "files:read files:write"},
     )
     assert (await one(tool("secret"), server))["isError"]
     assert [tool["name"] for tool in (await one(Ctx("tools/list"), server))["tools"]] == ["move"]
     hidden = guarded(CONDITIONAL, local=caller)
     assert (await hidden(tool("move"), server))["isError"], "without challenges it does not exist"
+
+
+@pytest.mark.parametrize(("on_deny", "shown"), [("hide", []), ("explain", []), ("challenge", ["docs://a"])])
+async def test_resources_that_other_scopes_would_open(on_deny, shown):
+    """They are listed where asking for them tells which scopes."""
+    policy = Policy(roles={"r": Role(["resources/list", Grant("resources/read:docs://**", scopes=["files:read"])])})
+    one = guarded(policy, local=Subject("me", {"r"}, ()), on_deny=on_deny)
+    result = {"resources": [{"uri": "docs://a"}, {"uri": "mem://b"}]}
+    found = await one(Ctx("resources/list"), Server(**{"resources/list": result}))
+    assert [item["uri"] for item in found["resources"]] == shown
 
 
 async def test_obligations():
@@ -481,6 +497,13 @@ async def test_obligation_is_no_shield_against_a_lost_role():
 
     one = RBACMiddleware(source, obligations={"approve": approve})
     assert (await one(over_http(tool("ship"), user="ann"), Server(ship={"leak": 1})))["isError"]
+
+
+async def test_obligation_of_one_without_a_token():
+    """Whom he counts as is the same before and after."""
+    policy = Policy(roles={"r": Role([Grant("tools/call:ship", obligations=["approve"])])})
+    one = RBACMiddleware(policy, anonymous=ME, obligations={"approve": approve})
+    assert await one(over_http(tool("ship")), Server(ship={"ok": 1})) == {"ok": 1}
 
 
 async def test_audit():
@@ -782,7 +805,7 @@ class Hint:
 @pytest.mark.parametrize("attribute", ["_lowlevel_server", "_mcp_server", ""])
 def test_protect(attribute):
     """The doors beside the chain: schemas before it, cache marks after it."""
-    lowlevel, one = Lowlevel(), guarded()
+    lowlevel, one = Lowlevel(), guarded(anonymous=ME, local=None)
     one.protect(SimpleNamespace(**{attribute: lowlevel}) if attribute else lowlevel)
     assert lowlevel.middleware == [one]
     assert lowlevel.cache_hints == {"tools/list": Hint("private", 5), "prompts/list": Hint("private", 6)}
@@ -836,6 +859,16 @@ async def test_token_in_a_context_variable(monkeypatch):
     )
     one = RBACMiddleware(POLICY, subject=from_token(roles="groups"))
     assert await one(tool("open_x"), Server(open_x={"ok": 1})) == {"ok": 1}
+    lowlevel = Lowlevel()
+    one.protect(lowlevel)
+    assert [lowlevel.get_tool_input_schema(name) for name in ("open_x", "secret")] == ["schema", None]
+
+
+def test_schema_is_not_for_local_callers():
+    """It is looked up over HTTP alone, where whoever has no token is anonymous."""
+    lowlevel = Lowlevel()
+    guarded().protect(lowlevel)
+    assert lowlevel.get_tool_input_schema("open_x") is None
 
 
 def test_handshake_and_rest_are_all_methods():

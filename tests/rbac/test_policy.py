@@ -281,7 +281,9 @@ def test_visible_gives_a_condition_the_benefit_of_the_doubt():
         "plain",
     ]
     assert one.allowed(subject, "plain", {"n": 2})
+    asked = one.statistics().remembered
     assert one.visible(subject, "plain"), "remembered as well"
+    assert one.statistics().remembered == asked
 
 
 def test_what_is_denied_for_a_time_is_not_seen():

@@ -156,7 +156,6 @@ def read(document: object) -> tuple[Parts, list[Problem]]:
 def parse_json(text: str | bytes) -> object:
     """Return what JSON *text* says; a repeated key, NaN or a syntax error raises PolicyError."""
     problems: list[Problem] = []
-    found: object = None
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in items]
@@ -169,9 +168,9 @@ def parse_json(text: str | bytes) -> object:
         problems.append(Problem("JSON", f"{name} is no JSON"))
 
     try:
-        found = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        found: object = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        problems.append(Problem("JSON", str(error)))
+        raise PolicyError([*problems, Problem("JSON", str(error))]) from error
     if problems:
         raise PolicyError(problems)
     return found

@@ -87,7 +87,7 @@ def _attributes(model: object) -> dict[str, Any]:
 
 
 def _named(text: str, name: str) -> str:
-    for invented in (nowhere("uri"), NOWHERE) if NOWHERE in text else ():
+    for invented in (nowhere("uri"), NOWHERE):
         text = text.replace(repr(invented), repr(name)).replace(invented, name)
     return text
 

@@ -24,7 +24,9 @@ async def test_the_server_says_what_is_wrong(method, params):
     server, events = Server(**{method: {}}), list[AccessDecided]()
     await guarded(ANYTHING, on_event=events.append)(Ctx(method, params), server)
     assert server.seen[0].params == params
-    assert [(event.allowed, event.permission) for event in events] == [(True, method)]
+    (event,) = events
+    assert (event.allowed, event.reason, event.permission) == (True, "granted", method)
+    assert event.version == ANYTHING.version
 
 
 @pytest.mark.parametrize(("number", "reached"), [(1, True), (2, False)])

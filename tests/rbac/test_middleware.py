@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -203,7 +204,8 @@ async def test_malformed_request(method, params):
     server, events = Server(), []
     assert (await refused(guarded(on_event=events.append), Ctx(method, params), server))[0] == -32601
     assert not server.seen
-    assert [(event.allowed, event.reason) for event in events] == [(False, "invalid")]
+    (event,) = events
+    assert (event.allowed, event.reason, event.permission, event.version) == (False, "invalid", method, POLICY.version)
 
 
 @pytest.mark.parametrize(
@@ -376,6 +378,40 @@ async def test_seen_and_refused():
     assert await one(tool("pay", n=5), server) == {"paid": 1}
     assert await refused(one, tool("pay", n=6), server) == (CODE, "access denied", None)
     assert await refused(one, tool("pay", n="5"), server) == (CODE, "access denied", None)
+
+
+@pytest.mark.parametrize("on_event", [None, lambda event: None])
+async def test_a_query_does_not_escape_a_denial(on_event):
+    """Each of the permissions that a URI needs is decided, with an audit and without."""
+    policy = Policy(roles={"r": Role(["resources/read:docs://**"], deny=["resources/read:docs://secret"])})
+    server = Server(**{"docs://secret?x": "leak"})
+    with pytest.raises(LookupError):
+        await guarded(policy, on_event=on_event)(Ctx("resources/read", {"uri": "docs://secret?x"}), server)
+
+
+@pytest.mark.parametrize("on_event", [None, lambda event: None])
+async def test_a_denial_sees_the_arguments(on_event):
+    """A function that finds none may well answer no."""
+    large = Grant("tools/call:pay", when=lambda request: request.arguments.get("n", 0) > 5)
+    one = guarded(Policy(roles={"r": Role(["tools/call:pay"], deny=[large])}), on_event=on_event)
+    assert await one(tool("pay", n=5), Server(pay={"paid": 1})) == {"paid": 1}
+    assert (await refused(one, tool("pay", n=6), Server(pay={"paid": 1})))[0] == CODE
+
+
+@pytest.mark.parametrize(("on_deny", "advises"), [("hide", False), ("explain", True), ("challenge", False)])
+async def test_no_time_is_spent_on_advice_that_is_not_given(on_deny, advises):
+    """It would tell how many roles have what the caller may not know of."""
+    asked = []
+
+    class Watched(Policy):
+        def decide(self, *arguments, advise=True, **options):
+            asked.append(advise)
+            return super().decide(*arguments, advise=advise, **options)
+
+    policy = Watched(roles={"r": Role(["tools/list"]), "s": Role(["tools/call:x"])})
+    with contextlib.suppress(Refused):
+        await guarded(policy, on_deny=on_deny)(tool("x"), Server())
+    assert asked == [advises]
 
 
 async def test_arguments_of_what_takes_none_do_not_count():
@@ -631,7 +667,8 @@ async def test_odd_claims_deny(groups):
     policy = Policy(roles={"r": Role(["**"])})
     one = RBACMiddleware(policy, subject=from_token(roles="groups"), anonymous=ME, on_event=(events := []).append)
     assert (await one(over_http(tool("x"), user="ann", groups=groups), Server(x={})))["isError"]
-    assert events[0].reason == "invalid"
+    (event,) = events
+    assert (event.reason, event.permission, event.version) == ("invalid", "tools/call:x", policy.version)
 
 
 async def test_claims():

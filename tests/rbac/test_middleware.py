@@ -416,9 +416,11 @@ async def test_no_time_is_spent_on_advice_that_is_not_given(on_deny, advises):
 
 async def test_arguments_of_what_takes_none_do_not_count():
     """A caller could add to the parameters whatever a condition wants to see."""
-    policy = Policy(roles={"r": Role([Grant("resources/read:docs://a", when={"args.key": {"eq": 1}})])})
+    objects = ("resources/read:docs://a", "prompts/get:hi")
+    one = guarded(Policy(roles={"r": Role([Grant(name, when={"args.key": {"eq": 1}}) for name in objects])}))
     ctx = Ctx("resources/read", {"uri": "docs://a", "arguments": {"key": 1}})
-    assert (await refused(guarded(policy), ctx, Server(**{"docs://a": {"leak": 1}})))[0] == CODE
+    assert (await refused(one, ctx, Server(**{"docs://a": {"leak": 1}})))[0] == CODE
+    assert await one(Ctx("prompts/get", {"name": "hi", "arguments": {"key": 1}}), Server(hi={"ok": 1})) == {"ok": 1}
 
 
 async def test_explained():
@@ -545,10 +547,12 @@ async def test_obligation_of_one_without_a_token():
 async def test_audit():
     """3. One event a decision, with the names and without the values."""
     events: list[AccessDecided] = []
-    one = guarded(on_event=events.append, audit_arguments=["path", "absent"], subject=lambda ctx, policy: ME)
+    me = replace(ME, tenant="acme")
+    one = guarded(on_event=events.append, audit_arguments=["path", "absent"], subject=lambda ctx, policy: me)
     ctx = replace(tool("open_x", path="/a", password="hunter2"), principal=Principal("app", "iss", "ann"))
     await one(ctx, Server(open_x={}))
     await one(tool("secret"), Server())
+    await one(Ctx("tools/list", internal=True), Server(**{"tools/list": {"tools": []}}))
     assert events[0] == AccessDecided(
         "tools/call",
         "tools/call:open_x",
@@ -559,14 +563,24 @@ async def test_audit():
         user="me",
         client_id="app",
         issuer="iss",
-        tenant=None,
+        tenant="acme",
         roles=("r",),
         obligations=(),
         internal=False,
         arguments={"path": "/a"},
     )
     assert (events[1].permission, events[1].allowed, events[1].reason) == ("tools/call:secret", False, "default")
+    assert [event.internal for event in events] == [False, False, True]
     assert "hunter2" not in repr(events)
+
+
+async def test_who_calls_is_asked_once():
+    """A resolver may cost something, and a second answer might be another."""
+    asked = []
+    one = RBACMiddleware(POLICY, subject=lambda ctx, policy: asked.append(ctx) or ME)
+    await one(tool("open_x"), Server(open_x={}))
+    await one(tool("secret"), Server())
+    assert len(asked) == 2
 
 
 async def test_failing_audit_denies():
@@ -638,7 +652,7 @@ def test_cancelled_call_is_audited():
         await victim(one, tool("ship"), slow)
         return victim
 
-    points = sweep(scenario, lambda victim: len(events) == 1)
+    points = sweep(scenario, lambda victim: [event.user for event in events] == ["me"])
     assert min(points.values()) == 3
 
 

@@ -665,7 +665,9 @@ async def test_who_calls():
         one = RBACMiddleware(roles, **{"subject": from_token(roles="groups"), **options})
         return "isError" not in await one(ctx, server)
 
-    assert not await may(tool("open_a"))
+    events = []
+    assert not await may(tool("open_a"), on_event=events.append)
+    assert [(event.reason, event.roles) for event in events] == [("anonymous", ())]
     assert await may(tool("open_b"), local=ME)
     assert not await may(over_http(tool("open_b")), local=ME), "HTTP without a token is not local"
     assert not await may(over_http(tool("open_b"), headers={}), local=ME), "not even without headers"
@@ -795,8 +797,9 @@ async def test_conflicting_roles_deny():
 @pytest.mark.parametrize("subject", [lambda ctx, policy: "me", lambda ctx, policy: 1 / 0, lambda ctx: None])
 async def test_odd_subject_denies(subject):
     """Whatever a resolver of one's own does."""
-    one = RBACMiddleware(POLICY, subject=subject, local=ME, anonymous=ME)
+    one = RBACMiddleware(POLICY, subject=subject, local=ME, anonymous=ME, on_event=(events := []).append)
     assert (await one(tool("open_x"), Server(open_x={})))["isError"]
+    assert [event.reason for event in events] == ["invalid"]
 
 
 async def approve(ctx, decision):

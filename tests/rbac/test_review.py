@@ -154,6 +154,7 @@ def test_lint():
             "c": Role(deny=["tools/call:*"]),
         }
     )
+
     class Template:
         uri_template, name = "mem://{y}", "hi"
 
@@ -185,7 +186,10 @@ def test_lint():
         ("completion/complete", ": completions belong to what they complete"),
         ("completion/*", "unknown method 'completion/*'"),
         ("ping/*", "unknown method 'ping/*'"),
-        ("resources/read:DOCS://Host/x", "'resources/read:DOCS://Host/x' matches no URI: it is compared as 'docs://host/x'"),
+        (
+            "resources/read:DOCS://Host/x",
+            "'resources/read:DOCS://Host/x' matches no URI: it is compared as 'docs://host/x'",
+        ),
         ("resources/read:*://Host/x", "matches no URI: it is compared as 'x://host/x'"),
         ("resources/*:http://host:80/**", "matches no URI: it is compared as 'http://host/x'"),
         ("resources/read:docs://a%20b", "matches no URI: it is compared as 'docs://a b'"),

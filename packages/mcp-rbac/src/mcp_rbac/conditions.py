@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard, cast
 
@@ -100,21 +100,26 @@ def condition_from(table: Mapping[str, Any]) -> tuple[Condition | None, list[tup
     """Return the condition that *table* says, or None and every fault in it with its place."""
     faults: list[tuple[str, str]] = []
     tests: list[Condition] = []
+    for place, test in _tests_in(table):
+        if isinstance(test, str):
+            faults.append((place, test))
+        else:
+            tests.append(test)
+    return (None if faults else _AllOf(tuple(tests))), faults
+
+
+def _tests_in(table: Mapping[str, Any]) -> Iterator[tuple[str, Condition | str]]:
+    """Yield what each comparison asks of a request, or what is wrong with it, with its place."""
+    if not table:
+        yield "", "an empty condition holds always; leave it out"
     for path, comparisons in table.items():
         if not _is_path(path):
-            faults.append((path, f"{path!r} is no path: it begins with {', '.join(_ROOTS)}"))
+            yield path, f"{path!r} is no path: it begins with {', '.join(_ROOTS)}"
         elif not mapping_of(comparisons):
-            faults.append((path, f"a comparison is a table such as {{le = 5}}, not {comparisons!r}"))
+            yield path, f"a comparison is a table such as {{le = 5}}, not {comparisons!r}"
         else:
             for name, expected in mapping_of(comparisons).items():
-                test = _test(path, name, expected)
-                if isinstance(test, str):
-                    faults.append((f"{path}.{name}", test))
-                else:
-                    tests.append(test)
-    if not table:
-        faults.append(("", "an empty condition holds always; leave it out"))
-    return (None if faults else _AllOf(tuple(tests))), faults
+                yield f"{path}.{name}", _test(path, name, expected)
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,6 @@ class _AllOf:
 
 
 def _test(path: str, name: str, expected: Any) -> Condition | str:
-    """Return what one comparison asks of a request, or what is wrong with it."""
     if name == "same_as":
         if not _is_path(expected):
             return f"same_as needs a path that begins with {', '.join(_ROOTS)}, got {expected!r}"

@@ -107,9 +107,7 @@ class RBACMiddleware:
         subject, decision = self._decide(ctx, asked, policy, over_http=request is not None)
         if decision.reason == "obligation" and subject is not None:
             try:
-                subject, decision = await self._fulfilled(
-                    ctx, asked, subject, decision, over_http=request is not None
-                )
+                subject, decision = await self._fulfilled(ctx, asked, subject, decision, over_http=request is not None)
             except BaseException:
                 with suppress(Exception):  # a failing audit must not take the place of the cancellation
                     self._tell(ctx, subject, decision)

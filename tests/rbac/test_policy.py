@@ -314,8 +314,8 @@ def test_assignments():
     assert one.subject("ann", tenant="other").roles == {"base"}
     assert one.subject("base").roles == one.subject(None).roles == frozenset()
     assert one.subject("ann", active=["base"]).roles == {"base"}
-    with pytest.raises(ValueError, match="active roles that 'ann' has, got there"):
-        one.subject("ann", active=["there", "base"])
+    with pytest.raises(ValueError, match="active roles that 'ann' has, got other, there$"):
+        one.subject("ann", active=["there", "other", "base"])
 
 
 def test_external_roles_without_users():

@@ -29,7 +29,11 @@ def policy(**parts):
 
 
 def can(roles, permission, subject=None, arguments=None, **more):
-    return policy(roles=roles, **more).allowed(subject or Subject("ann", {"r"}), permission, arguments)
+    """Ask both ways, which must agree."""
+    one, asked = policy(roles=roles, **more), (subject or Subject("ann", {"r"}), permission, arguments)
+    answer = one.allowed(*asked)
+    assert one.decide(*asked).allowed is answer
+    return answer
 
 
 def test_nothing_is_allowed_unless_it_is_granted():
@@ -56,7 +60,8 @@ def test_denial_wins_over_every_grant():
     assert not one.allowed(both, "tools/call:drop")
     assert not one.allowed(Subject("bob", {"other"}), "tools/call:format")
     decision = one.decide(both, "tools/call:drop")
-    assert (decision.reason, decision.rule, decision.path) == ("denied", "roles.base.deny[0]", ("heir", "base"))
+    assert (decision.reason, decision.permission) == ("denied", "tools/call:drop")
+    assert (decision.rule, decision.path) == ("roles.base.deny[0]", ("heir", "base"))
 
 
 def test_ended_rule_and_absent_condition():
@@ -281,9 +286,17 @@ def test_visible_gives_a_condition_the_benefit_of_the_doubt():
         "plain",
     ]
     assert one.allowed(subject, "plain", {"n": 2})
-    asked = one.statistics().remembered
     assert one.visible(subject, "plain"), "remembered as well"
-    assert one.statistics().remembered == asked
+
+
+def test_scopes_stand_aside_for_what_is_remembered_too():
+    """It was denied for want of them alone."""
+    one = policy(roles={"r": Role(allow=["x"])}, scopes={"s": Scope(allow=["x"])})
+    subject = Subject("ann", {"r"}, ())
+    assert not one.allowed(subject, "x")
+    assert one.visible(subject, "x", scopes_aside=True)
+    assert not one.visible(subject, "x")
+    assert not one.visible(subject, "y", scopes_aside=True)
 
 
 def test_what_is_denied_for_a_time_is_not_seen():
@@ -454,6 +467,17 @@ def test_statistics():
         for name in "xyz":
             one.allowed(Subject("ann", roles), name)
     assert one.statistics() == Statistics(roles=1, rules=3, sets=2, remembered=6)
+
+
+@pytest.mark.parametrize("ask", [Policy.allowed, Policy.visible, Policy.decide])
+def test_a_set_of_roles_is_compiled_once(ask):
+    """Whatever is asked of it afterwards, of what is settled and of what is not."""
+    one, subject = policy(roles={"r": Role(allow=["x", Grant("y", until=NOON)])}), Subject("ann", {"r"})
+    one.allowed(subject, "x")
+    memory = one._memories[subject.key]
+    for permission in "xyz":
+        ask(one, subject, permission)
+    assert one._memories[subject.key] is memory
 
 
 def test_decision_carries_the_version():

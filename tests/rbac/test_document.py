@@ -103,6 +103,7 @@ def test_version_is_of_what_the_policy_says():
     one = Policy(roles={"a": Role(["x", "y"]), "b": Role()})
     assert one.version == Policy(roles={"b": {}, "a": {"allow": ["x", {"permission": "y"}]}}).version
     assert one.version != Policy(roles={"a": Role(["y", "x"]), "b": Role()}).version
+    assert Policy(users={"zo\u00eb \udc80": []}).version == "431427a78d792ebc", "today, tomorrow, on any machine"
 
 
 def test_python_in_a_policy_is_named_in_its_dump():

@@ -195,8 +195,7 @@ def dump(parts: Parts) -> dict[str, Any]:
 
 def version_of(document: Mapping[str, Any]) -> str:
     """Return a hash of a canonical document, 16 hexadecimal digits: the same for the same policy anywhere."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _attributes(value: object) -> dict[str, Any]:

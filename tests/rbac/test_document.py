@@ -113,6 +113,15 @@ def test_python_in_a_policy_is_named_in_its_dump():
         {"permission": "x", "when": {"callable": f"{__name__}.test_dump_is_a_document"}},
     ]
     assert problems(dump)
+    dump = Policy(roles={"r": Role([Grant("x", when=Knows())])}).dump()
+    assert dump["roles"]["r"]["allow"][0]["when"] == {"callable": f"{__name__}.Knows"}
+
+
+class Knows:
+    """A condition with a state."""
+
+    def __call__(self, request):
+        return True
 
 
 def test_every_problem_is_reported_with_its_place():

@@ -227,6 +227,30 @@ def test_scopes_limit_what_roles_grant():
     assert one.decide(Subject("ann", {"r"}, ()), "mail:send").scopes == ()
 
 
+def test_scopes_contain_each_other():
+    """All that is implied, of every branch and to any depth; a name before the star ends at its colon."""
+    allows = {"read": Scope(allow=["short"]), "files:read": Scope(allow=["r"]), "files:list": Scope(allow=["l"])}
+    one = policy(
+        roles={"r": Role(allow=["**"])},
+        aliases={"short": ["a", "b"]},
+        scopes={
+            **allows,
+            "files": Scope(allow=["f"]),
+            "filesystem:x": Scope(allow=["fs"]),
+            "fonts": Scope(allow=["fo"]),
+            "files:*": Scope(implies=["read"]),
+            "left": Scope(implies=["files:read"]),
+            "right": Scope(implies=["files:list"]),
+            "both": Scope(implies=["left", "right"]),
+        },
+    )
+    names = ["a", "b", "short", "r", "l", "f", "fs", "fo"]
+    expected = {"read": "a b", "files:*": "a b r l", "both": "r l", "right": "l", "f:*": "", "fonts": "fo"}
+    for scope, permissions in expected.items():
+        subject = Subject("ann", {"r"}, {scope})
+        assert [name for name in names if one.allowed(subject, name)] == permissions.split(), scope
+
+
 def test_undeclared_wildcard_scope_contains_declared_ones():
     """An authorisation server may issue ``files:*`` where the policy knows its parts alone."""
     one = policy(roles={"r": Role(allow=["x"])}, scopes={"files:read": Scope(allow=["x"])})

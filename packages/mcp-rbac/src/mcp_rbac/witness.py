@@ -13,8 +13,8 @@ __all__ = ["common", "depth_of", "instances", "overlaps"]
 
 
 def depth_of(patterns: set[str]) -> int:
-    """Return a number of segments that is more than any of *patterns* counts."""
-    return 1 + max((part.count("/") + 1 for pattern in patterns for part in pattern.split(":", 1)), default=0)
+    """Return a number of segments that is more than any of *patterns* has, in its action or its object."""
+    return 2 + max((pattern.count("/") for pattern in patterns), default=-1)
 
 
 def instances(pattern: str, depth: int) -> list[str]:

@@ -59,6 +59,7 @@ def test_instances():
     assert instances("x:**", 3) == ["x:*", "x:*/*", "x:*/*/*"]
     assert instances("x:a/**", 3) == ["x:a/*", "x:a/*/*"]
     assert instances("x:a/b/**", 1) == ["x:a/b/*"]
+    assert instances("x:a/b:c/**", 4) == ["x:a/b:c/*", "x:a/b:c/*/*"]
     assert instances("**", 2) == ["*", "*:*", "*:*/*", "*/*", "*/*:*", "*/*:*/*"]
 
 

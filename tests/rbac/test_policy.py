@@ -351,7 +351,7 @@ def test_assignments():
     assert one.subject("ann", tenant="other").roles == {"base"}
     assert one.subject("base").roles == one.subject(None).roles == frozenset()
     assert one.subject("ann", active=["base"]).roles == {"base"}
-    with pytest.raises(ValueError, match="active roles that 'ann' has, got other, there$"):
+    with pytest.raises(ValueError, match=r"active roles that 'ann' has, got other, there$"):
         one.subject("ann", active=["there", "other", "base"])
 
 

@@ -19,6 +19,8 @@ PATTERN = st.text("ab/*:", max_size=8).filter(lambda text: fault_in(text) is Non
         ("x:a*", "x:*b", "x:a*b"),
         ("x:a*", "x:ab*", "x:ab*"),
         ("x:*a", "x:*ba", "x:*ba"),
+        ("x:*b", "x:*ab", "x:*ab"),
+        ("x:a:b*", "x:a:*c", "x:a:b*c"),
         ("x:a*", "x:b*", None),
         ("x:*a", "x:*b", None),
         ("x:a*c", "x:abc", "x:abc"),

@@ -139,6 +139,7 @@ def _nothing_remembered():
         ("docs://a/b?c=d#e", ("docs://a/b?c=d#e", "docs://a/b")),
         ("docs://{name}/x", ("docs://{name}/x",)),
         ("9p:X", ("9p:X",)),
+        ("x" * 4096, ("x" * 4096,)),
     ],
 )
 def test_spelling(uri, spellings):
@@ -181,7 +182,7 @@ def test_spelling(uri, spellings):
         "docs://a/\u00ad",
         "?x",
         "",
-        "x" * 5000,
+        "x" * 4097,
     ],
 )
 def test_no_spelling(uri):

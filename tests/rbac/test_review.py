@@ -47,6 +47,19 @@ def test_explain():
         "  would allow, any of the roles: editor",
         f"  policy: {STAFF.version}",
     ]
+    assert STAFF.explain(Subject("ann", {"editor"}), "tools/call:edit", {"n": 1}).startswith("ALLOWED")
+
+
+def test_explain_names_all_that_is_lacking():
+    """Roles held and roles that would do, scopes, obligations: whoever reads it needs each of them."""
+    grants = [Grant("x", scopes=["read", "write"]), Grant("y", obligations=["approve", "log"]), "z"]
+    one = Policy(roles={"r": Role(grants[:2]), "s": Role(grants[2:]), "t": Role(grants[2:]), "idle": Role()})
+    subject = Subject("ann", {"r", "idle"}, ())
+    lines = {name: one.explain(subject, name).splitlines() for name in "xyz"}
+    assert lines["x"][0] == "DENIED x to ann (roles: idle, r)"
+    assert "  missing scopes: read write" in lines["x"]
+    assert "  would allow, when done: approve, log" in lines["y"]
+    assert "  would allow, any of the roles: s, t" in lines["z"]
 
 
 def test_expect():
@@ -55,6 +68,8 @@ def test_expect():
     STAFF.expect(ann, allow=["tools/call:search_x", "tools/call:edit"], deny=["tools/call:drop"], arguments={"n": 1})
     with pytest.raises(AssertionError) as caught:
         STAFF.expect(ann, allow=["tools/call:drop", "tools/call:edit"], deny=["tools/call:search_x"])
+    with pytest.raises(AssertionError, match="ALLOWED tools/call:edit"):
+        STAFF.expect(ann, deny=["tools/call:edit"], arguments={"n": 1})
     assert [line for line in str(caught.value).splitlines() if line[:1].isalpha()] == [
         "DENIED tools/call:drop to ann (roles: editor)",
         "DENIED tools/call:edit to ann (roles: editor)",
@@ -139,11 +154,22 @@ def test_lint():
             "c": Role(deny=["tools/call:*"]),
         }
     )
-    found = one.lint([Tool(), {"name": "drop"}], resources=[{"uri": "docs://a", "name": "a"}, "mem://x"])
+
+    class Template:
+        uri_template, name = "mem://{y}", "hi"
+
+    found = one.lint(
+        [Tool(), {"name": "drop"}],
+        prompts=["hi", {"name": "bye"}],
+        resources=[{"uri": "docs://a", "name": "a"}, "mem://x", {"uriTemplate": "mem://{z}", "name": "z"}, Template()],
+    )
     assert [str(problem) for problem in found] == [
         "tools/call:drop: no role is granted this",
         "roles.a.allow[1]: 'tools/call:serch' matches nothing that the server has",
+        "prompts/get:bye: no role is granted this",
         "resources/read:mem://x: no role is granted this",
+        "resources/read:mem://{y}: no role is granted this",
+        "resources/read:mem://{z}: no role is granted this",
         "roles.b.allow[0]: 'tools/call:search_*' is denied to every holder of 'b'",
     ]
     assert STAFF.lint(["search_x", "edit"]) == ()
@@ -160,7 +186,11 @@ def test_lint():
         ("completion/complete", ": completions belong to what they complete"),
         ("completion/*", "unknown method 'completion/*'"),
         ("ping/*", "unknown method 'ping/*'"),
-        ("resources/read:DOCS://Host/x", "matches no URI: it is compared as 'docs://host/x'"),
+        (
+            "resources/read:DOCS://Host/x",
+            "'resources/read:DOCS://Host/x' matches no URI: it is compared as 'docs://host/x'",
+        ),
+        ("resources/read:*://Host/x", "matches no URI: it is compared as 'x://host/x'"),
         ("resources/*:http://host:80/**", "matches no URI: it is compared as 'http://host/x'"),
         ("resources/read:docs://a%20b", "matches no URI: it is compared as 'docs://a b'"),
         ("resources/read:docs://a/../b", "matches no URI, since it has more than one reading"),
@@ -185,6 +215,7 @@ def test_methods_of_mcp(pattern, said):
         "**",
         "tools/*:X",
         "*/*:X",
+        "tools/call:v1.",
         "resources/read:http://host/a*",
         "resources/read:docs://*/b",
         "*/list",

@@ -138,12 +138,13 @@ async def test_a_list_that_the_sdk_may_have_does_not_open_the_way_for_the_call()
     assert sent[0]["status"] == 403
 
 
-async def test_public_method_is_not_held_back():
-    """No decision will come, and its answer may be a long stream."""
+@pytest.mark.parametrize("method", ["initialize", "tools/call"])
+async def test_what_is_public_or_allowed_is_not_held_back(method):
+    """It is settled, and its answer may be a long stream."""
     sent = []
 
     async def app(scope, receive, send):
-        await RBAC(Ctx("initialize", request=HttpRequest(scope)), server)
+        await RBAC(Ctx(method, {"name": "read"}, request=HttpRequest(scope)), server)
         await send(START)
         assert sent == [START]
 
@@ -153,7 +154,8 @@ async def test_public_method_is_not_held_back():
     async def send(message):
         sent.append(message)
 
-    await StepUp(app, resource_metadata=URL)({"type": "http", "method": "POST"}, None, send)
+    scope = {"type": "http", "method": "POST", "user": User(Token("files:read"))}
+    await StepUp(app, resource_metadata=URL)(scope, None, send)
     assert sent == [START]
 
 

@@ -156,7 +156,6 @@ def read(document: object) -> tuple[Parts, list[Problem]]:
 def parse_json(text: str | bytes) -> object:
     """Return what JSON *text* says; a repeated key, NaN or a syntax error raises PolicyError."""
     problems: list[Problem] = []
-    found: object = None
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in items]
@@ -169,9 +168,9 @@ def parse_json(text: str | bytes) -> object:
         problems.append(Problem("JSON", f"{name} is no JSON"))
 
     try:
-        found = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        found: object = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        problems.append(Problem("JSON", str(error)))
+        raise PolicyError([*problems, Problem("JSON", str(error))]) from error
     if problems:
         raise PolicyError(problems)
     return found
@@ -196,8 +195,7 @@ def dump(parts: Parts) -> dict[str, Any]:
 
 def version_of(document: Mapping[str, Any]) -> str:
     """Return a hash of a canonical document, 16 hexadecimal digits: the same for the same policy anywhere."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _attributes(value: object) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class Engine:
         self, view: View, rule: Rule, request: Request, now: float, fulfilled: Collection[str]
     ) -> _Shortfall:
         """Say what keeps *rule* from allowing; scopes are named only to one for whom the rest holds."""
-        if _is_over(rule, now) or not _holds(rule, request, in_doubt=False):
+        if _is_over(rule, now) or not _holds(rule, request):
             return _Shortfall("condition")
         scopes = [scope for scope in rule.grant.scopes if view.held is not None and scope not in view.held]
         if view.covers is not None and not view.covers.find(request.permission):
@@ -256,19 +256,19 @@ def _is_permission(value: object) -> bool:
 
 
 def _denier(rules: Sequence[Rule], request: Request, now: float) -> Rule | None:
-    return next((rule for rule in rules if not _is_over(rule, now) and _holds(rule, request, in_doubt=True)), None)
+    return next((rule for rule in rules if not _is_over(rule, now) and _holds(rule, request)), None)
 
 
 def _is_over(rule: Rule, now: float) -> bool:
     return rule.until is not None and now >= rule.until
 
 
-def _holds(rule: Rule, request: Request, *, in_doubt: bool) -> bool:
-    """Ask the rule's condition; an exception, or an answer that is no bool, counts as *in_doubt*."""
+def _holds(rule: Rule, request: Request) -> bool:
+    """Ask the rule's condition; an exception, or an answer that is no bool, holds against the request."""
     if rule.test is None:
         return True
     try:
         answer = cast("object", rule.test(request))
     except Exception:  # noqa: BLE001  # whatever it is, the rule cannot be evaluated
-        return in_doubt
-    return answer if isinstance(answer, bool) else in_doubt
+        return rule.denies
+    return answer if isinstance(answer, bool) else rule.denies

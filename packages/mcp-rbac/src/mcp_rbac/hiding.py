@@ -81,7 +81,7 @@ def put_back(answer: Any, name: str) -> Any:
 
 
 def _named(text: str, name: str) -> str:
-    for invented in (nowhere("uri"), NOWHERE) if NOWHERE in text else ():
+    for invented in (nowhere("uri"), NOWHERE):
         text = text.replace(repr(invented), repr(name)).replace(invented, name)
     return text
 

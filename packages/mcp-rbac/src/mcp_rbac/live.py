@@ -46,7 +46,7 @@ def load_file(path: str | Path) -> Policy:
     if path.suffix == ".json":
         return Policy.from_json(path.read_bytes())
     if path.suffix == ".toml":
-        return Policy.from_toml(path.read_text("utf-8"))
+        return Policy.from_toml(path.read_bytes().decode())
     raise ValueError(f"load_file reads .json and .toml, got {str(path)!r}; for others use Policy.from_dict")
 
 

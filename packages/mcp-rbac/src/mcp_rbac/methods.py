@@ -86,8 +86,6 @@ def _fault_in(pattern: str, known: frozenset[str], custom: Collection[str]) -> s
     action = pattern.partition(":")[0]
     if action == "completion/complete":
         return "completions belong to what they complete: grant 'prompts/get:…' or 'resources/read:…'"
-    if pattern == "**":
-        return None
     matching = _matching(action, known)
     if not matching:
         return f"unknown method {action!r}{meant(action, known)}"

@@ -106,10 +106,10 @@ class RBACMiddleware:
             settle(request, None)
             return await call_next(ctx)
         policy = self._source.current
-        subject, decision = self._decide(ctx, asked, policy, request)
+        subject, decision = self._decide(ctx, asked, policy, over_http=request is not None)
         if decision.reason == "obligation" and subject is not None:
             try:
-                subject, decision = await self._fulfilled(ctx, asked, subject, decision, request)
+                subject, decision = await self._fulfilled(ctx, asked, subject, decision, over_http=request is not None)
             except BaseException:
                 with suppress(Exception):  # a failing audit must not take the place of the cancellation
                     self._tell(ctx, subject, decision)
@@ -145,16 +145,16 @@ class RBACMiddleware:
             lowlevel.get_tool_input_schema = partial(self._schema, lowlevel.get_tool_input_schema)
 
     def _schema(self, lookup: Callable[[str], Any], name: str) -> Any:
-        """Look a schema up for the caller whose token is in force; called before there is a context."""
+        """Look a schema up for the caller whose token is in force; called over HTTP, before there is a context."""
         policy = self._source.current
-        subject, _ = self._subject(_NO_CONTEXT, policy, http_request(_NO_CONTEXT))
+        subject, _ = self._subject(None, policy, over_http=True)
         seen = subject is not None and policy.visible(subject, f"tools/call:{name}")
         return lookup(name) if seen else None
 
     def _decide(
-        self, ctx: Any, asked: Asked, policy: Policy, request: object, fulfilled: Collection[str] = ()
+        self, ctx: Any, asked: Asked, policy: Policy, *, over_http: bool, fulfilled: Collection[str] = ()
     ) -> tuple[Subject | None, Decision]:
-        subject, reason = self._subject(ctx, policy, request)
+        subject, reason = self._subject(ctx, policy, over_http=over_http)
         given = _arguments(ctx)
         if subject is not None and asked.any_object and _may_all(policy, subject, asked.any_object, given):
             return subject, Decision(True, "granted", asked.method, version=policy.version)
@@ -170,12 +170,12 @@ class RBACMiddleware:
                 break
         return subject, decision
 
-    def _subject(self, ctx: Any, policy: Policy, request: object) -> tuple[Subject | None, Reason | None]:
-        """Return who calls, or why nobody does; without a *request*, over stdio or in this process."""
+    def _subject(self, ctx: Any, policy: Policy, *, over_http: bool) -> tuple[Subject | None, Reason | None]:
+        """Return who calls, or why nobody does; if not *over_http*, over stdio or in this process."""
         try:
             found = cast("object", self._subject_of(ctx, policy))
             if found is None:
-                found = self._local if request is None else self._anonymous
+                found = self._anonymous if over_http else self._local
         except SeparationOfDuty:
             return None, "separation"
         except Exception:  # noqa: BLE001  # what a token holds is another's to choose, and no answer is an answer
@@ -183,14 +183,15 @@ class RBACMiddleware:
         return (found, None) if isinstance(found, Subject) else (None, "anonymous" if found is None else "invalid")
 
     async def _fulfilled(
-        self, ctx: Any, asked: Asked, subject: Subject, decision: Decision, request: object
+        self, ctx: Any, asked: Asked, subject: Subject, decision: Decision, *, over_http: bool
     ) -> tuple[Subject | None, Decision]:
         """Meet the obligations, and decide all of it again, by the policy and the roles that are in force by then."""
         for name in decision.obligations:
             fulfil = self._obligations.get(name)
             if fulfil is None or not await _succeeds(fulfil, ctx, decision):
                 return subject, decision
-        return self._decide(ctx, asked, self._source.current, request, fulfilled=decision.obligations)
+        policy = self._source.current
+        return self._decide(ctx, asked, policy, over_http=over_http, fulfilled=decision.obligations)
 
     async def _pass(self, ctx: Any, call_next: Any, policy: Policy, subject: Subject) -> Any:
         method = ctx.method
@@ -276,7 +277,6 @@ class RBACMiddleware:
 
 
 _YES = Decision(True, "granted", "")
-_NO_CONTEXT: Any = object()
 _RESHAPED = {*LISTS, "subscriptions/listen"}  # what is passed on, or comes back, with less in it
 _LISTENED = {
     "toolsListChanged": "tools/list",

@@ -170,7 +170,7 @@ def _holders(engine: Engine) -> Iterator[tuple[_Kind, str, Subject]]:
     for role in engine.parts.roles:
         yield "role", role, Subject(roles=[role])
     for user, assignments in engine.parts.users.items():
-        yield "user", user, Subject(user, [assignment.role for assignment in assignments])
+        yield "user", user, Subject(roles=[assignment.role for assignment in assignments])
 
 
 def _patterns(engine: Engine, subject: Subject) -> set[str]:

@@ -107,7 +107,7 @@ class Parts:
     dsd: Sequence[Exclusive] = ()
 
 
-def meant(word: object, known: Iterable[str]) -> str:
+def meant(word: str, known: Iterable[str]) -> str:
     """Return ``, did you mean …?`` for the nearest of *known*, or nothing."""
-    near = get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
+    near = get_close_matches(word, list(known))
     return f", did you mean {near[0]!r}?" if near else ""

@@ -46,7 +46,7 @@ class _Exchange:
     async def pass_on(self, message: Message) -> None:
         """Send *message*, or keep it, or drop it."""
         self.held.append(message)
-        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        is_last = message["type"] == "http.response.body" and not message.get("more_body")
         if self.is_settled or is_last:
             await self.flush()
 

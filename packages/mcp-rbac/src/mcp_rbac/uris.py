@@ -38,7 +38,7 @@ def _spellings(uri: str) -> tuple[str, ...]:
     if not plain.isprintable() or not _DUBIOUS.isdisjoint(plain) or not unicodedata.is_normalized("NFC", plain):
         return ()
     plain = _with_plain_authority(plain)
-    before = re.split(r"[?#]", plain, maxsplit=1)[0]
+    before = re.split(r"[?#]", plain)[0]
     segments = re.split(r"[/:;]", before)
     if not before or any(segment.endswith(".") or segment != segment.strip() for segment in segments):
         return ()
@@ -60,13 +60,14 @@ def _with_plain_authority(uri: str) -> str:
     scheme = scheme.lower()
     if not rest.startswith("//"):
         return f"{scheme}:{rest}"
-    host = re.split(r"[/?#]", rest[2:], maxsplit=1)[0]
+    host = re.split(r"[/?#]", rest[2:])[0]
     tail = rest[2 + len(host) :]
     if port := _DEFAULT_PORTS.get(scheme):
         if _ODD_HOST.search(host):
             return ""
+        host = host.removesuffix(port)
         tail = re.sub(r"\A/(?=[?#]|\Z)", "", tail)
-    return f"{scheme}://{host.lower().removesuffix(port or '')}{tail}"
+    return f"{scheme}://{host.lower()}{tail}"
 
 
 def _with_plain_path(uri: str) -> str:

@@ -271,6 +271,10 @@ def role(**rules):
         ({"aliases": {"a": ["b c"]}}, "aliases.a: 'b c' needs an action"),
         ({"aliases": {"a": []}}, "aliases.a: an alias stands for one permission or more, and for no alias"),
         ({"aliases": {"a": ["x", "b"], "b": ["y"]}}, "aliases.a: an alias stands for one permission or more, and for"),
+        ({"aliases": {"x/y": ["z"]}}, "aliases.x/y: 'x/y' is a permission or a pattern, and an alias is a word"),
+        ({"aliases": {"x/y:z": ["z"]}}, "aliases.x/y:z: 'x/y:z' is a permission or a pattern"),
+        ({"aliases": {"x:*": ["z"]}}, "aliases.x:*: 'x:*' is a permission or a pattern"),
+        ({"aliases": {"**": ["z"]}}, "aliases.**: '**' is a permission or a pattern"),
         ({"scopes": {"a": {"allow": ["b c"]}}}, "scopes.a.allow: 'b c' needs an action"),
         ({"scopes": {"a": {"implies": ["b"]}}}, "scopes.a.implies[0]: unknown scope 'b'"),
         ({"scopes": {"a": {"implies": ["b"]}, "b": {"implies": ["a"]}}}, "scopes.a: implies itself: a → b → a"),
@@ -306,6 +310,7 @@ def test_problem(source, said):
         {"roles": {"r": {"allow": ["a", "y"]}}, "aliases": {"a": ["x", "y"]}} | {"roles": {"r": {"allow": ["a", "z"]}}},
         {"roles": {"r": {"deny": ["x"]}, "s": {"inherits": ["r"], "allow": ["x"]}}},
         {"scopes": {"a": {"allow": ["read"]}}, "aliases": {"read": ["x"]}},
+        {"aliases": {"read:a/b": ["x"]}},
         {"roles": {"r": {"allow": {"x", "y"}}}},
     ],
 )

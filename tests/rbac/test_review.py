@@ -231,6 +231,15 @@ def test_methods_that_may_be_named(pattern):
     check_methods(Policy(roles={"r": Role([pattern])}), ["acme/x"])
 
 
+@pytest.mark.parametrize("name", ["ping", "reindex", "reindex:all"])
+def test_alias_named_like_a_method(name):
+    """A rule that names the method would say something else, and more."""
+    with pytest.raises(PolicyError) as caught:
+        check_methods(Policy(aliases={name: ["**"], "read": ["tools/list"]}), ["reindex"])
+    assert [str(one) for one in caught.value.problems] == [f"aliases.{name}: an alias is not named like a method"]
+    check_methods(Policy(aliases={"reindex": ["**"], "ping me": ["**"]}))
+
+
 def test_every_method_may_be_named():
     """Each with what it needs, but for completions."""
     for method in METHODS - {"completion/complete"}:

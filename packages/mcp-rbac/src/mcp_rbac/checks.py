@@ -100,6 +100,9 @@ def _bad_patterns(parts: Parts) -> Iterator[Problem]:
     for name, meaning in parts.aliases.items():
         if not meaning or not parts.aliases.keys().isdisjoint(meaning):
             yield Problem(f"aliases.{name}", "an alias stands for one permission or more, and for no alias")
+        if "*" in name or "/" in name.partition(":")[0]:
+            # A rule that reads like a permission must be about that permission, or a denial of it denies another.
+            yield Problem(f"aliases.{name}", f"{name!r} is a permission or a pattern, and an alias is a word for others")
 
 
 def _circles(parts: Parts) -> Iterator[Problem]:

@@ -117,6 +117,11 @@ class Policy:
         """Return the canonical document, of which ``from_dict`` makes an equal policy if it has no Python in it."""
         return document.dump(self._parts)
 
+    @property
+    def aliases(self) -> Collection[str]:
+        """The words that stand for permissions."""
+        return self._parts.aliases.keys()
+
     def patterns(self) -> Iterator[tuple[str, str]]:
         """Yield the place and the text of every pattern, aliases and scopes included."""
         parts = self._parts

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 
 import anyio
 import pytest
@@ -292,6 +294,74 @@ def test_first_policy_must_be_good():
         LivePolicy(lambda: load_file("nowhere.json"))
     with pytest.raises(TypeError, match="needs load to return a Policy, got None"):
         LivePolicy(lambda: None)
+
+
+async def later(*arguments):
+    """An async function where a sync one is wanted, and the other way round."""
+
+
+class Later:
+    async def __call__(self, *arguments): ...
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"load": None}, "load to be a sync function, got None"),
+        ({"load": one_role()}, "load to be a sync function, got <mcp_rbac.policy.Policy"),
+        ({"load": Policy}, "load to be a sync function, got <class"),
+        ({"load": later}, "load to be a sync function, got <function later"),
+        ({"validate": later}, "validate to be a sync function, got <function later"),
+        ({"validate": Later()}, "validate to be a sync function, got <"),
+        ({"validate": partial(later, 1)}, "validate to be a sync function, got functools.partial"),
+        ({"validate": 3}, "validate to be a sync function, got 3"),
+        ({"validate": True}, "validate to be a sync function, got True"),
+        ({"on_event": later}, "on_event to be a sync function, got <function later"),
+        ({"on_event": 3}, "on_event to be a sync function, got 3"),
+        ({"sleep": 3}, "sleep to be an async function, got 3"),
+        ({"sleep": time.sleep}, "sleep to be an async function, got <built-in"),
+        ({"sleep": None}, "sleep to be an async function, got None"),
+        ({"sleep": Later}, "sleep to be an async function, got <class"),
+    ],
+)
+def test_nonsense_live_policy(options, said):
+    """At construction: a check that nobody waits for lets every policy pass."""
+    with pytest.raises(TypeError) as caught:
+        LivePolicy(**{"load": one_role, **options})
+    assert f"LivePolicy needs {said}" in str(caught.value)
+
+
+def test_validate_that_must_be_waited_for_refuses():
+    """As behind a lambda, where it cannot be known before: what has not been checked is not taken."""
+
+    class Promise:
+        def __await__(self):
+            yield
+
+    with pytest.raises(TypeError, match="validate to be a sync function, and it returned <"):
+        LivePolicy(one_role, validate=lambda policy: Promise())
+
+
+def test_listener_that_fails_changes_nothing():
+    """The policy is taken, or kept, all the same, and whoever asked is told which."""
+    loads = [one_role("x"), one_role("y"), OSError("gone"), one_role("z")]
+
+    def load():
+        found = loads.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    heard = []
+
+    def broken(event):
+        heard.append(type(event).__name__)
+        raise OSError("disk full")
+
+    live = LivePolicy(load, on_event=broken)
+    assert [live.reload() for _ in range(3)] == [True, False, True]
+    assert live.current.version == one_role("z").version
+    assert heard == ["PolicyReplaced", "PolicyRejected", "PolicyReplaced"]
 
 
 def test_reload_without_listener():

@@ -24,6 +24,7 @@ __all__ = [
     "Request",
     "Subject",
     "condition_from",
+    "is_async",
     "is_mapping",
     "is_sync",
     "mapping_of",
@@ -94,6 +95,11 @@ def is_sync(value: object) -> bool:
     called = getattr(value, "__call__", None)  # noqa: B004  # the method itself is wanted
     asks = callable(value) and not inspect.isclass(value)
     return asks and not inspect.iscoroutinefunction(value) and not inspect.iscoroutinefunction(called)
+
+
+def is_async(value: object) -> bool:
+    """Say whether *value* is an async function, or an object that is called like one."""
+    return callable(value) and not inspect.isclass(value) and not is_sync(value)
 
 
 def condition_from(table: Mapping[str, Any]) -> tuple[Condition | None, list[tuple[str, str]]]:

@@ -9,13 +9,16 @@ A request takes ``current`` once and is decided by that, so that replacing needs
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from inspect import isawaitable
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import anyio
 from anyio import to_thread
 
+from .conditions import is_async, is_sync
 from .policy import Policy
 
 __all__ = ["LivePolicy", "PolicyRejected", "PolicyReplaced", "load_file"]
@@ -54,7 +57,10 @@ class LivePolicy:
     """The policy of the moment.
 
     *load* makes one, and is called at once: what it raises then is raised here.  *validate* raises for a policy that
-    must not be taken, as ``check_methods`` does for a server's.  *on_event* is told of replacements and failures.
+    must not be taken, as ``check_methods`` does for a server's.  *on_event* is told of replacements and failures; what
+    it raises is dropped, since the policy has been taken or refused by then.
+
+    Raises TypeError for an async *load*, *validate* or *on_event*, for which nobody would wait, and a sync *sleep*.
     """
 
     def __init__(
@@ -65,6 +71,11 @@ class LivePolicy:
         on_event: Callable[[LiveEvent], None] | None = None,
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
+        for name, value in {"load": load, "validate": validate, "on_event": on_event}.items():
+            if not is_sync(value) and (value is not None or name == "load"):
+                raise TypeError(f"LivePolicy needs {name} to be a sync function, got {value!r}")
+        if not is_async(sleep):
+            raise TypeError(f"LivePolicy needs sleep to be an async function, got {sleep!r}")
         self._load, self._validate = load, validate
         self._on_event = on_event
         self._sleep = sleep
@@ -108,13 +119,15 @@ class LivePolicy:
         policy = self._load()
         if not isinstance(cast("object", policy), Policy):
             raise TypeError(f"LivePolicy needs load to return a Policy, got {policy!r}")
-        if self._validate is not None:
-            self._validate(policy)
+        answer = None if self._validate is None else self._validate(policy)
+        if isawaitable(answer):
+            raise TypeError(f"LivePolicy needs validate to be a sync function, and it returned {answer!r}")
         return policy
 
     def _tell(self, event: LiveEvent) -> None:
         if self._on_event is not None:
-            self._on_event(event)
+            with suppress(Exception):
+                self._on_event(event)
 
 
 def _stamp(path: str | Path) -> tuple[int, int, int] | None:

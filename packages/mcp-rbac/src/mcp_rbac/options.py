@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
-from .conditions import Subject, is_sync
+from .conditions import Subject, is_async, is_sync
 from .engine import Decision
 from .policy import Policy
 
@@ -65,7 +64,7 @@ def check_callables(subject: object, on_event: object, obligations: Mapping[str,
         if value is not None and not is_sync(value):
             raise TypeError(f"RBACMiddleware needs {name} to be a sync function, got {value!r}")
     for name, value in obligations.items():
-        if is_sync(value) or inspect.isclass(value) or not callable(value):
+        if not is_async(value):
             raise TypeError(f"RBACMiddleware needs obligations[{name!r}] to be an async function, got {value!r}")
 
 

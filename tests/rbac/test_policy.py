@@ -427,6 +427,7 @@ def test_memory_is_bounded_in_all(monkeypatch):
         subject = Subject("ann", {"r", str(number % 5)})
         assert one.allowed(subject, f"x:{number}")
         assert one.visible(subject, f"y:{number}")
+        assert one.visible(subject, f"y:{number}")
         views = one._engine._views.values()
         assert one.statistics().remembered == sum(len(view.settled) + len(view.unsettled) for view in views) <= 10
         assert one.statistics().sets <= 5

@@ -156,6 +156,12 @@ def test_every_problem_is_reported_with_its_place():
     ]
 
 
+def test_a_fault_is_told_once():
+    """Reading goes on with a value in its place, in which no check finds another fault."""
+    said = "ssd[0].max: wants an integer of at least 1, got 0"
+    assert problems({"roles": {"r": {}, "s": {}}, "ssd": [{"roles": ["r", "s"], "max": 0}]}) == [said]
+
+
 def test_hints_are_for_the_first_unknown_names(monkeypatch):
     """A table that is missing makes all that refer to it unknown, and looking for each would take minutes."""
     monkeypatch.setattr("mcp_rbac.checks.HINTS", 2)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from .checks import ancestors, unmet
@@ -206,8 +205,7 @@ class Engine:
         path = ancestors(self.parts.roles, roles)
         held = None if scopes is None else self._held(scopes)
         excluded = unmet(self._exclusive, path) is not None
-        # Denials come first, so that the search for the one that settles it ends at once.
-        rules = () if excluded else sorted(self._rules_under(path), key=attrgetter("denies"), reverse=True)
+        rules = () if excluded else self._rules_under(path)
         view = View(
             path,
             rules=Patterns((pattern, rule) for rule in rules for pattern in self.meaning(rule)),

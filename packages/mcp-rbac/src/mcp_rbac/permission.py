@@ -73,11 +73,12 @@ class _Names(Generic[V]):
 
     def filed(self, segment: str) -> list[V]:
         """Return the list under the pattern *segment*, made if need be."""
-        before, _, after = segment.partition("*")
-        self.has_rest |= bool(before) is bool(after) or segment == "**"
         if segment in ("*", "**"):
+            self.has_rest = True
             return self.any
+        before, after = segment.split("*")
         if before and after:
+            self.has_rest = True
             return self.both.setdefault((len(before), len(after)), {}).setdefault((before, after), [])
         part = slice(len(before)) if before else slice(-len(after), None)
         table = next((table for own, table in self.parts if own == part), None)

@@ -162,12 +162,27 @@ def test_a_fault_is_told_once():
     assert problems({"roles": {"r": {}, "s": {}}, "ssd": [{"roles": ["r", "s"], "max": 0}]}) == [said]
 
 
+def test_shadowed_rules_are_told_once_each():
+    """Whatever shadows them, and of two that are alike the second."""
+    document = role(allow=["x:*", "x:y", "x:z", "w", "w", "both", "**"], deny=["x:y", "v", "v"])
+    assert problems({**document, "aliases": {"both": ["x:y", "x:a"]}}) == [
+        "roles.r.deny[2]: 'v' changes nothing beside deny[1]",
+        "roles.r.allow[0]: 'x:*' changes nothing beside allow[6]",
+        "roles.r.allow[1]: 'x:y' changes nothing beside deny[0]",
+        "roles.r.allow[2]: 'x:z' changes nothing beside allow[6]",
+        "roles.r.allow[3]: 'w' changes nothing beside allow[6]",
+        "roles.r.allow[4]: 'w' changes nothing beside allow[3]",
+        "roles.r.allow[5]: 'both' changes nothing beside deny[0]",
+    ]
+
+
 def test_hints_are_for_the_first_unknown_names(monkeypatch):
     """A table that is missing makes all that refer to it unknown, and looking for each would take minutes."""
     monkeypatch.setattr("mcp_rbac.checks.HINTS", 2)
     document = {"roles": {"aa": {}}, "users": {name: ["aab", name] for name in ("aac", "aad", "aae")}}
     found = problems(document)
     assert [problem.endswith("did you mean 'aa'?") for problem in found[:6]] == [True, True, True, False, True, False]
+    assert found[3] == "users.aad[1]: unknown role 'aad'"
 
 
 def role(**rules):

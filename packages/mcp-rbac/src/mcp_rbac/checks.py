@@ -182,54 +182,43 @@ def _shadowed_rules(parts: Parts) -> Iterator[Problem]:
     for name, role in parts.roles.items():
         if not role.deny and _all_literal(parts, cast("Sequence[Grant]", role.allow)):
             continue  # the usual case, and most of the time it takes to make a large policy
-        above = {"deny": _unconditional(parts, "deny", role.deny)}
-        yield from _shadowed(parts, name, "deny", role.deny, above)
-        above["allow"] = _unconditional(parts, "allow", role.allow)
-        yield from _shadowed(parts, name, "allow", role.allow, above)
+        first: dict[str, str] = {}  # where each pattern stands without conditions, denials before grants
+        for effect, grants in (("deny", role.deny), ("allow", role.allow)):
+            own = [(f"{effect}[{number}]", grant) for number, grant in enumerate(cast("Sequence[Grant]", grants))]
+            for place, grant in own:
+                patterns = _meaning(parts, grant) if _is_unconditional(grant) else ()
+                first.update((pattern, place) for pattern in patterns if pattern not in first)
+            index = Patterns((pattern, (place, pattern)) for pattern, place in first.items())
+            yield from _shadowed(parts, f"roles.{name}", own, index)
+
+
+_Index: TypeAlias = Patterns[tuple[str, str]]  # of places, each with one of its patterns
+
+
+def _shadowed(parts: Parts, role: str, own: Sequence[tuple[str, Grant]], index: _Index) -> Iterator[Problem]:
+    for place, grant in own:
+        covers = [_cover(index, pattern, place) for pattern in _meaning(parts, grant)]
+        if all(covers):
+            yield Problem(f"{role}.{place}", f"{grant.permission!r} changes nothing beside {covers[0]}")
+
+
+def _is_unconditional(grant: Grant) -> bool:
+    return grant.when is None and grant.until is None and not grant.scopes and not grant.obligations
 
 
 def _all_literal(parts: Parts, grants: Sequence[Grant]) -> bool:
     permissions = {grant.permission for grant in grants}
-    return len(permissions) == len(grants) and "*" not in "".join(permissions) and permissions.isdisjoint(parts.aliases)
+    is_literal = all("*" not in permission for permission in permissions)
+    return is_literal and len(permissions) == len(grants) and permissions.isdisjoint(parts.aliases)
 
 
-_Place: TypeAlias = tuple[str, int, str]  # effect, number, and one of the patterns
-_Index: TypeAlias = Patterns[_Place]
-
-
-def _shadowed(
-    parts: Parts, role: str, effect: str, grants: Sequence[str | Grant], above: Mapping[str, _Index]
-) -> Iterator[Problem]:
-    for number, grant in enumerate(cast("Sequence[Grant]", grants)):
-        for index in above.values():
-            covers = [_cover(index, (effect, number, pattern)) for pattern in _meaning(parts, grant)]
-            if all(covers):
-                message = f"{grant.permission!r} changes nothing beside {covers[0]}"
-                yield Problem(f"roles.{role}.{effect}[{number}]", message)
-                break
-
-
-def _cover(index: _Index, own: _Place) -> str | None:
-    """Name a rule of *index* that matches all that *own* does: with ``**`` as one segment, and as two."""
-    own_effect, own_number, pattern = own
-    found = index.find(pattern.replace("**", "*"))
+def _cover(index: _Index, pattern: str, own: str) -> str | None:
+    """Name the place of a rule, not the *own*, that matches all that *pattern* does: with one segment, and with two."""
+    found = index.find(pattern)
     if pattern.endswith("**"):
-        longer = index.find(pattern.replace("**", "*/*"))
+        longer = index.find(f"{pattern}/*")
         found = [rule for rule in found if rule in longer]
-    for effect, number, other in found:
-        later_twin = own in found and (effect, other) == (own_effect, pattern) and number > own_number
-        if (effect, number) != (own_effect, own_number) and not later_twin:
-            return f"{effect}[{number}]"
-    return None
-
-
-def _unconditional(parts: Parts, effect: str, grants: Sequence[str | Grant]) -> _Index:
-    return Patterns(
-        (pattern, (effect, number, pattern))
-        for number, grant in enumerate(cast("Sequence[Grant]", grants))
-        if grant.when is None and grant.until is None and not grant.scopes and not grant.obligations
-        for pattern in _meaning(parts, grant)
-    )
+    return next((place for place, _ in found if place != own), None)
 
 
 def _meaning(parts: Parts, grant: Grant) -> Sequence[str]:

@@ -258,6 +258,34 @@ def role(**rules):
             {**role(allow=["x", "y", "both"]), "aliases": {"both": ["x", "y"]}},
             "roles.r.allow[2]: 'both' changes nothing beside allow[0]",
         ),
+        ({**role(), "deny": ["x", "x"]}, "deny[1]: 'x' changes nothing beside deny[0]"),
+        ({**role(), "deny": ["x:y", "x:*"]}, "deny[0]: 'x:y' changes nothing beside deny[1]"),
+        (
+            {**role(allow=["x:y"]), "deny": ["x:*"]},
+            "roles.r.allow[0]: 'x:y' changes nothing beside deny[0] for everyone",
+        ),
+        (
+            {**role(deny=["x:y"]), "deny": ["z", "x:*"]},
+            "roles.r.deny[0]: 'x:y' changes nothing beside deny[1] for everyone",
+        ),
+        ({**role(allow=["x:a*", "z"]), "deny": ["x:*"]}, "roles.r.allow[0]: 'x:a*' changes nothing beside deny[0] for"),
+        (
+            {**role(allow=[{"permission": "x", "obligations": ["a"]}]), "deny": ["**"]},
+            "roles.r.allow[0]: 'x' changes nothing beside deny[0] for everyone",
+        ),
+        (
+            {**role(allow=["both"], deny=["x"]), "deny": ["y"], "aliases": {"both": ["x", "y"]}},
+            "roles.r.allow[0]: 'both' changes nothing beside deny[0]",
+        ),
+        ({**role(), "users": {"ann": ["r", "s", "r"]}}, "users.ann[2]: 'r' stands there twice"),
+        (
+            {**role(), "users": {"ann": ["r", {"role": "s", "tenant": "t"}, {"tenant": "t", "role": "s"}]}},
+            "users.ann[2]: {'role': 's', 'tenant': 't'} stands there twice",
+        ),
+        (
+            {**role(), "ssd": [{"roles": ["r", "s"]}], "dsd": [{"roles": ["r", "s"]}, {"roles": ["r", "s"], "max": 1}]},
+            "dsd[1]: {'roles': ['r', 's'], 'max': 1} stands there twice",
+        ),
         (role(inherits=["s", "s"]), "roles.r.inherits[1]: 's' stands there twice"),
         (role(inherits=["r"]), "roles.r: inherits from itself: r → r"),
         ({**role(), "external": ["t"]}, "external[0]: unknown role 't'"),
@@ -332,6 +360,9 @@ def test_problem(source, said):
         {"roles": {"r": {"deny": ["x"]}, "s": {"inherits": ["r"], "allow": ["x"]}}},
         {"scopes": {"a": {"allow": ["read"]}}, "aliases": {"read": ["x"]}},
         {"aliases": {"read:a/b": ["x"]}},
+        {**role(allow=["x:*", "y"]), "deny": ["x:a"]},
+        {**role(allow=["x:a"], deny=["y"]), "deny": [{"permission": "x:*", "until": "2030-01-01T00:00:00Z"}]},
+        {**role(), "users": {"ann": ["r", {"role": "r", "tenant": "t"}], "bob": ["r", "s"]}},
         {"roles": {"r": {"allow": {"x", "y"}}}},
     ],
 )

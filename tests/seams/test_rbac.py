@@ -170,7 +170,7 @@ HEARD: list[str] = []  # by the handlers
 
 def completed(ref: Any, argument: Any, known: set[str]) -> Any:
     """Complete the argument ``user`` of anything, as many handlers do, and others of what is *known*."""
-    import mcp.types as types
+    from mcp import types
 
     HEARD.append(getattr(ref, "name", None) or str(ref.uri))
     return types.Completion(values=["alice", "bob"] if argument.name == "user" or HEARD[-1] in known else [])

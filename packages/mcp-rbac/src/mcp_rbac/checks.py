@@ -102,7 +102,9 @@ def _bad_patterns(parts: Parts) -> Iterator[Problem]:
             yield Problem(f"aliases.{name}", "an alias stands for one permission or more, and for no alias")
         if "*" in name or "/" in name.partition(":")[0]:
             # A rule that reads like a permission must be about that permission, or a denial of it denies another.
-            yield Problem(f"aliases.{name}", f"{name!r} is a permission or a pattern, and an alias is a word for others")
+            yield Problem(
+                f"aliases.{name}", f"{name!r} is a permission or a pattern, and an alias is a word for others"
+            )
 
 
 def _circles(parts: Parts) -> Iterator[Problem]:
@@ -179,27 +181,41 @@ def _unreachable_roles(parts: Parts) -> Iterator[Problem]:
 
 
 def _shadowed_rules(parts: Parts) -> Iterator[Problem]:
+    everyone = _placed("deny", parts.deny)
+    yield from _shadowed(parts, "", everyone, [Patterns(_first(parts, everyone))])
+    above: _Index = Patterns(_first(parts, [(f"{place} for everyone", grant) for place, grant in everyone]))
     for name, role in parts.roles.items():
-        if not role.deny and _all_literal(parts, cast("Sequence[Grant]", role.allow)):
+        is_plain = not role.deny and _all_literal(parts, cast("Sequence[Grant]", role.allow))
+        if is_plain and not everyone:
             continue  # the usual case, and most of the time it takes to make a large policy
-        first: dict[str, str] = {}  # where each pattern stands without conditions, denials before grants
-        for effect, grants in (("deny", role.deny), ("allow", role.allow)):
-            own = [(f"{effect}[{number}]", grant) for number, grant in enumerate(cast("Sequence[Grant]", grants))]
-            for place, grant in own:
-                patterns = _meaning(parts, grant) if _is_unconditional(grant) else ()
-                first.update((pattern, place) for pattern in patterns if pattern not in first)
-            index = Patterns((pattern, (place, pattern)) for pattern, place in first.items())
-            yield from _shadowed(parts, f"roles.{name}", own, index)
+        denied, allowed = _placed("deny", role.deny), _placed("allow", role.allow)
+        own = [] if is_plain else [Patterns(_first(parts, [*denied, *allowed]))]
+        yield from _shadowed(parts, f"roles.{name}.", denied, [above, Patterns(_first(parts, denied))])
+        yield from _shadowed(parts, f"roles.{name}.", allowed, [above, *own])
 
 
+_Placed: TypeAlias = Sequence[tuple[str, Grant]]
 _Index: TypeAlias = Patterns[tuple[str, str]]  # of places, each with one of its patterns
 
 
-def _shadowed(parts: Parts, role: str, own: Sequence[tuple[str, Grant]], index: _Index) -> Iterator[Problem]:
+def _placed(effect: Effect, grants: Sequence[str | Grant]) -> _Placed:
+    return [(f"{effect}[{number}]", grant) for number, grant in enumerate(cast("Sequence[Grant]", grants))]
+
+
+def _first(parts: Parts, rules: _Placed) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Return where each pattern stands first without conditions."""
+    first: dict[str, str] = {}
+    for place, grant in rules:
+        for pattern in _meaning(parts, grant) if _is_unconditional(grant) else ():
+            first.setdefault(pattern, place)
+    return ((pattern, (place, pattern)) for pattern, place in first.items())
+
+
+def _shadowed(parts: Parts, prefix: str, own: _Placed, indexes: Sequence[_Index]) -> Iterator[Problem]:
     for place, grant in own:
-        covers = [_cover(index, pattern, place) for pattern in _meaning(parts, grant)]
+        covers = [_cover(indexes, pattern, place) for pattern in _meaning(parts, grant)]
         if all(covers):
-            yield Problem(f"{role}.{place}", f"{grant.permission!r} changes nothing beside {covers[0]}")
+            yield Problem(f"{prefix}{place}", f"{grant.permission!r} changes nothing beside {covers[0]}")
 
 
 def _is_unconditional(grant: Grant) -> bool:
@@ -212,11 +228,11 @@ def _all_literal(parts: Parts, grants: Sequence[Grant]) -> bool:
     return is_literal and len(permissions) == len(grants) and permissions.isdisjoint(parts.aliases)
 
 
-def _cover(index: _Index, pattern: str, own: str) -> str | None:
+def _cover(indexes: Sequence[_Index], pattern: str, own: str) -> str | None:
     """Name the place of a rule, not the *own*, that matches all that *pattern* does: with one segment, and with two."""
-    found = index.find(pattern)
+    found = [rule for index in indexes for rule in index.find(pattern)]
     if pattern.endswith("**"):
-        longer = index.find(f"{pattern}/*")
+        longer = [rule for index in indexes for rule in index.find(f"{pattern}/*")]
         found = [rule for rule in found if rule in longer]
     return next((place for place, _ in found if place != own), None)
 

@@ -26,7 +26,10 @@ async def nothing_completed(ctx: Any, call_next: Any) -> dict[str, Any]:
     described = await _description(ctx, call_next)
     if "completions" not in mapping_of(described.get("capabilities", _COMPLETES)):
         raise not_found(ctx.method)
-    return {"completion": {"values": []}, **{key: described[key] for key in ("resultType", "_meta") if key in described}}
+    return {
+        "completion": {"values": []},
+        **{key: described[key] for key in ("resultType", "_meta") if key in described},
+    }
 
 
 _COMPLETES = {"completions": {}}

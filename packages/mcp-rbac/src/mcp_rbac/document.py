@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from .conditions import is_mapping, is_sync, mapping_of
 from .rules import Assignment, Exclusive, Grant, Parts, PolicyError, Problem, Role, Scope, meant
 
-__all__ = ["dump", "parse_json", "parse_toml", "read", "version_of"]
+__all__ = ["dump", "parse_json", "parse_toml", "read", "terms_of", "version_of"]
 
 T = TypeVar("T")
 
@@ -104,6 +104,8 @@ class _Reader:
         for number, item in enumerate(self.sequence(value, place)):
             brief = short and isinstance(item, str)
             read = kind(item) if brief else self.record(kind, item, f"{place}[{number}]")  # type: ignore[call-arg]  # of one field, where brief
+            if read is not None and kind is not Grant and read in found:  # those of a Grant are for checks to see
+                self.fault(f"{place}[{number}]", f"{_plain(read)!r} stands there twice")
             found += [] if read is None else [read]
         return tuple(found)
 
@@ -196,6 +198,12 @@ def dump(parts: Parts) -> dict[str, Any]:
 def version_of(document: Mapping[str, Any]) -> str:
     """Return a hash of a canonical document, 16 hexadecimal digits: the same for the same policy anywhere."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def terms_of(grant: Grant) -> dict[str, Any]:
+    """Return what *grant* asks for beside its permission, as in a document; a condition in Python is the object."""
+    when = id(grant.when) if grant.when is not None and not is_mapping(grant.when) else _plain(grant.when)
+    return {"when": when, "until": _plain(grant.until), "needs": [sorted(grant.scopes), sorted(grant.obligations)]}
 
 
 def _attributes(value: object) -> dict[str, Any]:

@@ -141,6 +141,10 @@ class Engine:
             obligations=nearest.obligations,
         )
 
+    def now(self) -> float:
+        """Return the time by the policy's clock."""
+        return self._clock()
+
     def statistics(self) -> Statistics:
         """Count; two policies with equal counts are not equal."""
         return Statistics(len(self.parts.roles), len(self.rules), len(self._views), self._remembered)
@@ -197,19 +201,19 @@ class Engine:
 
     def _covering(self, permission: str) -> Sequence[str]:
         """Return the scope to ask for: the first in the policy that covers *permission*."""
-        return next(([name] for name in self.parts.scopes if self._coverage([name]).find(permission)), ())
+        return next(([name] for name in self.parts.scopes if Patterns(self.coverage([name])).find(permission)), ())
 
     def view(self, key: Key) -> View:
         """Return what one set of roles and scopes may do, built if it is not at hand."""
         roles, scopes = key
         path = ancestors(self.parts.roles, roles)
-        held = None if scopes is None else self._held(scopes)
+        held = None if scopes is None else self.held(scopes)
         excluded = unmet(self._exclusive, path) is not None
         rules = () if excluded else self._rules_under(path)
         view = View(
             path,
             rules=Patterns((pattern, rule) for rule in rules for pattern in self.meaning(rule)),
-            covers=None if held is None or not self.parts.scopes else self._coverage(held),
+            covers=None if held is None or not self.parts.scopes else Patterns(self.coverage(held)),
             held=held,
             excluded=excluded,
         )
@@ -221,7 +225,7 @@ class Engine:
         self.memories[key] = view.settled
         return view
 
-    def _held(self, scopes: Collection[str]) -> frozenset[str]:
+    def held(self, scopes: Collection[str]) -> frozenset[str]:
         """Return *scopes* and all they imply."""
         declared, found, front = self.parts.scopes, set(scopes), list(scopes)
         while front:
@@ -233,11 +237,12 @@ class Engine:
             found.update(implied)
         return frozenset(found)
 
-    def _coverage(self, scopes: Iterable[str]) -> Patterns[str]:
+    def coverage(self, scopes: Iterable[str]) -> list[tuple[str, str]]:
+        """Return the patterns that *scopes* cover, each with the scope that does."""
         declared, aliases = self.parts.scopes, self.parts.aliases
-        names = [name for name in self._held(list(scopes)) if name in declared]
+        names = [name for name in self.held(list(scopes)) if name in declared]
         patterns = [(pattern, name) for name in names for pattern in declared[name].allow]
-        return Patterns((meaning, name) for pattern, name in patterns for meaning in aliases.get(pattern, (pattern,)))
+        return [(meaning, name) for pattern, name in patterns for meaning in aliases.get(pattern, (pattern,))]
 
 
 class _Shortfall(NamedTuple):

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from . import document, review
+from . import difference, document, review
 from .checks import ancestors, problems_in, unmet
 from .conditions import Subject, with_roles
 from .engine import Decision, Engine, Statistics
@@ -78,6 +78,7 @@ class Policy:
         if problems:
             raise PolicyError(problems)
         self._parts = parts
+        self._admitted = parts.admitted
         self._clock = clock
         self._engine = Engine(parts, clock)
         self._memories = self._engine.memories
@@ -146,7 +147,7 @@ class Policy:
         SeparationOfDuty for roles that exclude each other.
         """
         given = Subject(user, external, scopes, tenant, attributes or {})
-        roles = self._assigned(user, tenant) | self._admitted(given.key[0])
+        roles = self._assigned(user, tenant) | (given.key[0] & self._admitted)
         chosen = roles if active is None else frozenset(active)
         if strangers := chosen - roles:
             raise ValueError(f"subject needs active roles that {user!r} has, got {', '.join(sorted(strangers))}")
@@ -211,16 +212,19 @@ class Policy:
             raise AssertionError("\n\n".join(self.explain(subject, name, arguments) for name in wrong))
 
     def who_can(self, permission: str) -> review.Holders:
-        """Return the roles and users that may, and those that may under conditions."""
+        """Return the roles and users that may, and those that may under conditions, in some tenants or for a time."""
         return review.who_can(self._engine, permission)
 
     def permissions_of(self, subject: Subject) -> tuple[str, ...]:
         """Return the patterns that allow *subject* something, conditions aside, those that a denial covers left out."""
         return review.permissions_of(self._engine, subject)
 
-    def diff(self, newer: Policy) -> tuple[review.Change, ...]:
-        """Return what each role and user gains and loses when *newer* takes the place of this policy."""
-        return review.diff(self._engine, newer._engine)
+    def diff(self, newer: Policy) -> tuple[difference.Change, ...]:
+        """Return who gains and loses what when *newer* takes the place of this policy; empty if nobody does.
+
+        A condition in Python is another unless it is the same object.
+        """
+        return difference.diff(self._engine, newer._engine)
 
     def lint(
         self,
@@ -238,14 +242,4 @@ class Policy:
 
     def _assigned(self, user: str | None, tenant: str | None) -> frozenset[str]:
         now = self._clock()
-        return frozenset(
-            one.role
-            for one in self._parts.users.get(user or "", ())
-            if one.tenant in (None, tenant) and (one.until is None or now < one.until.timestamp())
-        )
-
-    def _admitted(self, external: frozenset[str]) -> frozenset[str]:
-        parts = self._parts
-        if parts.external is None:
-            return frozenset() if parts.users else external & parts.roles.keys()
-        return external & frozenset(parts.external)
+        return frozenset(one.role for one in self._parts.users.get(user or "", ()) if one.holds(tenant, now))

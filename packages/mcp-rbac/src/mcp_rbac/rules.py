@@ -64,6 +64,10 @@ class Assignment:
     tenant: str | None = None
     until: datetime | None = None
 
+    def holds(self, tenant: str | None, now: float) -> bool:
+        """Say whether the user has the role in *tenant* at *now*, in seconds since 1970."""
+        return self.tenant in (None, tenant) and (self.until is None or now < self.until.timestamp())
+
 
 @dataclass(frozen=True)
 class Exclusive:
@@ -105,6 +109,13 @@ class Parts:
     scopes: Mapping[str, Scope] = field(default_factory=dict[str, Scope])
     ssd: Sequence[Exclusive] = ()
     dsd: Sequence[Exclusive] = ()
+
+    @property
+    def admitted(self) -> frozenset[str]:
+        """The roles that others may assign: those that are named, or all if the policy assigns none itself."""
+        if self.external is None:
+            return frozenset(() if self.users else self.roles)
+        return frozenset(self.external)
 
 
 def meant(word: str, known: Iterable[str]) -> str:

@@ -33,16 +33,16 @@ def allowed(parts, subject, permission):
     if unmet([*parts.ssd, *parts.dsd], held):
         return False
     found = [
-        (effect, grant)
-        for _, effect, role, grant in rules(parts)
+        (denies, grant)
+        for _, denies, role, grant in rules(parts)
         if (role is None or role in held)
         and any(matches(pattern, permission) for pattern in parts.aliases.get(grant.permission, [grant.permission]))
     ]
-    if any(effect == "deny" for effect, _ in found):
+    if any(denies for denies, _ in found):
         return False
     if parts.scopes and subject.scopes is not None and not _covered(parts, subject.scopes, permission):
         return False
-    return any(_in_scope(parts, subject.scopes, grant) for effect, grant in found)
+    return any(_in_scope(parts, subject.scopes, grant) for _, grant in found)
 
 
 def _in_scope(parts, scopes, grant):

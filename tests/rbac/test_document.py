@@ -176,6 +176,16 @@ def test_shadowed_rules_are_told_once_each():
     ]
 
 
+def test_circles_are_told_one_by_one():
+    """Each in its order, and none of what leads to one or away from it."""
+    above = {"up": "a", "a": "end b", "b": "c", "c": "end a", "end": "last", "last": "", "d": "e", "e": "d", "me": "me"}
+    assert problems({"roles": {name: {"inherits": others.split()} for name, others in above.items()}}) == [
+        "roles.a: inherits from itself: a → b → c → a",
+        "roles.d: inherits from itself: d → e → d",
+        "roles.me: inherits from itself: me → me",
+    ]
+
+
 def test_hints_are_for_the_first_unknown_names(monkeypatch):
     """A table that is missing makes all that refer to it unknown, and looking for each would take minutes."""
     monkeypatch.setattr("mcp_rbac.checks.HINTS", 2)
@@ -262,6 +272,7 @@ def role(**rules):
         (role(inherits=["r"]), "roles.r: inherits from itself: r → r"),
         ({**role(), "external": ["t"]}, "external[0]: unknown role 't'"),
         ({**role(), "ssd": [{"roles": ["r", "t"]}]}, "ssd[0].roles[1]: unknown role 't'"),
+        ({**role(), "dsd": [{"roles": ["r", "t"]}]}, "dsd[0].roles[1]: unknown role 't'"),
         ({**role(), "ssd": [{"roles": ["r", "s"], "max": 0}]}, "ssd[0].max: wants an integer of at least 1, got 0"),
         (
             {**role(), "dsd": [{"roles": ["r", "s"], "max": True}]},
@@ -289,7 +300,7 @@ def role(**rules):
             {"scopes": {"a": {"implies": ["b"]}, "b": {"implies": ["a"]}, "c": {"implies": ["a"]}}},
             "scopes.a: implies itself: a → b → a",
         ),
-        ({"aliases": {"a": ["b c"]}}, "aliases.a: 'b c' needs an action"),
+        ({"aliases": {"a": ["b c"]}, "scopes": {"s": {}}}, "aliases.a: 'b c' needs an action"),
         ({"aliases": {"a": []}}, "aliases.a: an alias stands for one permission or more, and for no alias"),
         ({"aliases": {"a": ["x", "b"], "b": ["y"]}}, "aliases.a: an alias stands for one permission or more, and for"),
         ({"scopes": {"a": {"allow": ["b c"]}}}, "scopes.a.allow: 'b c' needs an action"),

@@ -180,6 +180,7 @@ def test_subject_has_sets():
     """Whatever collections it was given."""
     subject = Subject("ann", ["r", "r"], ("s",))
     assert (subject.roles, subject.scopes) == (frozenset({"r"}), frozenset({"s"}))
+    assert Subject("ann", {"r": 1}.keys()).roles == frozenset({"r"})
 
 
 def test_condition_may_stop_the_program():

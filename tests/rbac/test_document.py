@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -96,6 +97,19 @@ def test_dump_is_a_document():
     again = Policy.from_json(json.dumps(IN_PYTHON.dump()))
     assert again.dump() == IN_PYTHON.dump()
     assert IN_PYTHON.dump()["roles"]["editor"]["allow"][1]["until"] == "2030-01-31T11:00:00Z"
+
+
+def test_dump_is_the_same_in_any_time_zone(monkeypatch):
+    """Two servers of one policy have one version."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        there = Policy.from_dict(IN_PYTHON.dump())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert there.dump() == IN_PYTHON.dump()
+    assert there.version == IN_PYTHON.version
 
 
 def test_version_is_of_what_the_policy_says():

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import document, review
 from .checks import ancestors, problems_in, unmet
@@ -235,7 +235,7 @@ class Policy:
         now = self._clock()
         return frozenset(
             one.role
-            for one in self._parts.users.get(user or "", ())
+            for one in self._parts.users.get(cast("str", user), ())  # None is nobody's name
             if one.tenant in (None, tenant) and (one.until is None or now < one.until.timestamp())
         )
 

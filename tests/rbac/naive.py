@@ -33,20 +33,20 @@ def allowed(parts, subject, permission, arguments, now):
     if unmet([*parts.ssd, *parts.dsd], held):
         return False
     found = [
-        (effect, grant, _holds(grant.when, arguments))
-        for _, effect, role, grant in rules(parts)
+        (denies, grant, _holds(grant.when, arguments))
+        for _, denies, role, grant in rules(parts)
         if (role is None or role in held)
         and any(matches(pattern, permission) for pattern in parts.aliases.get(grant.permission, [grant.permission]))
         and (grant.until is None or now < grant.until.timestamp())
     ]
-    if any(effect == "deny" and holds is not False for effect, _, holds in found):
+    if any(denies and holds is not False for denies, _, holds in found):
         return False
     if parts.scopes and subject.scopes is not None and not _covered(parts, subject.scopes, permission):
         return False
     return any(
         holds is True and not grant.obligations and _in_scope(parts, subject.scopes, grant)
-        for effect, grant, holds in found
-        if effect == "allow"
+        for denies, grant, holds in found
+        if not denies
     )
 
 

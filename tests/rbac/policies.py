@@ -111,7 +111,7 @@ def mended(document):
                 document.pop("dsd", None)
                 document.pop("ssd", None)
             if any("exclude each other" in problem.message for problem in error.problems):
-                document.pop("ssd")
+                document.pop("ssd", None)
             document["deny"] = [rule for n, rule in enumerate(document["deny"]) if f"deny[{n}]" not in places]
             for name, role in document["roles"].items():
                 for effect in ("allow", "deny"):

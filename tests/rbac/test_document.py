@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -98,6 +99,19 @@ def test_dump_is_a_document():
     assert IN_PYTHON.dump()["roles"]["editor"]["allow"][1]["until"] == "2030-01-31T11:00:00Z"
 
 
+def test_dump_is_the_same_in_any_time_zone(monkeypatch):
+    """Two servers of one policy have one version."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        there = Policy.from_dict(IN_PYTHON.dump())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert there.dump() == IN_PYTHON.dump()
+    assert there.version == IN_PYTHON.version
+
+
 def test_version_is_of_what_the_policy_says():
     """Not of the order of tables; of the order of rules, which their places come from."""
     one = Policy(roles={"a": Role(["x", "y"]), "b": Role()})
@@ -173,6 +187,16 @@ def test_shadowed_rules_are_told_once_each():
         "roles.r.allow[3]: 'w' changes nothing beside allow[6]",
         "roles.r.allow[4]: 'w' changes nothing beside allow[3]",
         "roles.r.allow[5]: 'both' changes nothing beside deny[0]",
+    ]
+
+
+def test_circles_are_told_one_by_one():
+    """Each in its order, and none of what leads to one or away from it."""
+    above = {"up": "a", "a": "end b", "b": "c", "c": "end a", "end": "last", "last": "", "d": "e", "e": "d", "me": "me"}
+    assert problems({"roles": {name: {"inherits": others.split()} for name, others in above.items()}}) == [
+        "roles.a: inherits from itself: a → b → c → a",
+        "roles.d: inherits from itself: d → e → d",
+        "roles.me: inherits from itself: me → me",
     ]
 
 
@@ -290,6 +314,7 @@ def role(**rules):
         (role(inherits=["r"]), "roles.r: inherits from itself: r → r"),
         ({**role(), "external": ["t"]}, "external[0]: unknown role 't'"),
         ({**role(), "ssd": [{"roles": ["r", "t"]}]}, "ssd[0].roles[1]: unknown role 't'"),
+        ({**role(), "dsd": [{"roles": ["r", "t"]}]}, "dsd[0].roles[1]: unknown role 't'"),
         ({**role(), "ssd": [{"roles": ["r", "s"], "max": 0}]}, "ssd[0].max: wants an integer of at least 1, got 0"),
         (
             {**role(), "dsd": [{"roles": ["r", "s"], "max": True}]},
@@ -317,7 +342,7 @@ def role(**rules):
             {"scopes": {"a": {"implies": ["b"]}, "b": {"implies": ["a"]}, "c": {"implies": ["a"]}}},
             "scopes.a: implies itself: a → b → a",
         ),
-        ({"aliases": {"a": ["b c"]}}, "aliases.a: 'b c' needs an action"),
+        ({"aliases": {"a": ["b c"]}, "scopes": {"s": {}}}, "aliases.a: 'b c' needs an action"),
         ({"aliases": {"a": []}}, "aliases.a: an alias stands for one permission or more, and for no alias"),
         ({"aliases": {"a": ["x", "b"], "b": ["y"]}}, "aliases.a: an alias stands for one permission or more, and for"),
         ({"aliases": {"x/y": ["z"]}}, "aliases.x/y: 'x/y' is a permission or a pattern, and an alias is a word"),

@@ -180,6 +180,7 @@ def test_subject_has_sets():
     """Whatever collections it was given."""
     subject = Subject("ann", ["r", "r"], ("s",))
     assert (subject.roles, subject.scopes) == (frozenset({"r"}), frozenset({"s"}))
+    assert Subject("ann", {"r": 1}.keys()).roles == frozenset({"r"})
 
 
 def test_condition_may_stop_the_program():
@@ -428,7 +429,7 @@ def test_memory_is_bounded(monkeypatch):
 
 def test_memory_is_bounded_in_all(monkeypatch):
     """5. Not for each set of roles by itself; and no name is stored that is longer than names are."""
-    monkeypatch.setattr("mcp_rbac.engine.REMEMBERED", 10)
+    monkeypatch.setattr("mcp_rbac.engine.REMEMBERED", 11)
     one = policy(roles={"r": Role(allow=["x:*", Grant("y:*", obligations=["o"])])})
     for number in range(25):
         subject = Subject("ann", {"r", str(number % 5)}, ())
@@ -436,7 +437,7 @@ def test_memory_is_bounded_in_all(monkeypatch):
             assert one.allowed(subject, f"x:{number}")
             assert one.visible(subject, f"y:{number}")
             assert one.visible(subject, f"x:aside{number}", scopes_aside=True)
-            assert one.statistics().remembered == counted(one) <= 10
+            assert one.statistics().remembered == counted(one) <= 11
         assert one.statistics().sets <= 10
     one = policy(roles={"r": Role(allow=["x:*"])})
     before = one.statistics().remembered
@@ -548,3 +549,6 @@ def test_policy_error_is_a_value_error():
     with pytest.raises(ValueError, match=r"1 problem in the policy\n  roles\.r\.allow") as caught:
         policy(roles={"r": Role(allow=[""])})
     assert isinstance(caught.value, PolicyError)
+    with pytest.raises(PolicyError) as caught:
+        policy(ssd=[{}, {}])
+    assert str(caught.value) == "2 problems in the policy\n  ssd[0]: needs 'roles'\n  ssd[1]: needs 'roles'"

@@ -447,6 +447,10 @@ async def test_watch_looks_every_second_and_reads_what_has_changed(tmp_path):
             await live.watch(path, **options)
         assert looked == [options.get("every", 1.0)] * 3
     assert loaded == [1] * 3, "when it was made, and as each watch began"
+    looked.clear()
+    with pytest.raises(EOFError):
+        await live.watch(tmp_path / "absent.json")
+    assert loaded == [1] * 3, "there is nothing to read"
 
 
 @pytest.mark.parametrize("every", [0, -1, float("nan")])

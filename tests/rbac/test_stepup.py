@@ -253,6 +253,7 @@ async def test_answer_without_a_decision_passes_when_it_is_over():
         await send(body(b"a", more=True))
         assert not sent
         await send(body(b""))
+        assert len(sent) == 3, "whatever the app does after it"
 
     async def send(message):
         sent.append(message)

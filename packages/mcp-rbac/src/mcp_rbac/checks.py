@@ -6,15 +6,14 @@ Each check reports all it finds.  None depends on what another found, so that on
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from .conditions import condition_from, is_mapping
 from .permission import Patterns, fault_in
 from .rules import Exclusive, Grant, Parts, Problem, Role, meant
 
-__all__ = ["Effect", "ancestors", "problems_in", "rules", "unmet"]
+__all__ = ["ancestors", "problems_in", "rules", "unmet"]
 
-Effect: TypeAlias = Literal["allow", "deny"]
 HINTS = 20  # "did you mean" for so many names; one takes 0.2 s where there are 10,000 roles
 
 
@@ -62,20 +61,20 @@ def _references(parts: Parts) -> Iterator[tuple[str, Sequence[str], Collection[s
         yield f"scopes.{name}.implies", scope.implies, scopes, "scope"
 
 
-def rules(parts: Parts) -> Iterator[tuple[str, Effect, str | None, Grant]]:
-    """Yield the place, the effect, the role and the text of every rule; a denial for everyone has no role."""
+def rules(parts: Parts) -> Iterator[tuple[str, bool, str | None, Grant]]:
+    """Yield of every rule its place, whether it denies, its role and its text; a denial for everyone has no role."""
     for number, grant in enumerate(parts.deny):
-        yield f"deny[{number}]", "deny", None, grant
+        yield f"deny[{number}]", True, None, grant
     for name, role in parts.roles.items():
         for number, grant in enumerate(cast("Sequence[Grant]", role.deny)):
-            yield f"roles.{name}.deny[{number}]", "deny", name, grant
+            yield f"roles.{name}.deny[{number}]", True, name, grant
         for number, grant in enumerate(cast("Sequence[Grant]", role.allow)):
-            yield f"roles.{name}.allow[{number}]", "allow", name, grant
+            yield f"roles.{name}.allow[{number}]", False, name, grant
 
 
 def _bad_rules(parts: Parts) -> Iterator[Problem]:
     names: dict[str, str] = {}
-    for place, effect, _, grant in rules(parts):
+    for place, denies, _, grant in rules(parts):
         if grant.permission not in parts.aliases and (fault := fault_in(grant.permission)):
             yield Problem(place, fault + meant(grant.permission, parts.aliases))
         if grant.when is not None and is_mapping(grant.when):
@@ -83,7 +82,7 @@ def _bad_rules(parts: Parts) -> Iterator[Problem]:
                 yield Problem(".".join(filter(None, (place, "when", where))), fault)
         if grant.name is not None and names.setdefault(grant.name, place) is not place:
             yield Problem(f"{place}.name", f"{grant.name!r} is the name of {names[grant.name]} already")
-        if effect == "deny" and (grant.scopes or grant.obligations):
+        if denies and (grant.scopes or grant.obligations):
             yield Problem(place, "a denial takes neither scopes nor obligations: it would hold for some tokens only")
         for number, scope in enumerate(grant.scopes if parts.scopes else ()):
             if scope not in parts.scopes:
@@ -198,7 +197,7 @@ _Placed: TypeAlias = Sequence[tuple[str, Grant]]
 _Index: TypeAlias = Patterns[tuple[str, str]]  # of places, each with one of its patterns
 
 
-def _placed(effect: Effect, grants: Sequence[str | Grant]) -> _Placed:
+def _placed(effect: str, grants: Sequence[str | Grant]) -> _Placed:
     return [(f"{effect}[{number}]", grant) for number, grant in enumerate(cast("Sequence[Grant]", grants))]
 
 

@@ -56,7 +56,7 @@ class _Reader:
             elif name in seen:
                 self.fault(f"{place}[{number}]", f"{name!r} stands there twice")
             else:
-                seen[name] = None
+                seen.setdefault(name)
         return tuple(seen)
 
     def text(self, value: object, place: str) -> str | None:

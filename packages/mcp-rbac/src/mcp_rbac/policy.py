@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import difference, document, review
 from .checks import ancestors, problems_in, unmet
@@ -242,4 +242,5 @@ class Policy:
 
     def _assigned(self, user: str | None, tenant: str | None) -> frozenset[str]:
         now = self._clock()
-        return frozenset(one.role for one in self._parts.users.get(user or "", ()) if one.holds(tenant, now))
+        mine = self._parts.users.get(cast("str", user), ())  # None is nobody's name
+        return frozenset(one.role for one in mine if one.holds(tenant, now))

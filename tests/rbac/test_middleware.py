@@ -866,6 +866,8 @@ async def approve(ctx, decision):
         ({"obligations": {"o": print}}, TypeError, "obligations['o'] to be an async function, got <built-in"),
         ({"obligations": {"o": Server}}, TypeError, "obligations['o'] to be an async function, got <class"),
         ({"obligations": {"o": None}}, TypeError, "obligations['o'] to be an async function, got None"),
+        ({"obligations": [approve]}, TypeError, "obligations to be a mapping, got [<function approve"),
+        ({"obligations": "approve"}, TypeError, "obligations to be a mapping, got 'approve'"),
         ({"public": "ping"}, TypeError, "public to be a collection of strings, got 'ping'"),
         ({"methods": b"x"}, TypeError, "methods to be a collection of strings, got b'x'"),
         ({"methods": [1]}, TypeError, "methods to be a collection of strings, got [1]"),
@@ -974,3 +976,89 @@ def test_handshake_and_rest_are_all_methods():
     """What is public has no object."""
     assert {"initialize", "ping"} < METHODS
     assert isinstance(METHODS, frozenset), "nobody may add to it"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"issuer": 5}, "issuer to be a string or a collection of strings, got 5"),
+        ({"issuer": ["i", 5]}, "issuer to be a string or a collection of strings, got ['i', 5]"),
+        ({"issuer": b"i"}, "issuer to be a string or a collection of strings, got b'i'"),
+        ({"user": 5}, "user to be a sync function of a Principal, got 5"),
+        ({"user": None}, "user to be a sync function of a Principal, got None"),
+        ({"user": approve}, "user to be a sync function of a Principal, got <function approve"),
+        ({"roles": 5}, "roles to be the name of a claim or None, got 5"),
+        ({"roles": ""}, "roles to be the name of a claim or None, got ''"),
+        ({"tenant": ["org"]}, "tenant to be the name of a claim or None, got ['org']"),
+    ],
+)
+def test_nonsense_from_token(options, said):
+    """At construction, and not as a denial of every request."""
+    with pytest.raises(TypeError) as caught:
+        from_token(**options)
+    assert f"from_token needs {said}" in str(caught.value)
+
+
+async def test_clock_that_fails_denies():
+    """And raises nothing that is another's."""
+
+    def fails():
+        raise OSError("no clock")
+
+    until = "2030-01-01T00:00:00Z"
+    policy = Policy(roles={"r": Role([Grant("tools/call:x", until=until)])}, clock=fails)
+    assert (await guarded(policy)(tool("x"), Server(x={"ran": 1})))["isError"]
+
+
+async def test_all_missing_scopes_of_a_uri_are_named():
+    """One with a query asks for two things, and a client that learns of the second later asks its user twice."""
+    policy = Policy(
+        roles={
+            "r": Role(
+                [Grant("resources/read:docs://a", scopes=["base"]), Grant("resources/read:docs://a?*", scopes=["q"])]
+            )
+        }
+    )
+    ctx, caller = Ctx("resources/read", {"uri": "docs://a?q"}), Subject("me", {"r"}, ())
+    *_, data = await refused(guarded(policy, local=caller, on_deny="challenge"), ctx, Server())
+    assert data == {"error": "insufficient_scope", "scope": "q base"}
+
+
+async def test_scopes_are_not_named_where_they_would_not_help():
+    """The one thing lacks a scope, the other a grant."""
+    policy = Policy(roles={"r": Role([Grant("resources/read:docs://a?*", scopes=["q"])])})
+    one = guarded(policy, local=Subject("me", {"r"}, ()), on_deny="challenge", on_event=(events := []).append)
+    with pytest.raises(LookupError):
+        await one(Ctx("resources/read", {"uri": "docs://a?q"}), Server())
+    assert [(event.reason, event.permission) for event in events] == [("default", "resources/read:docs://a")]
+
+
+async def test_approval_is_not_asked_for_in_vain():
+    """What lacks a scope as well is not put before anybody."""
+    policy = Policy(
+        roles={
+            "r": Role(
+                [
+                    Grant("resources/read:docs://a?*", obligations=["approve"]),
+                    Grant("resources/read:docs://a", scopes=["base"]),
+                ]
+            )
+        }
+    )
+    asked = []
+
+    async def ask(ctx, decision):
+        asked.append(decision)
+
+    one = guarded(policy, local=Subject("me", {"r"}, ()), on_deny="explain", obligations={"approve": ask})
+    *_, data = await refused(one, Ctx("resources/read", {"uri": "docs://a?q"}), Server())
+    assert (data["reason"], data["scopes"]) == ("scope", ["base"])
+    assert not asked
+
+
+@pytest.mark.parametrize("method", ["x" * 10_000, b"x" * 10_000, {"x": "x" * 10_000}, None])
+async def test_audited_method_is_bounded(method):
+    """Like the permission: a log must not be filled by the megabyte."""
+    events = []
+    await refused(guarded(on_event=events.append), Ctx(method), Server())
+    assert events[0].method == str(method)[:4096]

@@ -535,6 +535,8 @@ def test_decision_carries_the_version():
         ({"roles": [1]}, "every one of its roles to be a string, got [1]"),
         ({"scopes": "a b"}, "scopes to be a collection"),
         ({"scopes": [None]}, "every one of its scopes"),
+        ({"attributes": 5}, "attributes to be a mapping, got 5"),
+        ({"attributes": None}, "attributes to be a mapping, got None"),
     ],
 )
 def test_nonsense_subject(arguments, said):
@@ -552,3 +554,50 @@ def test_policy_error_is_a_value_error():
     with pytest.raises(PolicyError) as caught:
         policy(ssd=[{}, {}])
     assert str(caught.value) == "2 problems in the policy\n  ssd[0]: needs 'roles'\n  ssd[1]: needs 'roles'"
+
+
+@pytest.mark.parametrize("fulfilled", ["approved", "", b"approve", 5, None])
+def test_nonsense_fulfilled(fulfilled):
+    """A name that is part of a text has not been met."""
+    one = policy(roles={"r": Role(allow=[Grant("x", obligations=["approve"])])})
+    with pytest.raises(TypeError, match="decide needs fulfilled to be a collection of names, such as"):
+        one.decide(Subject("ann", {"r"}), "x", fulfilled=fulfilled)
+
+
+async def slow_clock():
+    return 1.0
+
+
+@pytest.mark.parametrize("clock", [5, None, slow_clock, float])
+def test_nonsense_clock(clock):
+    """At construction, and not when the first rule may have ended."""
+    with pytest.raises(TypeError, match="Policy needs clock to be a sync function, got"):
+        Policy(clock=clock)
+
+
+def fails():
+    raise OSError("no clock")
+
+
+@pytest.mark.parametrize("clock", [fails, lambda: float("nan"), lambda: "noon", lambda: None, lambda: float("inf")])
+def test_clock_that_fails_denies(clock):
+    """What may have ended has, what denies does not; what no time can change stays."""
+    roles = {"r": Role(allow=[Grant("x", until=NOON), "y", "z"], deny=[Grant("y", until=NOON)])}
+    one, subject = policy(roles=roles, clock=clock), Subject("ann", {"r"})
+    for name, expected in (("x", False), ("y", False), ("z", True)):
+        assert one.allowed(subject, name) is expected
+        assert one.visible(subject, name) is expected
+        assert one.decide(subject, name).allowed is expected
+    assert one.decide(subject, "x").reason == "condition"
+    timed = policy(roles=roles, users={"ann": [Assignment("r", until=NOON)]}, clock=clock)
+    with pytest.raises((OSError, ValueError)):
+        timed.subject("ann")
+
+
+@pytest.mark.parametrize("subject", [None, "ann", {"roles": {"r"}}, Subject])
+def test_what_is_no_subject_may_nothing(subject):
+    """Asking raises nothing."""
+    one = policy(roles={"r": Role(allow=["**"])})
+    assert not one.allowed(subject, "x")
+    assert not one.visible(subject, "x")
+    assert one.decide(subject, "x") == Decision(False, "anonymous", "x", version=one.version)

@@ -285,10 +285,23 @@ async def test_answer_that_ends_in_an_extensions_way_passes(last):
 def test_nonsense_url(url):
     """It stands in a header between quotes."""
     with pytest.raises(ValueError, match="resource_metadata"):
-        StepUp(test_nonsense_url, resource_metadata=url)
+        StepUp(ask, resource_metadata=url)
 
 
-def test_nonsense_app():
-    """The instance, not its name."""
+@pytest.mark.parametrize("url", [5, None, b"https://x"])
+def test_nonsense_type_of_url(url):
+    """At construction, with its name."""
+    with pytest.raises(TypeError, match="StepUp needs resource_metadata to be a string, got"):
+        StepUp(ask, resource_metadata=url)
+
+
+class App:
+    async def __call__(self, scope, receive, send): ...
+
+
+@pytest.mark.parametrize("app", ["app", None, print, App])
+def test_nonsense_app(app):
+    """The instance, not its name, its class, or something that answers at once."""
     with pytest.raises(TypeError, match="StepUp takes an ASGI app"):
-        StepUp("app", resource_metadata=URL)
+        StepUp(app, resource_metadata=URL)
+    StepUp(App(), resource_metadata=URL)

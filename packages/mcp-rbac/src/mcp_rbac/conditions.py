@@ -42,7 +42,7 @@ class Subject:
     *scopes* are those of the access token, an upper limit on what the roles grant; None where there is no token.
     *attributes* are for conditions.  A user is never a role, whatever he is called: the two are compared nowhere.
 
-    Raises TypeError for roles or scopes that are no collection of strings.
+    Raises TypeError for roles or scopes that are no collection of strings, and attributes that are no mapping.
     """
 
     user: str | None = None
@@ -56,6 +56,8 @@ class Subject:
         for name, value in (("user", self.user), ("tenant", self.tenant)):
             if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
                 raise TypeError(f"Subject needs {name} to be a string or None, got {value!r}")
+        if not is_mapping(self.attributes):
+            raise TypeError(f"Subject needs attributes to be a mapping, got {self.attributes!r}")
         roles = _names("roles", self.roles)
         scopes = None if self.scopes is None else _names("scopes", self.scopes)
         self.__dict__.update(roles=roles, scopes=scopes, key=(roles, scopes))

@@ -18,6 +18,7 @@ Invariants, each a property in ``tests/rbac``:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
@@ -95,8 +96,8 @@ class Engine:
         verdict = self._verdict(view, permission)
         if not isinstance(verdict, Open):
             return verdict
-        request, now = Request(subject, permission, arguments or {}), self._clock()
-        if _denier(verdict.denies, request, now) is not None:
+        request, now = Request(subject, permission, arguments or {}), self._moment()
+        if now is None or _denier(verdict.denies, request, now) is not None:
             return False
         return any(self._shortfall(view, rule, request, now, ()).reason == "granted" for rule in verdict.allows)
 
@@ -107,8 +108,8 @@ class Engine:
         verdict = self._verdict(view, permission)
         if not isinstance(verdict, Open):
             return verdict
-        now = self._clock()
-        if any(rule.test is None and not _is_over(rule, now) for rule in verdict.denies):
+        now = self._moment()
+        if now is None or any(rule.test is None and not _is_over(rule, now) for rule in verdict.denies):
             return False
         return any(
             not _is_over(rule, now) and (view.held is None or view.held.issuperset(rule.grant.scopes))
@@ -122,8 +123,12 @@ class Engine:
         view = self._views.get(subject.key) or self.view(subject.key)
         if view.excluded or not _is_permission(permission):
             return Decision(False, "separation" if view.excluded else "invalid", f"{permission}"[:LONGEST])
-        request, now = Request(subject, permission, arguments or {}), self._clock()
+        request, now = Request(subject, permission, arguments or {}), self._moment()
         denies, allows = view.found(permission)
+        if now is None:
+            if any(rule.is_open for rule in (*denies, *allows)):
+                return Decision(False, "condition", permission)
+            now = 0.0  # which none of them looks at
         denier = _denier(denies, request, now)
         if denier is not None:
             return Decision(False, "denied", permission, denier.id, view.way_to(denier))
@@ -142,8 +147,17 @@ class Engine:
         )
 
     def now(self) -> float:
-        """Return the time by the policy's clock."""
-        return self._clock()
+        """Return the time by the policy's clock; raises what that raises, and ValueError for what is no time."""
+        now = self._clock()
+        if not isinstance(now, (int, float)) or not math.isfinite(now):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
+            raise ValueError(f"the clock of the policy needs to return seconds, got {now!r}")
+        return now
+
+    def _moment(self) -> float | None:
+        try:
+            return self.now()
+        except Exception:  # noqa: BLE001  # without a time, what may have ended is denied
+            return None
 
     def statistics(self) -> Statistics:
         """Count; two policies with equal counts are not equal."""

@@ -18,7 +18,7 @@ Invariants, each tested in ``tests/rbac`` and on every SDK in ``tests/seams``:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -87,7 +87,7 @@ class RBACMiddleware:
         audit_arguments: Collection[str] = (),
     ) -> None:
         check(policy, on_deny, anonymous=anonymous, local=local)
-        check_callables(subject, on_event, obligations or {})
+        check_callables(subject, on_event, obligations)
         check_names(public=public, methods=methods, audit_arguments=audit_arguments)
         check_methods(policy.current, methods)
         self._source = policy
@@ -161,14 +161,13 @@ class RBACMiddleware:
         if subject is None or not asked.permissions:
             permission = asked.permissions[0] if asked.permissions else ctx.method
             return subject, Decision(False, reason or "invalid", str(permission)[:LONGEST], version=policy.version)
-        decision = _YES
+        decision, denied = _YES, list[Decision]()
         for permission in asked.permissions:
             if self._on_event is None and policy.allowed(subject, permission, given):
                 continue
             decision = policy.decide(subject, permission, given, fulfilled=fulfilled, advise=self._on_deny == "explain")
-            if not decision.allowed:
-                break
-        return subject, decision
+            denied += () if decision.allowed else (decision,)
+        return subject, _gravest(denied) if denied else decision
 
     def _subject(self, ctx: Any, policy: Policy, *, over_http: bool) -> tuple[Subject | None, Reason | None]:
         """Return who calls, or why nobody does; if not *over_http*, over stdio or in this process."""
@@ -255,7 +254,7 @@ class RBACMiddleware:
             return
         who, given = principal(ctx), arguments(ctx)
         event = AccessDecided(
-            ctx.method,
+            str(ctx.method)[:LONGEST],
             decision.permission,
             decision.allowed,
             decision.reason,
@@ -299,6 +298,16 @@ async def _asking_for_nothing(ctx: Any, call_next: Any, asked: Asked) -> Any:
         hiding.put_back(error, asked.target)
         raise
     return hiding.put_back(result, asked.target)
+
+
+def _gravest(denied: Sequence[Decision]) -> Decision:
+    """Return what stands in the way of all that was asked: neither scopes nor obligations help against the rest."""
+    gravest = min(denied, key=lambda one: _MENDABLE.get(one.reason, 0))
+    scopes = dict.fromkeys(scope for one in denied for scope in one.scopes)
+    return replace(gravest, scopes=tuple(scopes)) if gravest.reason == "scope" else gravest
+
+
+_MENDABLE: Mapping[str, int] = {"scope": 1, "obligation": 2}
 
 
 def _arguments(ctx: Any) -> Mapping[str, Any]:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import difference, document, review
 from .checks import ancestors, problems_in, unmet
-from .conditions import Subject, with_roles
+from .conditions import Subject, is_sync, with_roles
 from .engine import Decision, Engine, Statistics
+from .permission import LONGEST
 from .rules import Assignment, Exclusive, Grant, PolicyError, Problem, Role, Scope
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Policy:
     - ``scopes``: scope of an access token → ``Scope``; when there are any, a token limits what roles grant;
     - ``ssd``, ``dsd``: ``Exclusive`` sets of roles, that nobody may have, or have active, together.
 
-    *clock* returns the seconds since 1970, for rules that end.  Raises PolicyError with everything that is wrong.
+    *clock* returns the seconds since 1970, for rules that end; when it fails, what depends on the time is denied.
+    Raises PolicyError with everything that is wrong.
     """
 
     def __init__(
@@ -73,13 +75,14 @@ class Policy:
         self._become({**given, "deny": deny, "external": external, "ssd": ssd, "dsd": dsd}, clock)
 
     def _become(self, source: object, clock: Callable[[], float]) -> None:
+        if not is_sync(clock):
+            raise TypeError(f"Policy needs clock to be a sync function, got {clock!r}")
         parts, problems = document.read(source)
         problems += problems_in(parts)
         if problems:
             raise PolicyError(problems)
         self._parts = parts
         self._admitted = parts.admitted
-        self._clock = clock
         self._engine = Engine(parts, clock)
         self._memories = self._engine.memories
 
@@ -143,8 +146,9 @@ class Policy:
     ) -> Subject:
         """Begin a session: the roles assigned to *user*, and those of *external* that the policy lets others assign.
 
-        *active* chooses among them; without it all are active.  Raises ValueError for a role he does not have, and
-        SeparationOfDuty for roles that exclude each other.
+        *active* chooses among them; without it all are active.  The roles are those of this policy at this time: begin
+        another session when either may have changed.  Raises ValueError for a role he does not have, SeparationOfDuty
+        for roles that exclude each other, and what the clock raises.
         """
         given = Subject(user, external, scopes, tenant, attributes or {})
         roles = self._assigned(user, tenant) | (given.key[0] & self._admitted)
@@ -163,6 +167,8 @@ class Policy:
             return self._memories[subject.key][permission]
         except (KeyError, TypeError):  # not remembered, or nothing that can be
             return self._engine.allowed(subject, permission, arguments)
+        except AttributeError:  # it is no subject
+            return False
 
     def visible(self, subject: Subject, permission: str, *, scopes_aside: bool = False) -> bool:
         """Say whether *subject* may, or would with other arguments, an obligation met, or other scopes if so wished.
@@ -173,6 +179,8 @@ class Policy:
             verdict = self._memories[subject.key][permission]
         except (KeyError, TypeError):
             return self._engine.visible(subject, permission, scopes_aside)
+        except AttributeError:
+            return False
         return verdict or (scopes_aside and self._engine.visible(subject, permission, scopes_aside))
 
     def decide(
@@ -187,8 +195,14 @@ class Policy:
         """Decide like ``allowed``, with the reason and what is lacking; *fulfilled* names obligations that are met.
 
         Without *advise*, no time is spent on the roles that would allow what no rule does: how long it takes tells how
-        many there are.
+        many there are.  Raises TypeError if *fulfilled* is a text, of which many a name is a part.
         """
+        if isinstance(fulfilled, (str, bytes)) or not isinstance(fulfilled, Collection):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
+            raise TypeError(
+                f"decide needs fulfilled to be a collection of names, such as ['approve'], got {fulfilled!r}"
+            )
+        if not isinstance(subject, Subject):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
+            return Decision(False, "anonymous", f"{permission}"[:LONGEST], version=self.version)
         decision = self._engine.decide(subject, permission, arguments, fulfilled)
         roles = set(self._engine.grants.find(permission)) if advise and decision.reason == "default" else ()
         return replace(decision, version=self.version, roles=tuple(sorted(roles)))
@@ -241,6 +255,6 @@ class Policy:
         return review.lint(self._engine, objects)
 
     def _assigned(self, user: str | None, tenant: str | None) -> frozenset[str]:
-        now = self._clock()
         mine = self._parts.users.get(cast("str", user), ())  # None is nobody's name
+        now = self._engine.now() if any(one.until for one in mine) else 0.0
         return frozenset(one.role for one in mine if one.holds(tenant, now))

@@ -322,6 +322,7 @@ def role(**rules):
         ),
         ({**role(), "dsd": [{"roles": ["r", "s"], "max": 2}]}, "dsd[0]: max = 2 of 2 roles forbids nothing"),
         ({**role(), "dsd": [{}]}, "dsd[0]: needs 'roles'"),
+        ({**role(), "dsd": ["r"]}, "dsd[0]: wants a table, got 'r'"),
         (
             {**role(inherits=["s"]), "dsd": [{"roles": ["r", "s"]}]},
             "roles.r: nobody can hold it: with what it inherits",

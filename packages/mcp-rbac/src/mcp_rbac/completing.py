@@ -32,16 +32,16 @@ async def nothing_completed(ctx: Any, call_next: Any) -> dict[str, Any]:
     }
 
 
-_COMPLETES = {"completions": {}}
+_COMPLETES: Mapping[str, Any] = {"completions": {}}
 
 
 async def _description(ctx: Any, call_next: Any) -> Mapping[str, Any]:
     """Return what the server says of itself: ``capabilities``, and what is around its results."""
     meta = mapping_of(field_of(params_of(ctx), "_meta"))
     is_modern = f"{_META}protocolVersion" in meta
-    lowlevel = getattr(getattr(getattr(ctx, "fastmcp_context", None), "fastmcp", None), "_mcp_server", None)
+    lowlevel: Any = getattr(getattr(getattr(ctx, "fastmcp_context", None), "fastmcp", None), "_mcp_server", None)
     if hasattr(lowlevel, "get_request_handler"):
-        capabilities = _COMPLETES if lowlevel.get_request_handler(ctx.method) else {}
+        capabilities = _COMPLETES if lowlevel.get_request_handler(ctx.method) else dict[str, Any]()
         stamp = {"resultType": "complete", "_meta": {f"{_META}serverInfo": lowlevel.server_info_stamp}}
         return {"capabilities": capabilities, **(stamp if is_modern else {})}
     if not hasattr(ctx, "protocol_version"):

@@ -56,7 +56,7 @@ class Subject:
         for name, value in (("user", self.user), ("tenant", self.tenant)):
             if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
                 raise TypeError(f"Subject needs {name} to be a string or None, got {value!r}")
-        if not is_mapping(self.attributes):
+        if not is_mapping(cast("object", self.attributes)):
             raise TypeError(f"Subject needs attributes to be a mapping, got {self.attributes!r}")
         roles = _names("roles", self.roles)
         scopes = None if self.scopes is None else _names("scopes", self.scopes)
@@ -101,7 +101,8 @@ def is_sync(value: object) -> bool:
 
 def is_async(value: object) -> bool:
     """Say whether *value* is an async function, or an object that is called like one."""
-    return callable(value) and not inspect.isclass(value) and not is_sync(value)
+    asks = callable(value) and not inspect.isclass(value)
+    return asks and not is_sync(value)
 
 
 def condition_from(table: Mapping[str, Any]) -> tuple[Condition | None, list[tuple[str, str]]]:

@@ -104,7 +104,7 @@ class _Reader:
         for number, item in enumerate(self.sequence(value, place)):
             brief = short and isinstance(item, str)
             read = kind(item) if brief else self.record(kind, item, f"{place}[{number}]")  # type: ignore[call-arg]  # of one field, where brief
-            if read is not None and kind is not Grant and read in found:  # those of a Grant are for checks to see
+            if kind in _UNIQUE and read in found:
                 self.fault(f"{place}[{number}]", f"{_plain(read)!r} stands there twice")
             found += [] if read is None else [read]
         return tuple(found)
@@ -145,6 +145,7 @@ _FIELDS: Mapping[type, Mapping[str, _Read]] = {
         "dsd": lambda reader, value, place: reader.records(Exclusive, value, place),
     },
 }
+_UNIQUE: Sequence[type] = (Assignment, Exclusive)  # a rule that stands twice is for the checks to see
 _REQUIRED: Mapping[type, tuple[str, ...]] = {Grant: ("permission",), Assignment: ("role",), Exclusive: ("roles",)}
 
 

@@ -75,9 +75,13 @@ def put_back(answer: Any, name: str) -> Any:
         return tuple(values) if isinstance(answer, tuple) else values
     elif hasattr(answer, "model_copy"):
         # What stays as it was is not set again: a field that was never set may be left out on the wire.
-        values = {key: (value, put_back(value, name)) for key, value in vars(cast("Any", answer)).items()}
-        return answer.model_copy(update={key: new for key, (old, new) in values.items() if new != old})
+        pairs = {key: (value, put_back(value, name)) for key, value in _attributes(answer).items()}
+        return answer.model_copy(update={key: new for key, (old, new) in pairs.items() if new != old})
     return answer
+
+
+def _attributes(model: object) -> dict[str, Any]:
+    return vars(model)
 
 
 def _named(text: str, name: str) -> str:

@@ -51,9 +51,9 @@ def terms(rule: Rule) -> str:
 
 
 def verdict_of(outlooks: Iterable[Outlook]) -> Verdict:
-    """Return what all *outlooks* say, or that it depends."""
-    verdicts = {one.verdict for one in outlooks}
-    return verdicts.pop() if len(verdicts) == 1 else "conditional"
+    """Return what all *outlooks* say, of which there is one at least, or that it depends."""
+    verdicts: list[Verdict] = [one.verdict for one in outlooks]
+    return verdicts[0] if len(set(verdicts)) == 1 else "conditional"
 
 
 def situations(assignments: Sequence[Assignment], now: float) -> list[Situation]:

@@ -197,11 +197,10 @@ class Policy:
         Without *advise*, no time is spent on the roles that would allow what no rule does: how long it takes tells how
         many there are.  Raises TypeError if *fulfilled* is a text, of which many a name is a part.
         """
-        if isinstance(fulfilled, (str, bytes)) or not isinstance(fulfilled, Collection):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
-            raise TypeError(
-                f"decide needs fulfilled to be a collection of names, such as ['approve'], got {fulfilled!r}"
-            )
-        if not isinstance(subject, Subject):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
+        names = cast("object", fulfilled)
+        if isinstance(names, (str, bytes)) or not isinstance(names, Collection):
+            raise TypeError(f"decide needs fulfilled to be a collection of names, such as ['approve'], got {names!r}")
+        if not isinstance(cast("object", subject), Subject):
             return Decision(False, "anonymous", f"{permission}"[:LONGEST], version=self.version)
         decision = self._engine.decide(subject, permission, arguments, fulfilled)
         roles = set(self._engine.grants.find(permission)) if advise and decision.reason == "default" else ()

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from .checks import ancestors, unmet
@@ -223,7 +224,8 @@ class Engine:
         path = ancestors(self.parts.roles, roles)
         held = None if scopes is None else self.held(scopes)
         excluded = unmet(self._exclusive, path) is not None
-        rules = () if excluded else self._rules_under(path)
+        # Denials come first, so that the search for the one that settles it ends at once: a tenth of a first denial.
+        rules = () if excluded else sorted(self._rules_under(path), key=attrgetter("denies"), reverse=True)
         view = View(
             path,
             rules=Patterns((pattern, rule) for rule in rules for pattern in self.meaning(rule)),

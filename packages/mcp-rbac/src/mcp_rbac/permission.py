@@ -63,27 +63,33 @@ def _fault_in_text(pattern: str) -> str | None:
 class _Names(Generic[V]):
     """Patterns for objects of one segment, as names are: by the parts before and after the star, and their lengths."""
 
-    __slots__ = ("any", "both", "parts")
+    __slots__ = ("_tables", "any", "both", "has_rest", "parts")
 
     def __init__(self) -> None:
+        self.parts: list[tuple[slice, dict[str, list[V]]]] = []
+        self._tables: dict[int, dict[str, list[V]]] = {}  # the same by length, that of an end negative
+        self.has_rest = False
         self.any: list[V] = []
-        self.parts: dict[int, tuple[slice, dict[str, list[V]]]] = {}  # by the length, that of an end negative
         self.both: dict[tuple[int, int], dict[tuple[str, str], list[V]]] = {}
 
     def filed(self, segment: str) -> list[V]:
         """Return the list under the pattern *segment*, made if need be."""
         if segment in ("*", "**"):
+            self.has_rest = True
             return self.any
         before, after = segment.split("*")
         if before and after:
+            self.has_rest = True
             return self.both.setdefault((len(before), len(after)), {}).setdefault((before, after), [])
         length = len(before) or -len(after)
-        _, table = self.parts.setdefault(length, (slice(length) if before else slice(length, None), {}))
-        return table.setdefault(before or after, [])
+        if length not in self._tables:
+            self._tables[length] = {}
+            self.parts.append((slice(length) if before else slice(length, None), self._tables[length]))
+        return self._tables[length].setdefault(before or after, [])
 
     def find(self, name: str) -> list[V]:
         """Return the values of all patterns that match."""
-        return [value for part, table in self.parts.values() for value in table.get(name[part], ())] + self.rest(name)
+        return [value for part, table in self.parts for value in table.get(name[part], ())] + self.rest(name)
 
     def rest(self, name: str) -> list[V]:
         """Return those of a star alone, and of one with something on both sides."""
@@ -166,10 +172,10 @@ class Patterns(Generic[V]):
             return found
         if "/" in object_:
             return found + self._found_on_path(action, object_)
-        for part, table in names.parts.values():
+        for part, table in names.parts:
             if hits := table.get(object_[part]):
                 found = found + hits if found else hits
-        return found + names.rest(object_) if names.any or names.both else found
+        return found + names.rest(object_) if names.has_rest else found
 
     def _found_on_path(self, action: str, object_: str) -> list[V]:
         root = self._paths.get(action)

@@ -12,6 +12,7 @@ Rules, each tested in ``tests/metrics/test_registry.py``:
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,7 +67,7 @@ class Registry:
             None never. Make it several times the scrape interval, or ``rate()`` has too few samples.
         clock: for *idle*, seconds.
         now: for start times and exemplars, Unix seconds.
-        on_event: is told of every ``Overflow``.
+        on_event: is told of every ``Overflow``, in the thread that writes; what it raises is logged.
     """
 
     def __init__(
@@ -177,7 +178,15 @@ class Registry:
         if metric != self._overflow.name:  # it has one series a family; never more than it may have
             self._overflow.bind(metric).inc()
         if self._on_event is not None:
-            self._on_event(Overflow(metric))
+            _report(self._on_event, Overflow(metric))
+
+
+def _report(on_event: Callable[[Overflow], object], event: Overflow) -> None:
+    """Hand *event* over; what the listener raises is logged, since a write must not fail by it."""
+    try:
+        on_event(event)
+    except Exception:
+        logging.getLogger(__name__).exception("on_event failed for %r", event)
 
 
 def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:

@@ -82,9 +82,9 @@ def test_idle_series_leave_and_come_back(kind):
     series = family.bind("x")
     write = series.inc if kind == "counter" else lambda: series.observe(1)
     write()
-    for clock.now in (0.0, 60.0):
-        assert ("x",) in scrape(family)  # seen, then frozen
-    clock.now = 120.0
+    for clock.now in (0.0, 60.0, 120.0):
+        assert ("x",) in scrape(family)  # seen, then frozen, then dropped, and told of for the last time
+    assert len(family) == 0
     assert scrape(family) == {}
     assert family.activity() == 1
     wall.now = 500.0

@@ -5,8 +5,9 @@
                                            ▲ ◀──────── written to ──────────┘                              │
                                            └───────────── written to: begins again, at zero ───────────────┘
 
-A write that has begun when its series is frozen is seen at the next sweep, and the series stays. A frozen series sends
-writes through ``live``, so a bound child may be kept for ever: it always finds its way back.
+Series are swept by scrapes, each as it is read. A write that has begun when its series is frozen is seen at the next
+sweep, and the series stays. A frozen series sends writes through ``live``, so a bound child may be kept for ever: it
+always finds its way back.
 
 Invariants, each tested in ``tests/metrics/test_family.py``:
 
@@ -18,6 +19,7 @@ Invariants, each tested in ``tests/metrics/test_family.py``:
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
@@ -106,10 +108,18 @@ class Family(Generic[S]):
             return self._bind(values)
 
     def points(self) -> Iterator[Point]:
-        """Let idle series go, then yield what each of the others says; one series at a time is read."""
-        self._sweep()
-        for series in tuple(self._series.values()):
-            yield series.read()
+        """Yield what each series says, one read at a time; one that leaves says so for the last time.
+
+        Idle series are looked for as they are read, so that a scrape of many does not wait for all of them at once.
+        """
+        now = self._clock() if self._idle is not None else 0.0
+        waiting = deque(self._series.values())  # to free all that leave at once, in the end, would take milliseconds
+        while waiting:
+            series = waiting.popleft()
+            point = series.read()
+            if self._idle is not None:
+                self._age(series, now, self._idle)
+            yield point
 
     def activity(self) -> float:
         """Return what counters have added up and histograms have counted, dropped series included."""
@@ -154,22 +164,15 @@ class Family(Generic[S]):
             return self._series.setdefault(series.labels, series)
         return self._series.setdefault(others, self._kind(self, others))
 
-    def _sweep(self) -> None:
-        if self._idle is None:
-            return
-        with self.lock:
-            now = self._clock()
-            for series in tuple(self._series.values()):
-                self._age(series, now, self._idle)
-
     def _age(self, series: S, now: float, idle: float) -> None:
-        activity = series.activity()
-        if series.marked is None or series.marked[0] != activity:
-            series.marked = activity, now
-        elif now - series.marked[1] < idle:
-            pass
-        elif series.frozen:
-            self.retired += activity
-            del self._series[series.labels]
-        else:
-            series.freeze()
+        with self.lock:
+            activity = series.activity()
+            if series.marked is None or series.marked[0] != activity:
+                series.marked = activity, now
+            elif now - series.marked[1] < idle:
+                pass
+            elif not series.frozen:
+                series.freeze()
+            elif self._series.get(series.labels) is series:  # another scrape may have dropped it meanwhile
+                self.retired += activity
+                del self._series[series.labels]

@@ -9,7 +9,7 @@ import gc
 import inspect
 import weakref
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import partial, wraps
 
 import anyio
 import pytest
@@ -299,6 +299,39 @@ async def test_what_runs_decides_how_it_is_measured(work):
     await work.timed(Fetch())(1)
     await work.timed(partial(Fetch(), 2))()
     assert work.seconds() == 3
+
+
+async def test_what_returns_a_coroutine_is_over_when_that_is(work):
+    """A lambda, or a wrapper that is not async itself: measured as a call, it would take no time and never fail."""
+
+    async def fetch(fails):
+        work.clock.now += 2
+        if fails:
+            raise ValueError(fails)
+        return "fetched"
+
+    @wraps(fetch)
+    def wrapper(*args):
+        return fetch(*args)
+
+    for each in (lambda fails: fetch(fails), wrapper):
+        assert await work.timed(each)(0) == "fetched"
+        with pytest.raises(ValueError, match="1"):
+            await work.timed(each)(1)
+    assert work.counts() == {"": 2, "ValueError": 2}
+    assert work.seconds() == 4
+
+
+async def test_what_returns_an_async_generator_is_over_when_that_is(work):
+    """With its time until the first item, as if it were one itself."""
+
+    async def items():
+        work.clock.now += 2
+        yield 1
+
+    assert [item async for item in work.timed(lambda: items())()] == [1]
+    assert work.counts() == {"": 1}
+    assert work.seconds() == 2
 
 
 @pytest.mark.parametrize("wrap", [staticmethod, classmethod])

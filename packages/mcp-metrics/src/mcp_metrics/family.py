@@ -26,9 +26,9 @@ from typing import Generic, NamedTuple, TypeVar
 from .histogram import Histogram, NativeHistogram
 from .native import LIMIT
 from .series import Counter, Gauge, Info, Point, Series
-from .text import OTHER, label_value, unit_word
+from .text import OTHER, escape, label_value, unit_word
 
-__all__ = ["ENDINGS", "Description", "Family"]
+__all__ = ["ENDINGS", "SUFFIXES", "Description", "Family"]
 
 S = TypeVar("S", bound=Series)
 
@@ -38,6 +38,12 @@ KINDS: dict[type[Series], str] = {
     Info: "info",
     Histogram: "histogram",
     NativeHistogram: "histogram",
+}
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "counter": ("", "_total", "_created"),
+    "gauge": ("",),
+    "info": ("", "_info"),
+    "histogram": ("", "_bucket", "_sum", "_count", "_created"),
 }
 ENDINGS = {"counter": "_total", "info": "_info"}  # of a kind's samples; a registered name does without
 
@@ -60,6 +66,12 @@ class Description(NamedTuple):
         rest = self.name.removesuffix(word)
         has_word = rest != self.name and not rest[-1:].isalnum()  # microseconds are not seconds
         return self.name if has_word or not word else f"{self.name}_{word}"
+
+    @property
+    def samples(self) -> list[str]:
+        """The names that its lines may have, in any format, under the escaping scheme that confuses most."""
+        exposed = escape(self.exposed, "underscores")
+        return [exposed + suffix for suffix in SUFFIXES[self.kind]]
 
 
 class Family(Generic[S]):

@@ -31,12 +31,6 @@ __all__ = ["DEFAULT_BUCKETS", "Overflow", "Registry", "RegistryStatistics"]
 DEFAULT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds; what the OpenTelemetry conventions for MCP advise."""
 MAX_BUCKETS = 200
-SUFFIXES: dict[str, tuple[str, ...]] = {
-    "counter": ("", "_total", "_created"),
-    "gauge": ("",),
-    "info": ("", "_info"),
-    "histogram": ("", "_bucket", "_sum", "_count", "_created"),
-}
 RESERVED_LABELS = {"le", "quantile"}
 
 Merge = Literal["sum", "max", "min"]
@@ -167,8 +161,8 @@ class Registry:
         return family
 
     def _claim(self, description: Description) -> None:
-        exposed = escape(check_name(description.exposed, "a name with its unit"), "underscores")
-        names = [exposed + suffix for suffix in SUFFIXES[description.kind]]
+        check_name(description.exposed, "a name with its unit")
+        names = description.samples
         if taken := [name for name in names if name in self._claimed]:
             raise ValueError(f"{description.name} would expose {taken[0]!r}, as {self._claimed[taken[0]]!r} does")
         self._claimed.update(dict.fromkeys(names, description.name))

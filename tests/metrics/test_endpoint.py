@@ -256,6 +256,24 @@ async def test_nothing_large_is_made_between_two_turns(accept, encoding, monkeyp
     assert threading.get_ident() not in compressing
 
 
+@pytest.mark.parametrize(
+    ("source", "port", "error", "message"),
+    [
+        (None, 0, TypeError, "a Registry or a Snapshot, got None"),
+        (Registry, 0, TypeError, "a Registry or a Snapshot, got <class"),
+        (Registry(), -1, ValueError, "a port from 0 to 65535, got -1"),
+        (Registry(), 65_536, ValueError, "got 65536"),
+        (Registry(), "80", ValueError, "got '80'"),
+        (Registry(), True, ValueError, "got True"),
+    ],
+)
+async def test_serve_refuses_nonsense(source, port, error, message):
+    """Before anything is opened."""
+    with pytest.raises(error, match=message):
+        async with serve(source, port=port):
+            raise AssertionError
+
+
 def many_families():
     """Each has a head to write, and next to nothing below it."""
     registry = Registry()

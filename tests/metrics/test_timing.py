@@ -353,6 +353,20 @@ def test_every_timeout_is_one(work, error):
     assert work.counts() == {"timeout": 1}
 
 
+@pytest.mark.parametrize(
+    ("registry", "options", "message"),
+    [
+        (None, {}, "a Registry or a MeterSink, got None"),
+        (Registry, {}, "got <class"),
+        (Registry(), {"clock": 3}, "a callable clock, got 3"),
+    ],
+)
+def test_nonsense_is_refused(registry, options, message):
+    """At construction, naming the value."""
+    with pytest.raises(TypeError, match=message):
+        Timed(registry, "work", "Work.", **options)
+
+
 class Thrown(Exception):
     """Can be looked at from outside; the peers' generators keep it."""
 

@@ -16,13 +16,13 @@ Classes and codes of which there may be any number are admitted by ``Names``, so
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ._seam import outcome
+from .checks import checked_function
 from .foreign import field
 from .names import Names
 from .semconv import CODES
@@ -50,9 +50,7 @@ class Failures:
     """Classifies what comes out of a handler; *is_error* tells which JSON-RPC codes are failures."""
 
     def __init__(self, is_error: Callable[[int], bool]) -> None:
-        if not callable(is_error) or any(map(inspect.iscoroutinefunction, (is_error, type(is_error).__call__))):
-            raise TypeError(f"MetricsMiddleware needs a callable is_error that is not async, got {is_error!r}")
-        self._is_error = is_error
+        self._is_error = checked_function("MetricsMiddleware", "is_error", is_error)
         self._codes, self._classes = Names(CODES, limit=ERROR_TYPES), Names(limit=ERROR_TYPES)
 
     def returned(self, result: object) -> Failure:

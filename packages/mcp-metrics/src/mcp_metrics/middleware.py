@@ -34,6 +34,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from ._seam import C, R, headers, is_internal, is_stream, target
+from .checks import checked_function, checked_source, checked_words
 from .failures import SUCCESS, TOOL_ERROR, Failure, Failures
 from .foreign import field, sdk_context
 from .names import Names
@@ -113,20 +114,17 @@ class MetricsMiddleware:
     ) -> None:
         if side not in ("server", "client"):
             raise ValueError(f"MetricsMiddleware needs side 'server' or 'client', got {side!r}")
-        if isinstance(registry, type) or not hasattr(registry, "histogram"):
-            raise TypeError(f"MetricsMiddleware needs a Registry or a MeterSink, got {registry!r}")
-        if isinstance(methods, str):
-            raise TypeError(f"MetricsMiddleware needs a collection of methods, got the text {methods!r}")
         self._names: tuple[Names, ...] = (Names() if tools is None else tools, Names() if prompts is None else prompts)
         if strangers := [names for names in self._names if type(names) is not Names]:
             raise TypeError(f"MetricsMiddleware needs Names for tools and prompts, got {strangers[0]!r}")
-        self._methods = frozenset(methods)
+        self._methods = checked_words("MetricsMiddleware", "methods", methods)
         table = is_server_error if side == "server" else is_client_error
         self._failures = Failures(table if is_error is None else is_error)
         self._side = side
-        self._clock = clock
+        self._clock = checked_function("MetricsMiddleware", "clock", clock)
         self._exemplars = exemplars
         self._connect(network)
+        checked_source("MetricsMiddleware", registry, "histogram", "a Registry or a MeterSink")
         self._declare(registry, f"mcp.{side}", native, sizes=sizes)
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from .checks import checked_function
 from .family import ENDINGS, KINDS, Description, Family, S
 from .histogram import Histogram, NativeHistogram
 from .native import COARSEST, FINEST
@@ -75,8 +76,12 @@ class Registry:
     ) -> None:
         if type(max_series) is not int or max_series < 1:
             raise ValueError(f"Registry needs an int max_series >= 1, got {max_series!r}")
-        if idle is not None and (isinstance(idle, bool) or not 0 < idle < math.inf):
+        if idle is not None and (type(idle) not in (int, float) or not 0 < idle < math.inf):
             raise ValueError(f"Registry needs 0 < idle < inf seconds, or None, got {idle!r}")
+        checked_function("Registry", "clock", clock)
+        checked_function("Registry", "now", now)
+        if on_event is not None:
+            checked_function("Registry", "on_event", on_event)
         self._families: dict[str, Family[Any]] = {}
         self._claimed: dict[str, str] = {}
         self._options: dict[str, Any] = {"max_series": max_series, "idle": idle, "clock": clock, "now": now}
@@ -184,8 +189,8 @@ def _report(on_event: Callable[[Overflow], object], event: Overflow) -> None:
 
 
 def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(labels, str):
-        raise ValueError(f"{metric}: labels must be a sequence of names, got the text {labels!r}")  # noqa: TRY004  # a wrong value, like all that is wrong with labels
+    if not isinstance(labels, Iterable) or isinstance(labels, str):
+        raise ValueError(f"{metric}: labels must be a sequence of names, got {labels!r}")  # noqa: TRY004  # a wrong value, like all that is wrong with labels
     escaped: dict[str, str] = {}
     for label in labels:
         short = escape(check_name(label, f"a label of {metric}"), "underscores")
@@ -198,7 +203,13 @@ def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _bounds(metric: str, buckets: Iterable[float]) -> tuple[float, ...]:
-    bounds = tuple(map(float, buckets))
+    refusal = f"{metric}: buckets must be numbers, got {buckets!r}"
+    if isinstance(buckets, str):  # whose digits could be taken for numbers
+        raise ValueError(refusal)  # noqa: TRY004  # a wrong value, as below
+    try:
+        bounds = tuple(map(float, buckets))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(refusal) from None
     if bounds and bounds[-1] == math.inf:
         bounds = bounds[:-1]
     if not all(map(math.isfinite, bounds)) or any(low >= high for low, high in pairwise(bounds)):

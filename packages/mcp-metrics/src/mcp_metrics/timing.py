@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
+from .checks import checked_function, checked_source
 from .names import Names
 from .registry import DEFAULT_BUCKETS
 from .sink import Instruments
@@ -65,11 +66,12 @@ class Timed:
         native: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        checked_source("Timed", registry, "histogram", "a Registry or a MeterSink")
+        self._clock = checked_function("Timed", "clock", clock)
         how: dict[str, Any] = {"unit": "s", "buckets": buckets, "native": native}
         self._durations = registry.histogram(f"{name}.duration", help, labels=["error.type"], **how)
         self._firsts = registry.histogram(f"{name}.time_to_first_item", f"{help} Until its first item.", **how)
         self._errors = Names(limit=ERROR_TYPES)
-        self._clock = clock
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Return *fn*, measured; of the same kind, with the same signature.

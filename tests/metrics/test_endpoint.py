@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import anyio
 import pytest
-from mcp_metrics import MetricsApp, Registry, openmetrics, render, respond, serve
+from mcp_metrics import MetricsApp, Registry, endpoint, openmetrics, render, respond, serve
 from mcp_metrics.testing import parse
 
 from tests.support.sweep import sweep
@@ -178,18 +178,28 @@ async def test_serve_outlives_a_client_that_hangs_up():
 class Wire:
     """A stream that answers as told."""
 
-    def __init__(self, *, silent=False, broken=False):
-        self.silent, self.broken, self.sent = silent, broken, b""
+    def __init__(self, *, broken=False):
+        self.broken, self.sent = broken, b""
 
     async def receive(self):
-        if self.silent:
-            await anyio.sleep(3600)
         return b"GET / HTTP/1.1\r\n\r\n"
 
     async def send(self, data):
         if self.broken:
             raise anyio.BrokenResourceError
         self.sent += data
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop", "trio"], indirect=True)
+async def test_silence_ends(monkeypatch):
+    """Rule 2: who connects and says nothing, or not all, is not waited for longer than ``PATIENCE``."""
+    patience = endpoint.PATIENCE
+    monkeypatch.setattr(endpoint, "PATIENCE", 0.05)
+    async with serve(filled()) as url:
+        assert await exchange(url, b"") == b""
+        assert await exchange(url, b"GET / HTTP/1.1\r\n") == b""
+        monkeypatch.setattr(endpoint, "PATIENCE", patience)
+        assert (await exchange(url, b"GET / HTTP/1.1\r\n\r\n"))[9:12] == b"200"
 
 
 async def test_converse_when_the_client_is_gone():

@@ -717,7 +717,7 @@ def test_shuffled_calls_are_conserved():
         ({"side": "middle"}, ValueError, "side 'server' or 'client', got 'middle'"),
         ({"network": "tcp"}, TypeError, "a Network, or None, got 'tcp'"),
         ({"network": Network(address="a")}, ValueError, "address with side='client' alone, got Network"),
-        ({"is_error": 7}, TypeError, "callable is_error that is not async, got 7"),
+        ({"is_error": 7}, TypeError, "callable is_error, got 7"),
         ({"is_error": send}, TypeError, "is_error that is not async, got <function send"),
         ({"is_error": Asynchronous()}, TypeError, "is_error that is not async, got <"),
         ({"methods": "tools/call"}, TypeError, "a collection of methods, got the text 'tools/call'"),

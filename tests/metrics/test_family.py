@@ -94,6 +94,24 @@ def test_idle_series_leave_and_come_back(kind):
     assert (point.created, series.activity(), family.activity()) == (500.0, 2, 3)
 
 
+def test_two_scrapes_at_once_drop_a_series_once():
+    """Each looks for idle series as it reads them; what the other has dropped is neither counted again nor missed."""
+    clock = Time()
+    family = Registry(idle=IDLE, clock=clock).counter("jobs", "Jobs.", labels=["name"])
+    for name in "ab":
+        family.bind(name).inc()
+    for clock.now in (0.0, 60.0):
+        scrape(family)
+    clock.now = 120.0
+    one = family.points()
+    next(one)
+    assert len(scrape(family)) == 1
+    family.bind("b").inc(5)
+    assert [point.labels for point in one] == [("b",)]
+    assert scrape(family)[("b",)].value == 5
+    assert (len(family), family.activity()) == (1, 7)
+
+
 def test_a_write_thaws_a_frozen_series():
     """Half way out is not out: the start time stays."""
     clock = Time()

@@ -76,6 +76,20 @@ async def test_coroutine_function(work):
     assert fetch.__doc__ == "Fetch."
 
 
+def test_a_function_that_raises(work):
+    """Its exception passes, and is counted."""
+
+    @work.timed
+    def fetch():
+        work.clock.now += 2
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        fetch()
+    assert work.counts() == {"LookupError": 1}
+    assert work.seconds() == 2
+
+
 def test_function(work):
     """Synchronous ones too, and methods."""
 

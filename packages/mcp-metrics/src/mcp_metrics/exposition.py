@@ -28,7 +28,7 @@ from .text import Scheme, canonical, escape, is_legacy, number, unit_word
 __all__ = ["CHUNK", "Source", "openmetrics", "prometheus_text"]
 
 CHUNK = 32_768  # characters
-FAMILY, POINT = 1024, 128  # characters that take as long to write as it takes to begin with one
+FAMILY, POINT = 1024, 256  # characters that take as long to write as it takes to begin with one
 _VALUE = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 _LABELS = "\0"  # stands for the labels of a series in a template; no name can hold it

@@ -86,7 +86,8 @@ class NativeBuckets:
             raise ValueError(f"NativeBuckets needs a schema from {COARSEST} to {FINEST}, got {schema!r}")
         if type(limit) is not int or limit < 1:
             raise ValueError(f"NativeBuckets needs an int limit >= 1, got {limit!r}")
-        if isinstance(zero_threshold, bool) or not isinstance(zero_threshold, (int, float)) or not zero_threshold >= 0:
+        given: object = zero_threshold
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not given >= 0:
             raise ValueError(f"NativeBuckets needs a number zero_threshold >= 0, got {zero_threshold!r}")
         self.schema: int = schema
         self.limit: int = limit

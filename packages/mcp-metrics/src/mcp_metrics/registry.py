@@ -189,7 +189,8 @@ def _report(on_event: Callable[[Overflow], object], event: Overflow) -> None:
 
 
 def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(labels, Iterable) or isinstance(labels, str):
+    given: object = labels
+    if not isinstance(given, Iterable) or isinstance(given, str):
         raise ValueError(f"{metric}: labels must be a sequence of names, got {labels!r}")  # noqa: TRY004  # a wrong value, like all that is wrong with labels
     escaped: dict[str, str] = {}
     for label in labels:
@@ -203,8 +204,9 @@ def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _bounds(metric: str, buckets: Iterable[float]) -> tuple[float, ...]:
+    given: object = buckets
     refusal = f"{metric}: buckets must be numbers, got {buckets!r}"
-    if isinstance(buckets, str):  # whose digits could be taken for numbers
+    if isinstance(given, str):  # whose digits could be taken for numbers
         raise ValueError(refusal)  # noqa: TRY004  # a wrong value, as below
     try:
         bounds = tuple(map(float, buckets))

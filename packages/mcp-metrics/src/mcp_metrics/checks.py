@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 __all__ = ["checked_function", "checked_source", "checked_words"]
 
@@ -31,13 +31,13 @@ def checked_source(where: str, value: T, method: str, kinds: str) -> T:
 
 def checked_words(where: str, name: str, values: Iterable[str]) -> frozenset[str]:
     """Return *values*, a collection of texts."""
-    given: object = values
+    given = cast("object", values)
     if isinstance(given, str):
         raise TypeError(f"{where} needs a collection of {name}, got the text {values!r}")
     if not isinstance(given, Iterable):
         raise TypeError(f"{where} needs a collection of {name}, got {values!r}")
     words = tuple(values)
-    for word in words:
+    for word in cast("tuple[object, ...]", words):
         if not isinstance(word, str):
             raise TypeError(f"{where} needs text for each of its {name}, got {word!r}")
     return frozenset(words)

@@ -20,7 +20,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 __all__ = ["COARSEST", "FINEST", "NativeBuckets", "Span", "bound", "spans"]
 
@@ -86,7 +86,7 @@ class NativeBuckets:
             raise ValueError(f"NativeBuckets needs a schema from {COARSEST} to {FINEST}, got {schema!r}")
         if type(limit) is not int or limit < 1:
             raise ValueError(f"NativeBuckets needs an int limit >= 1, got {limit!r}")
-        given: object = zero_threshold
+        given = cast("object", zero_threshold)
         if isinstance(given, bool) or not isinstance(given, (int, float)) or not given >= 0:
             raise ValueError(f"NativeBuckets needs a number zero_threshold >= 0, got {zero_threshold!r}")
         self.schema: int = schema

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from .checks import checked_function
 from .family import ENDINGS, KINDS, Description, Family, S
@@ -189,7 +189,7 @@ def _report(on_event: Callable[[Overflow], object], event: Overflow) -> None:
 
 
 def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
-    given: object = labels
+    given = cast("object", labels)
     if not isinstance(given, Iterable) or isinstance(given, str):
         raise ValueError(f"{metric}: labels must be a sequence of names, got {labels!r}")  # noqa: TRY004  # a wrong value, like all that is wrong with labels
     escaped: dict[str, str] = {}
@@ -204,7 +204,7 @@ def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _bounds(metric: str, buckets: Iterable[float]) -> tuple[float, ...]:
-    given: object = buckets
+    given = cast("object", buckets)
     refusal = f"{metric}: buckets must be numbers, got {buckets!r}"
     if isinstance(given, str):  # whose digits could be taken for numbers
         raise ValueError(refusal)  # noqa: TRY004  # a wrong value, as below

@@ -1,8 +1,9 @@
-"""What the tests of the cache compute."""
+"""What the tests of the cache compute, and where they put it."""
 
 from __future__ import annotations
 
 import anyio
+from mcp_cache.store import Stored
 
 
 class Source:
@@ -23,3 +24,43 @@ class Source:
         if self.error is not None:
             raise self.error
         return self.value
+
+
+class Shelf:
+    """A store in a dictionary, which fails when told to."""
+
+    def __init__(self):
+        self.rows, self.error, self.asked, self.heard = {}, None, [], None
+
+    async def load(self, key, compute):
+        (found,) = await self.read([key])
+        if found is None:
+            made = await compute()
+            await self.write(key, made)
+        return found
+
+    async def read(self, keys):
+        self._ask("read")
+        return [self.rows.get(key) for key in keys]
+
+    async def write(self, key, made):
+        self._ask("write")
+        if made.payload is not None:
+            self.rows[key] = Stored(made.payload, made.ttl, made.tags)
+
+    async def invalidate(self, by, what):
+        self._ask(by)
+        gone = [key for key in self.rows if what == key or (callable(what) and what(key))]
+        for key in gone:
+            del self.rows[key]
+
+    async def listen(self, heard):
+        self.heard = heard
+        self._ask("listen")
+        heard("ready", "")
+        await anyio.sleep_forever()
+
+    def _ask(self, what):
+        self.asked.append(what)
+        if self.error is not None:
+            raise self.error

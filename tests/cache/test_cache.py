@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import sys
 import traceback
+from contextlib import nullcontext
 from functools import partial
 
 import anyio
@@ -22,6 +24,7 @@ from mcp_cache import (
 )
 
 from tests.cache import source
+from tests.cache.source import Shelf
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep
 
@@ -353,6 +356,32 @@ async def test_idle_entries_end(clock):
     assert await cache.get("busy") is None, "the TTL is over, however busy it was"
 
 
+@pytest.mark.parametrize("opened", [False, True])
+async def test_what_idled_out_is_not_served_in_any_window(clock, opened):
+    """The windows are for what has been in use until its TTL was over."""
+    cache = Cache(ttl=100, idle=3, stale_while_revalidate=50, stale_if_error=50, clock=clock)
+    async with cache if opened else nullcontext():
+        await cache.set("key", "old")
+        await clock.advance(3)
+        assert cache.explain("key").state == "expired"
+        with pytest.raises(LookupError):
+            await cache.get_or_compute("key", Source(error=LookupError()))
+        await cache.set("other", "old", ttl=5)
+        await clock.advance(2)
+        await cache.get("other")
+        await clock.advance(4)
+        assert cache.explain("other").state == "stale"
+        assert await cache.get_or_compute("other", Source(error=LookupError())) == "old"
+
+
+async def test_value_that_idles_out_while_it_is_computed_anew(clock):
+    """It is no fallback any more when that fails."""
+    cache = Cache(ttl=100, idle=3, refresh_ahead=1, stale_if_error=50, clock=clock, random=lambda: 1 - 1e-12)
+    assert await cache.get_or_compute("key", Source("old", 2)) == "old"
+    with pytest.raises(LookupError):
+        await cache.get_or_compute("key", Source("new", 4, LookupError()))
+
+
 async def test_stale_value_while_one_computes_anew(clock):
     """Opened: nobody waits, a task refreshes."""
     events = []
@@ -540,6 +569,17 @@ async def test_tags_do_not_pile_up():
     assert await cache.get_many(["tagged", "plain"]) == {"plain": 2}
 
 
+@pytest.mark.parametrize("options", [{"tag": 5}, {"tag": ["a"]}, {"prefix": 5}, {"glob": 5}, {"where": 5}], ids=str)
+async def test_nonsense_is_no_invalidation(options):
+    """Refused before anything is forgotten; a number would match nothing, and the caller think that it is gone."""
+    cache = Cache()
+    await cache.set("a", 1, tags=("b",))
+    ((name, value),) = options.items()
+    with pytest.raises(TypeError, match=rf"invalidate\(\) needs .*{name}.*, got {re.escape(repr(value))}"):
+        await cache.invalidate(**{"tag": "b", **options})
+    assert await cache.get("a") == 1
+
+
 async def test_prefix_glob_and_predicate():
     """Of strings and of tuples; nothing is taken for a regular expression."""
     events = []
@@ -674,6 +714,29 @@ async def test_value_that_cannot_be_copied_is_returned_and_not_stored(clock):
     assert [type(event) for event in events].count(NotStored) == 4
 
 
+async def test_statistics_count_what_get_does_not_find(clock):
+    """Else a cache that never has what it is asked for would look perfect."""
+    cache = Cache(ttl=10, clock=clock)
+    await cache.set("one", 1)
+    assert await cache.get("two") is None
+    assert await cache.get_many(["one", "three"]) == {"one": 1}
+    assert cache.statistics().hit_ratio == 1 / 3
+    await clock.advance(10)
+    await cache.get("one")
+    assert (cache.statistics().hits, cache.statistics().misses) == (1, 3)
+
+
+async def test_seconds_saved_are_those_of_what_was_loaded(clock):
+    """Neither what failed nor what was not found says how long a value takes."""
+    cache = Cache(clock=clock)
+    await cache.get("key")
+    await gather(partial(cache.get_or_compute, "key", Source(error=LookupError())))
+    await gather(*[partial(cache.get_or_compute, "key", Source(seconds=3))] * 2)
+    await cache.get("key")
+    assert cache.statistics().loads == 1
+    assert cache.statistics().seconds_saved == 6
+
+
 async def test_explain_calls_no_failure_stale(clock):
     """One that is over is of no more use, however long values are."""
     cache = Cache(clock=clock, negative_ttl={KeyError: 5}, stale_if_error=60)
@@ -742,6 +805,21 @@ async def test_unhashable_key_says_so():
         ({"policy": "LRU"}, ValueError, "policy"),
         ({"isolation": "deep"}, ValueError, "isolation"),
         ({"on_store_error": "allow"}, ValueError, "on_store_error"),
+        ({"retry_store_after": 0}, ValueError, "retry_store_after"),
+        ({"retry_store_after": -1}, ValueError, "retry_store_after"),
+        ({"retry_store_after": math.nan}, ValueError, "retry_store_after"),
+        ({"retry_store_after": True}, TypeError, "retry_store_after"),
+        ({"on_event": 3}, TypeError, "on_event to be callable or None, got 3"),
+        ({"clock": 3}, TypeError, "clock"),
+        ({"clock": None}, TypeError, "clock to be callable, got None"),
+        ({"random": 3}, TypeError, "random"),
+        ({"weigh": 3, "max_weight": 5}, TypeError, "weigh"),
+        ({"store": 3}, TypeError, "a store such as .*, got 3"),
+        ({"store": Shelf}, TypeError, r"a store such as .*, got <class"),
+        ({"serializer": 3}, TypeError, "serializer, got 3"),
+        ({"negative_ttl": [KeyError]}, TypeError, "negative_ttl"),
+        ({"policy": []}, ValueError, "policy"),
+        ({"isolation": None}, ValueError, "isolation"),
     ],
 )
 def test_nonsense_is_refused(options, error, message):
@@ -757,8 +835,9 @@ async def test_nonsense_per_entry_is_refused(ttl):
     cache = Cache()
     with pytest.raises((ValueError, TypeError), match="ttl"):
         await cache.set("key", 1, ttl=ttl)
-    with pytest.raises(TypeError, match="tags"):
-        await cache.set("key", 1, tags="tag")
+    for tags in ("tag", 5, (1, 2), lambda _: None):
+        with pytest.raises(TypeError, match="tags needs a collection of strings"):
+            await cache.set("key", 1, tags=tags)
     assert cache.statistics().entries == 0
     assert cache.statistics().hit_ratio == cache.statistics().seconds_saved == 0.0
 
@@ -844,7 +923,9 @@ async def test_callback_that_raises_leaves_nothing_in_the_air(clock):
         assert is_idle(cache)
 
 
-@pytest.mark.parametrize("options", [{"ttl": 0}, {"ttl": -1}, {"ttl": math.nan}, {"ttl": True}, {"tags": "tag"}])
+@pytest.mark.parametrize(
+    "options", [{"ttl": 0}, {"ttl": -1}, {"ttl": math.nan}, {"ttl": True}, {"tags": "tag"}, {"tags": 5}]
+)
 async def test_nonsense_per_call_is_refused(options):
     """Before anything is computed."""
     cache, source = Cache(), Source()

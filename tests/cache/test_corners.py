@@ -1,4 +1,4 @@
-"""Stores as the cache sees them, with one of ten lines in memory; and corners that no other test comes by."""
+"""Stores as the cache sees them, with one in memory; and corners that no other test comes by."""
 
 from __future__ import annotations
 
@@ -11,45 +11,7 @@ from mcp_cache.eviction import TinyLfu
 from mcp_cache.keys import parsed
 from mcp_cache.store import Made, Stored
 
-
-class Shelf:
-    """A store in a dictionary, which fails when told to."""
-
-    def __init__(self):
-        self.rows, self.error, self.asked, self.heard = {}, None, [], None
-
-    async def load(self, key, compute):
-        (found,) = await self.read([key])
-        if found is None:
-            made = await compute()
-            await self.write(key, made)
-        return found
-
-    async def read(self, keys):
-        self._ask("read")
-        return [self.rows.get(key) for key in keys]
-
-    async def write(self, key, made):
-        self._ask("write")
-        if made.payload is not None:
-            self.rows[key] = Stored(made.payload, made.ttl, made.tags)
-
-    async def invalidate(self, by, what):
-        self._ask(by)
-        gone = [key for key in self.rows if what == key or (callable(what) and what(key))]
-        for key in gone:
-            del self.rows[key]
-
-    async def listen(self, heard):
-        self.heard = heard
-        self._ask("listen")
-        heard("ready", "")
-        await anyio.sleep_forever()
-
-    def _ask(self, what):
-        self.asked.append(what)
-        if self.error is not None:
-            raise self.error
+from tests.cache.source import Shelf
 
 
 async def one():
@@ -115,6 +77,69 @@ async def test_store_that_is_down_is_left_alone_for_a_while(shelf, clock):
     assert [type(event) for event in events if isinstance(event, (StoreDown, StoreUp))] == [StoreDown, StoreUp]
 
 
+@pytest.mark.parametrize("opened", [False, True])
+async def test_nothing_outdated_after_an_outage(shelf, clock, opened):
+    """What was computed meanwhile may be older than what another process has stored: unheard, it is forgotten."""
+    now = []
+    cache = Cache(ttl=100, store=shelf, clock=clock, on_event=now.append)
+
+    async def run():
+        await clock.advance(0.1)
+        shelf.error = OSError("gone")
+        assert await cache.get_or_compute("key", one) == 1
+        assert cache.explain("key").state == "fresh"
+        shelf.error = None
+        await clock.advance(1.5)
+        shelf.rows['="key"'] = Stored(b'"new"', 90.0, ())
+        await cache.get("probe")
+        assert isinstance(now[-1], StoreUp)
+        assert await cache.get_or_compute("key", one) == (1 if opened else "new")
+
+    if opened:
+        async with cache:
+            await run()
+    else:
+        await run()
+
+
+async def test_one_caller_asks_a_store_that_is_down(shelf, clock):
+    """It may hang; then one waits for it, and not everybody."""
+    cache, asked = Cache(store=shelf, clock=clock), []
+
+    async def hang(keys):
+        asked.append(keys)
+        await anyio.sleep(0.5)
+        raise TimeoutError
+
+    shelf.read = hang
+    await cache.get("first")
+    await clock.advance(1.5)
+    began = clock()
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(cache.get, "second")
+        await anyio.sleep(0.1)
+        for _ in range(3):
+            await cache.get("others")
+        assert clock() - began == pytest.approx(0.1)
+    assert len(asked) == 2
+
+
+async def test_store_that_answers_is_up_however_long_computing_takes(shelf, clock):
+    """The answer was that there is nothing."""
+    events = []
+    cache = Cache(store=shelf, clock=clock, on_event=events.append)
+
+    async def long():
+        assert isinstance(events[-1], StoreUp)
+        return 1
+
+    shelf.error = OSError("gone")
+    await cache.get("key")
+    shelf.error = None
+    await clock.advance(1.5)
+    assert await cache.get_or_compute("key", long) == 1
+
+
 async def test_two_who_make_up_for_the_same(shelf, clock):
     """What the one has told the store, the other must not tick off in place of what comes next."""
     cache = Cache(store=shelf, clock=clock)
@@ -128,7 +153,7 @@ async def test_two_who_make_up_for_the_same(shelf, clock):
 
     async def slow(by, what):
         told.append(what)
-        await anyio.sleep(len(told))
+        await anyio.sleep(1 + len(told))
         if told.count('="b"') == 1 and what == '="b"':
             raise OSError("gone again")
         await invalidate(by, what)
@@ -136,6 +161,7 @@ async def test_two_who_make_up_for_the_same(shelf, clock):
     shelf.invalidate = slow
     async with anyio.create_task_group() as tg:
         tg.start_soon(cache.get, "x")
+        await anyio.sleep(1.1)
         tg.start_soon(cache.get, "y")
     await clock.advance(1.5)
     assert await cache.get("b") is None
@@ -189,14 +215,31 @@ async def test_store_that_fails_after_the_computation(shelf):
 
 
 async def test_corrupt_rows(shelf):
-    """A miss and an event, for one and for many."""
+    """A miss and an event, for one and for many; what cannot be read is removed, and nothing else suffers."""
     events = []
     cache = Cache(store=shelf, on_event=events.append)
-    shelf.rows['="key"'] = Stored(b"\xff", math.inf, ())
-    assert await cache.get_many(["key"]) == {}
-    assert await cache.get_or_compute("key", one) == 1
-    assert [type(event) for event in events].count(NotStored) == 2
-    assert shelf.rows['="key"'].payload == b"1"
+    await cache.set("sound", 0)
+    for payload in (b"\xff", None):
+        shelf.rows['="key"'] = Stored(payload, math.inf, ())
+        assert await cache.get_many(["key", "sound"]) == {"sound": 0}
+        assert '="key"' not in shelf.rows
+        shelf.rows['="key"'] = Stored(payload, math.inf, ())
+        assert await cache.get_or_compute("key", one) == 1
+        assert shelf.rows['="key"'].payload == b"1"
+    assert [type(event) for event in events].count(NotStored) == 4
+    assert not any(isinstance(event, StoreDown) for event in events)
+
+
+async def test_keys_that_json_would_make_strings(shelf):
+    """What comes back must be what was stored: anything else is returned, and not stored."""
+    events = []
+    cache = Cache(store=shelf, on_event=events.append)
+    for key, value in enumerate([{1: "a"}, [{"a": {None: 1}}], ({True: 1},)]):
+        await cache.set(key, value)
+    assert shelf.rows == {}
+    assert [type(event) for event in events].count(NotStored) == 3
+    await cache.set("kept", {"1": [{"a": None}]})
+    assert await cache.get("kept") == {"1": [{"a": None}]}
 
 
 async def test_names_are_forgotten_with_their_entries(shelf, clock):

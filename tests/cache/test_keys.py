@@ -8,6 +8,7 @@ import gc
 import inspect
 import math
 import weakref
+from contextlib import nullcontext
 from functools import partial
 
 import anyio
@@ -18,6 +19,7 @@ from mcp_cache import Cache, Unkeyable, cached, canonical
 from mcp_cache.keys import parsed
 from mcp_cache.sqlite import SqliteStore
 
+from tests.cache.source import Shelf
 from tests.support.measure import count_instructions
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)) | st.binary()
@@ -196,6 +198,8 @@ async def test_invalidate_key_and_clear():
     await add(1)
     await other(1)
     assert len(calls) == 5
+    assert (add.explain(b=2, a=1).state, add.explain(7).state, cache.explain(1).state) == ("fresh", "absent", "absent")
+    assert add.explain(1).hits == 0
     assert await other.invalidate(1)
 
 
@@ -229,7 +233,7 @@ async def test_methods():
             self.name, self.calls = name, 0
 
         @cache
-        async def greet(self, whom):
+        async def greet(self, whom="you"):
             self.calls += 1
             return f"{self.name} greets {whom}"
 
@@ -239,6 +243,9 @@ async def test_methods():
     assert await Service.greet.invalidate(one, "you")
     assert await one.greet(whom="you") == "one greets you"
     assert one.calls == 2
+    for wrong in (partial(one.greet.invalidate, whom="you"), partial(one.greet.invalidate, Colour.RED)):
+        with pytest.raises(TypeError, match=r"on the class, .*Service\.greet\.invalidate\(instance"):
+            await wrong()
     reference = weakref.ref(one)
     del one
     gc.collect()
@@ -292,6 +299,10 @@ async def test_argument_without_a_key(unkeyable):
     assert caught.value.argument == "b"
 
 
+async def fine():
+    """Do what may be decorated."""
+
+
 def test_nonsense_is_refused():
     """At decoration."""
     cache = Cache()
@@ -299,10 +310,14 @@ def test_nonsense_is_refused():
         cache(lambda: 1)
     with pytest.raises(TypeError, match=r"@cached\(cache\) needs a Cache"):
         cached(lambda: 1)
-    with pytest.raises(ValueError, match="unkeyable"):
-        cached(cache, unkeyable="ignore")
-    with pytest.raises(ValueError, match="ttl"):
-        cached(cache, ttl=0)
+    for decorate in (cache, lambda fn, **options: cached(cache, **options)):
+        with pytest.raises(ValueError, match="ttl"):
+            decorate(fine, ttl=0)
+        with pytest.raises(TypeError, match="tags"):
+            decorate(fine, tags="x")
+        with pytest.raises(ValueError, match="unkeyable to be 'raise' or 'bypass', got 'x'"):
+            decorate(fine, unkeyable="x")
+    assert len(cache._engine.table.spaces) == 1
 
 
 async def test_decorated_calls_share_one_computation(clock):
@@ -419,6 +434,88 @@ async def test_instance_that_makes_no_key(unkeyable):
                 with pytest.raises(Unkeyable, match="argument 'self'"):
                     await instance.method(1)
     assert len(calls) == (4 if unkeyable == "bypass" else 0)
+
+
+async def test_private_method():
+    """The class knows it by another name."""
+
+    class Service:
+        @Cache()
+        async def __load(self):
+            return object()
+
+        async def changes(self):
+            before = await self.__load()
+            assert await Service.__load.invalidate(self)
+            return before is not await self.__load()
+
+    assert await Service().changes()
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_any_json_argument_has_a_key_in_a_store(opened):
+    """What the store is asked for must tell the arguments apart as the cache in process does."""
+    calls, store = [], Shelf()
+
+    @cached(cache := Cache(store=store))
+    async def fn(value, other=None):
+        calls.append(value)
+        return repr(value)
+
+    async with cache if opened else nullcontext():
+        for _ in range(2):
+            assert [await fn(value) for value in ALIKE] == list(map(repr, ALIKE))
+        assert len(calls) == len(store.rows) == len(ALIKE)
+        await fn.invalidate(True)
+        await fn(True)
+        assert len(calls) == len(ALIKE) + 1
+        await fn.clear()
+        assert not store.rows
+
+
+@pytest.mark.parametrize(
+    "value", [Colour.RED, {1}, frozenset({1}), object(), 10**5000], ids=lambda value: type(value).__name__
+)
+async def test_argument_that_a_store_cannot_write_down(value):
+    """Named in the error, or not cached: what is equal in this process means nothing to another."""
+    calls, cache = [], Cache(store=Shelf())
+
+    @cached(cache, unkeyable="bypass")
+    async def lenient(value):
+        calls.append(value)
+
+    @cache
+    async def strict(value):
+        calls.append(value)
+
+    await lenient(value)
+    await lenient(value)
+    with pytest.raises(Unkeyable, match=r"argument 'value' of .*strict\(\): a key needs"):
+        await strict(value)
+    assert len(calls) == 2
+
+
+def test_method_in_a_store():
+    """Its self has no name that another process knows, so no entry would ever be found."""
+    with pytest.raises(TypeError, match=r"Service\.method is a method, and a store has no name for its self"):
+
+        class Service:
+            @Cache(store=Shelf())
+            async def method(self, value):
+                """Never called."""
+
+
+async def test_keys_that_a_dictionary_takes_for_the_same_are_one_in_a_store():
+    """Those of the cache's own methods, whether there is a store or not."""
+    for cache in (Cache(), Cache(store=Shelf())):
+        for key in (1, 1.0, True, (0, ("a", 1))):
+            await cache.set(key, repr(key))
+        assert [await cache.get(key) for key in (1, 1.0, True, "1", (-0.0, ("a", True)), ("0", ("a", 1)))] == [
+            *["True"] * 3,
+            None,
+            "(0, ('a', 1))",
+            None,
+        ]
 
 
 def test_functions_that_could_be_taken_for_each_other():

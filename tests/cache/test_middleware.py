@@ -208,11 +208,40 @@ def test_nobody_gets_what_was_computed_for_another(cases):
     assert numbers == [*range(1, len(cases) + 1)]
 
 
-async def test_no_principal_behind_authorization_is_not_cached():
-    """Rule 3: somebody is behind that header, and we do not know who."""
+TELLING = """authorization proxy-authorization cookie x-api-key apikey x-auth-token x-access-token x-forwarded-user
+    x-forwarded-email remote-user cf-access-jwt-assertion x-ms-client-principal x-amzn-oidc-identity client-cert
+    x-forwarded-client-cert ocp-apim-subscription-key x-auth-request-email x-secret"""
+
+
+@pytest.mark.parametrize("header", TELLING.split())
+async def test_no_principal_behind_credentials_is_not_cached(header):
+    """Rule 3: somebody is behind that header, and we do not know who; with a verified principal, we do."""
     middleware, server = CacheMiddleware(), Server()
-    request = dataclasses.replace(A, headers={"authorization": "Bearer x"})
+    request = dataclasses.replace(A, headers={"host": "x", header: "x"})
     assert await ask(middleware, server, request, request) == [1, 2]
+    known = dataclasses.replace(request, principal=Principal("ann"))
+    assert await ask(middleware, server, known, known) == [3, 3]
+
+
+async def test_sessions_are_told_apart_where_nobody_is_known():
+    """Rule 3: a session may be somebody's; one of a known principal is like another of the same."""
+    middleware, server = CacheMiddleware(), Server()
+    sessions = [dataclasses.replace(A, headers={"mcp-session-id": name}) for name in "abab"]
+    assert await ask(middleware, server, *sessions) == [1, 2, 1, 2]
+    known = [dataclasses.replace(session, principal=Principal("ann")) for session in sessions]
+    assert await ask(middleware, server, *known) == [3] * 4
+    assert await ask(CacheMiddleware(public=["resources/read"]), server, *sessions) == [4] * 4
+
+
+ORDINARY = """host user-agent accept accept-language content-type content-length connection mcp-protocol-version
+    mcp-method mcp-name traceparent x-forwarded-for x-request-id origin sec-fetch-mode cache-control"""
+
+
+async def test_ordinary_headers_do_not_matter():
+    """Or nothing would ever be cached over HTTP."""
+    middleware, server = CacheMiddleware(), Server()
+    request = dataclasses.replace(A, headers=dict.fromkeys(ORDINARY.split(), "x"))
+    assert await ask(middleware, server, request, request) == [1, 1]
 
 
 async def test_public_methods_are_shared():
@@ -428,6 +457,7 @@ async def test_fastmcp_context():
         ({"tools": {"look": -1}}, ValueError, "look"),
         ({"annotated_tools": float("inf")}, ValueError, "annotated_tools"),
         ({"annotated_tools": 0}, ValueError, "annotated_tools"),
+        ({"vary": 3}, TypeError, "vary to be callable or None, got 3"),
         ({"public": ["tools/call"]}, ValueError, "tools/call"),
         ({"public": "tools/list"}, ValueError, "tools/list"),
         ({"tools": {"look": 1}, "public_tools": ["touch"]}, ValueError, "names in tools=, got 'touch'"),

@@ -12,7 +12,7 @@ from functools import partial
 
 import anyio
 import pytest
-from mcp_cache import Cache, StoreDown
+from mcp_cache import Cache, NotStored, StoreDown
 from mcp_cache.sqlite import SqliteStore
 from mcp_cache.store import Made
 
@@ -164,6 +164,27 @@ async def test_invalidation_defeats_what_is_being_computed(tmp_path, how):
         tg.start_soon(change)
     assert await cache.get("key") == {"set": "new", None: "old"}.get(how)
     assert store._invalidated == []
+    await store.aclose()
+
+
+@pytest.mark.parametrize("row", ["tags = 'nonsense'", "tags = '5'", "ends = 'never'"])
+async def test_corrupt_row_is_a_miss_and_no_outage(tmp_path, row):
+    """Of that row alone: it is removed, and all others are there as before."""
+    events, path = [], tmp_path / "cache.db"
+    store = SqliteStore(path)
+    cache = Cache(store=store, on_event=events.append)
+    await cache.set("key", "old", ttl=60, tags=("tag",))
+    await cache.set("other", 1, ttl=60, tags=("tag",))
+    for _ in range(2):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"UPDATE entries SET {row} WHERE key = '=\"key\"'")
+        assert await cache.get_many(["key", "other"]) == {"other": 1}
+        assert await cache.get_or_compute("key", Source("new"), tags=("tag",)) == "new"
+        assert await cache.get("key") == "new"
+    assert [type(event) for event in events].count(NotStored) == 2
+    assert not any(isinstance(event, StoreDown) for event in events)
+    await cache.invalidate(tag="tag")
+    assert await cache.get_many(["key", "other"]) == {}
     await store.aclose()
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 from mcp_pool import Event, HookFailed, Pool
+
+from tests.support.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[2]
 CYCLES = 200
@@ -72,11 +76,66 @@ async def test_sessions_are_opened_and_closed_by_their_owner(
     assert children() <= before
 
 
-def test_the_example_prints_what_it_promises() -> None:
-    """As its reader would run it."""
-    pytest.importorskip("mcp.server.mcpserver", reason="the example is for mcp 2.x")
+PRINTED = {
+    "sessions.py": ["10 answers, at most 2 upstreams, 0 in use", "all closed: True"],
+    "resources.py": ["[(30,)] over at most 4 connections"],
+}
+
+
+@pytest.mark.parametrize("script", PRINTED)
+def test_the_examples_print_what_they_promise(script: str) -> None:
+    """As their reader would run them."""
+    if script == "sessions.py":
+        pytest.importorskip("mcp.server.mcpserver", reason="the example is for mcp 2.x")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(ROOT / "examples/pool/sessions.py")]
+    command = [sys.executable, str(ROOT / "examples/pool" / script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["10 answers, at most 2 upstreams, 0 in use", "all closed: True"]
+    assert done.stdout.splitlines() == PRINTED[script]
+
+
+RESOURCES = runpy.run_path(str(ROOT / "examples/pool/resources.py"))
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    """A private PostgreSQL, in a folder that its own user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        server = PostgresServer(Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_the_recipes_for_postgres(anyio_backend: object, driver: str, postgres: PostgresServer) -> None:
+    """What one borrower leaves undone is not the next one's: a setting, or a transaction."""
+    pytest.importorskip(driver, reason=f"{driver} is not installed here; it is in the group 'test'")
+    async with RESOURCES[f"{driver}_pool"](postgres.url) as pool:
+        async with pool.acquire() as connection:
+            await connection.execute("set work_mem = '1MB'")
+        async with pool.acquire() as again:
+            shown = await again.execute("show work_mem") if driver == "psycopg" else None
+            row = await (shown.fetchone() if shown else again.fetchrow("show work_mem"))
+        assert again is connection
+        assert row[0] != "1MB"
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
+async def test_the_recipe_for_redis(anyio_backend: object, redis_server: RedisServer) -> None:
+    """A real server answers."""
+    pytest.importorskip("redis", reason="redis is not installed here; it is in the group 'test'")
+    async with RESOURCES["redis_pool"](redis_server.host, redis_server.port) as pool, pool.acquire() as client:
+        assert await client.echo("hello") == b"hello"
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
+async def test_the_recipe_for_http(anyio_backend: object) -> None:
+    """A call that cannot connect spoils its client, as the recipe says."""
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed here; it is in the group 'test'")
+    async with RESOURCES["http_pool"]() as pool:
+        with pytest.raises(httpx.ConnectError):
+            await pool.call(httpx.AsyncClient.get, "http://127.0.0.1:9/")
+    assert pool.statistics().closed == {"broken": 1}

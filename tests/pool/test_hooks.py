@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from mcp_pool import (
+    ConnectFailed,
     Event,
     HookFailed,
     Pool,
@@ -16,11 +17,13 @@ from mcp_pool import (
 )
 
 from tests.pool.world import (
+    ON_BOTH,
     Backend,
     Connection,
     Never,
     check_invariants,
     entries,
+    expect_closed,
     hold,
     settle_on_any,
     until,
@@ -37,6 +40,16 @@ class Strange(BaseException):
 async def _nothing_wrong(connection: Connection) -> None: ...
 
 
+async def hold_within(pool: Pool[Connection], limit: float) -> None:
+    async with pool.acquire(limit):
+        pass
+
+
+async def expect_timeout(pool: Pool[Connection], limit: float) -> None:
+    with pytest.raises(PoolTimeout):
+        await pool.take(limit)
+
+
 async def hold_step(coroutine: Any, pool: Pool[Connection]) -> None:
     """Connect one, and step *coroutine* into its block."""
     connection = await pool.take()
@@ -47,25 +60,31 @@ async def hold_step(coroutine: Any, pool: Pool[Connection]) -> None:
 
 
 class TestHealth:
-    async def test_check_on_borrow_is_skipped_after_recent_use(self, clock: VirtualClock) -> None:
+    @pytest.mark.parametrize("options", [{}, {"leak_after": 99}])
+    async def test_check_on_borrow_is_skipped_after_recent_use(
+        self, clock: VirtualClock, options: dict[str, Any]
+    ) -> None:
         """A check costs a round trip; what worked a moment ago works."""
         checked: list[float] = []
 
         async def check(connection: Connection) -> None:
             checked.append(clock())
 
-        async with Backend().pool(check=check, check_after=1.0) as pool:
+        async with Backend().pool(check=check, check_after=1.0, **options) as pool:
             for pause in (0.0, 0.5, 1.0, 0.9, 1.5):
                 await anyio.sleep(pause)
                 await hold(pool, 0)
         assert checked == [1.5, 3.9]
 
+    @ON_BOTH
     @pytest.mark.parametrize("failure", ["false", "error", "slow error", "hang", "base"])
     async def test_what_fails_its_check_is_replaced(self, clock: VirtualClock, failure: str) -> None:
-        """The borrower gets one that works, and does not lose its turn."""
+        """The borrower gets one that works, and does not lose its turn; nothing is checked twice."""
         events: list[Event] = []
+        checked: list[int] = []
 
         async def check(connection: Connection) -> bool:
+            checked.append(connection.number)
             if connection.number > 1 or not pool.statistics().uses:
                 return True
             if failure == "base":
@@ -83,19 +102,58 @@ class TestHealth:
             if failure == "base":
                 with pytest.raises(Strange):
                     await pool.take()
-            async with pool.acquire() as connection:
+            async with pool.acquire(timeout=2.5) as connection:
                 assert connection.number == 2
             assert pool.statistics().closed == {"check": 1}
             assert clock() == {"hang": 2, "slow error": 1}.get(failure, 0)
             check_invariants(pool, backend)
-        errors = [type(event.error) for event in events if isinstance(event, HookFailed)]
-        expected = {"false": ValueError, "error": OSError, "slow error": OSError, "hang": TimeoutError}
-        assert errors == ([] if failure == "base" else [expected[failure]])
+        assert checked == [1, 1, 2]
+        failed = [(event.pool, event.hook, repr(event.error)) for event in events if isinstance(event, HookFailed)]
+        expected = {"false": "ValueError('check returned False')", "hang": "TimeoutError('took longer than 2 s')"}
+        assert failed == ([] if failure == "base" else [("pool", "check", expected.get(failure, "OSError('gone')"))])
+
+    async def test_hooks_that_wait_for_nothing_run_in_one_go(self) -> None:
+        """No other task gets a turn, which would cost many times what the hooks do."""
+
+        async def use() -> None:
+            async with pool.acquire():
+                pass
+
+        async with Backend().pool(check=_nothing_wrong, check_after=0, reset=_nothing_wrong) as pool:
+            await use()
+            with pytest.raises(StopIteration):
+                use().send(None)
+
+    async def test_a_hook_that_passed_has_no_say_any_more(self, clock: VirtualClock) -> None:
+        """Its time goes by in the block that follows."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(1)
+
+        async with Backend().pool(check=check, check_after=0, check_timeout=2) as pool:
+            await hold(pool, 10)
+            assert clock() == 11
+
+    async def test_what_passes_its_check_after_a_forced_close_is_not_lent(self, clock: VirtualClock) -> None:
+        """It is closed by then."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(5)
+
+        pool = Backend().pool(check=check, check_after=0, check_timeout=9)
+        async with pool, anyio.create_task_group() as tg:
+            tg.start_soon(expect_closed, pool.take)
+            await clock.advance(1)
+            await pool.close(drain_timeout=1)
+            assert clock() == 2
+        assert clock() == 5
 
     async def test_a_check_that_returns_false_at_once(self) -> None:
         """As above, for a check that never waits."""
+        checked: list[int] = []
 
         async def check(connection: Connection) -> bool:
+            checked.append(connection.number)
             return connection.number > 1 or not pool.statistics().uses
 
         async with Backend().pool(check=check, check_after=0) as pool:
@@ -104,6 +162,7 @@ class TestHealth:
             assert pool.statistics().closed == {"check": 1}
             async with pool.try_acquire() as connection:
                 assert connection is not None
+        assert checked == [1, 1, 2, 2]
 
     async def test_try_acquire_checks_until_one_works(self) -> None:
         """Nothing broken is lent, and nothing is waited for."""
@@ -120,15 +179,114 @@ class TestHealth:
             await settle_on_any()
             assert pool.statistics().closed == {"check": 2}
 
-    async def test_the_caller_s_deadline_ends_a_check(self, clock: VirtualClock) -> None:
-        """The acquire's timeout covers the check as well."""
-        async with Backend().pool(check=Never(), check_after=1, check_timeout=9, max_size=1) as pool:
-            connection = await pool.take()
-            await pool.give_back(connection)
+    @ON_BOTH
+    @pytest.mark.parametrize("by_default", [True, False])
+    async def test_the_caller_s_deadline_ends_its_wait_for_a_check(self, clock: VirtualClock, by_default: bool) -> None:
+        """The acquire's timeout covers the check as well; the check itself has the time that was promised to it."""
+        options = {"timeout": 3} if by_default else {}
+        async with Backend().pool(check=Never(), check_after=1, check_timeout=9, **options) as pool:
+            await hold(pool, 0)
             await clock.advance(2)
+            with pytest.raises(PoolTimeout) as caught:
+                async with pool.acquire(None if by_default else 3):
+                    pass
+            assert (clock(), caught.value.timeout, caught.value.early, pool.statistics().timeouts) == (5, 3, False, 1)
+            assert pool.statistics().waits == 1  # the one for the connect: with no time left there is none
+            assert pool.statistics().closed == {}
+            await clock.advance(6)
+            assert pool.statistics().closed == {"check": 1}
+
+    @ON_BOTH
+    @pytest.mark.parametrize("limit", [0, 0.02])
+    async def test_an_impatient_caller_closes_nothing(self, clock: VirtualClock, limit: float) -> None:
+        """That its time is over says nothing of the resources; and the one that was checked for it is there now."""
+        events: list[Event] = []
+        checked: list[int] = []
+
+        async def check(connection: Connection) -> None:
+            checked.append(connection.number)
+            await anyio.sleep(0.05)
+
+        async with Backend().pool(min_size=3, check=check, on_event=events.append) as pool:
+            await pool.warm()
+            await clock.advance(0.6)
+            events.clear()
             with pytest.raises(PoolTimeout):
-                await pool.take(timeout=3)
-            assert clock() == 5
+                await pool.take(limit)
+            assert clock() == pytest.approx(0.6 + limit)
+            assert (pool.statistics().in_use, pool.statistics().idle) == (1, 2)
+            await clock.advance(0.06)
+            assert (pool.statistics().in_use, pool.statistics().idle, events) == (0, 3, [])
+            async with pool.acquire(limit):
+                assert len(checked) == 1
+            assert pool.statistics().available
+
+    @ON_BOTH
+    async def test_a_check_that_waits_for_nothing_passes_in_no_time(self, clock: VirtualClock) -> None:
+        """A timeout of zero is for what can be had now, and so can this; what fails is passed over."""
+
+        async def check(connection: Connection) -> bool:
+            return connection.number == 1
+
+        async with Backend().pool(check=check, check_after=1) as pool:
+            async with pool.acquire(), pool.acquire():
+                pass
+            await clock.advance(2)
+            async with pool.acquire(timeout=0) as connection:
+                assert connection.number == 1
+            assert (clock(), pool.statistics().closed) == (2, {})
+            async with pool.acquire():
+                await clock.advance(2)
+                with pytest.raises(PoolTimeout):
+                    await pool.take(timeout=0)
+            assert (clock(), pool.statistics().closed) == (4, {"check": 1})
+
+    @ON_BOTH
+    @pytest.mark.parametrize("seconds", [1, 3])
+    async def test_who_is_cancelled_while_the_pool_checks_leaves_nothing_undone(
+        self, clock: VirtualClock, seconds: float
+    ) -> None:
+        """Whether the check is over in the same moment or not."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(3)
+
+        async with Backend().pool(check=check, check_after=1, max_size=1) as pool:
+            await hold(pool, 0)
+            await clock.advance(2)
+            with anyio.move_on_after(seconds):
+                await hold_within(pool, 4)
+            await clock.advance(4 - seconds)
+            assert (pool.statistics().idle, pool.statistics().closed) == (1, {})
+
+    async def test_a_check_that_nobody_waits_for_serves_the_next(self, clock: VirtualClock) -> None:
+        """Whoever came later and has more time."""
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(3)
+
+        async with Backend().pool(check=check, check_after=1, max_size=1) as pool, anyio.create_task_group() as tg:
+            await hold(pool, 0)
+            await clock.advance(2)
+            tg.start_soon(expect_timeout, pool, 2.0)
+            await settle()
+            async with pool.acquire() as connection:
+                assert (connection.number, clock()) == (1, 5)
+
+    async def test_what_was_idle_and_does_not_work_any_more_is_no_failed_connect(self, clock: VirtualClock) -> None:
+        """A firewall forgot them; connecting works as ever, and nobody is refused."""
+        events: list[Event] = []
+
+        async def check(connection: Connection) -> bool:
+            return connection.number > 3
+
+        async with Backend().pool(min_size=3, check=check, on_event=events.append) as pool:
+            await pool.warm()
+            await clock.advance(1)
+            async with pool.acquire() as connection:
+                assert connection.number > 3
+            assert pool.statistics().closed == {"check": 3}
+        assert not any(isinstance(event, ConnectFailed) for event in events)
 
     async def test_a_backend_whose_new_resources_fail_their_check_is_not_stormed(self, clock: VirtualClock) -> None:
         """Connecting works, using does not: that calls for backing off as well."""
@@ -138,9 +296,11 @@ class TestHealth:
 
         backend = Backend()
         async with backend.pool(check=check, check_after=0, backoff=1.0) as pool:
-            with pytest.raises(PoolTimeout):
+            with pytest.raises(PoolTimeout) as caught:
                 await pool.take(timeout=3.5)
             assert backend.attempts == [0.0, 1.0, 2.0, 3.0]
+        cause = "the last connect failed with ValueError('a new resource did not pass its check')"
+        assert str(caught.value) == f"pool has nothing within 3.5 s: 0 in use, 0 waiting; {cause}"
 
     async def test_reset_runs_after_each_use(self, clock: VirtualClock) -> None:
         """The next borrower gets it clean."""
@@ -210,6 +370,15 @@ class TestHealth:
             assert pool.statistics().idle + pool.statistics().serviced == 3
             assert pool.statistics().connects == 4
 
+    async def test_without_a_check_there_is_nothing_to_do_at_its_interval(self, clock: VirtualClock) -> None:
+        """One option of two is no error, as when a program takes its checks out for a while."""
+        async with Backend().pool(check_interval=1) as pool:
+            await hold(pool, 0)
+            async with pool.acquire(), pool.acquire():
+                await clock.advance(5)
+            await clock.advance(5)
+            assert (pool.statistics().idle, pool.statistics().closed) == (2, {})
+
     async def test_max_lifetime_with_jitter(self, clock: VirtualClock) -> None:
         """Connected together, they must not die together; the one in use goes when it comes back."""
         draws = iter([0.0, 0.5, 1.0])
@@ -271,6 +440,7 @@ class TestHealth:
         async with Backend().pool() as pool:
             async with pool.acquire() as connection:
                 pool.discard(connection)
+                pool.refresh()  # the first reason counts
                 assert connection.is_open
             taken = await pool.take()
             assert taken is not connection
@@ -346,7 +516,7 @@ class TestHealth:
         # Some option that takes it off the shortest way, which does not look at the time before a reset.
         async with Backend().pool(reset=reset, max_lifetime=1, check_on_return=True, check=_nothing_wrong) as pool:
             await hold(pool, seconds)
-            assert len(done) == resets
+            assert (len(done), pool.statistics().idle) == (resets, resets)
 
     async def test_a_cancelled_block_may_be_declared_harmless(self) -> None:
         """For stateless clients, which are expensive to open again."""

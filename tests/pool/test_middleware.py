@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from mcp_pool import KeyedPool, Pool, PoolClosed, PoolMiddleware, PoolMisuse
 from mcp_pool._seam import Principal, Refused
 
-from tests.pool.world import Backend, Connection
+from tests.pool.world import Backend, Connection, settle_on_any
 from tests.support.clock import VirtualClock, settle
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ async def test_a_request_has_one_resource_from_first_to_last() -> None:
         with pytest.raises(KeyError, match="mine"):
             await middleware(Call(), fails)
         assert pool.statistics().idle == 1
-        with pytest.raises(LookupError, match="no request is being handled"):
+        with pytest.raises(LookupError, match=r"^no request is being handled that has a resource of this pool$"):
             middleware.current()
 
 
@@ -57,11 +57,11 @@ async def test_other_messages_take_nothing(ctx: Call) -> None:
     async with Backend().pool() as pool:
         middleware = PoolMiddleware(pool, methods=["tools/call", "tools/list"] if ctx.internal else ["tools/call"])
 
-        async def handler(ctx: Call) -> str:
+        async def handler(ctx: Call) -> Call:
             assert pool.statistics().in_use == 0
-            return "passed"
+            return ctx
 
-        assert await middleware(ctx, handler) == "passed"
+        assert await middleware(ctx, handler) is ctx
 
 
 async def test_a_stream_keeps_its_resource_till_it_ends(clock: VirtualClock) -> None:
@@ -128,11 +128,11 @@ async def test_bind_hands_the_resource_on(clock: VirtualClock) -> None:
         yield
         bag.clear()
 
-    async def handler(ctx: Call) -> int:
-        return bag[0].number
+    async def handler(ctx: Call) -> tuple[str, int]:
+        return ctx.method, bag[0].number
 
     async with Backend().pool() as pool:
-        assert await PoolMiddleware(pool, bind=bind)(Call(), handler) == 1
+        assert await PoolMiddleware(pool, bind=bind)(Call(), handler) == ("tools/call", 1)
     assert bag == []
 
 
@@ -160,14 +160,13 @@ async def test_keys_come_from_the_verified_principal() -> None:
         assert await shared(Call(principal=ann), handler_of_shared) == "all"
 
 
-async def refusal(middleware: PoolMiddleware[Any], ctx: Call | None = None) -> tuple[int, Any]:
+async def refusal(middleware: PoolMiddleware[Any], ctx: Call | None = None) -> tuple[int, str, Any]:
     async def handler(ctx: Call) -> None:
         raise AssertionError("must not run")
 
     with pytest.raises(Refused) as caught:
         await middleware(ctx or Call(), handler)
-    assert "refused" not in str(caught.value)
-    return caught.value.code, caught.value.data
+    return caught.value.code, caught.value.message, caught.value.data
 
 
 async def test_refusals(clock: VirtualClock) -> None:
@@ -175,7 +174,7 @@ async def test_refusals(clock: VirtualClock) -> None:
     backend = Backend()
     pool = backend.pool(max_size=1, max_waiters=1, connect_attempts=1, backoff=4.0)
     middleware = PoolMiddleware(pool, timeout=2)
-    assert await refusal(middleware) == (-31103, {"reason": "closed"})
+    assert await refusal(middleware) == (-31103, "the pool lends nothing", {"reason": "closed"})
     async with pool, anyio.create_task_group() as tg:
 
         async def slow(ctx: Call) -> None:
@@ -183,14 +182,41 @@ async def test_refusals(clock: VirtualClock) -> None:
 
         tg.start_soon(middleware, Call(), slow)
         await settle()
-        assert await refusal(middleware) == (-31008, {"reason": "timeout", "timeout": 2})
+        late = (-31008, "no resource became free in time", {"reason": "timeout", "timeout": 2})
+        assert await refusal(middleware) == late
         tg.start_soon(middleware, Call(), slow, name="waits")
         await settle()
-        assert await refusal(middleware) == (-31008, {"reason": "full"})
+        assert await refusal(middleware) == (-31008, "too many requests wait for a resource", {"reason": "full"})
         tg.cancel_scope.cancel()
     backend.default = OSError("refused by 10.0.0.1")
+    down = (-31103, "the backend is unavailable", {"reason": "unavailable", "retryAfter": 4.0})
     async with backend.pool(connect_attempts=1, backoff=4.0) as pool:
-        assert await refusal(PoolMiddleware(pool)) == (-31103, {"reason": "unavailable", "retryAfter": 4.0})
+        assert await refusal(PoolMiddleware(pool)) == down
+
+
+async def test_the_timeout_holds_for_the_pool_of_a_key(clock: VirtualClock) -> None:
+    """As for a single pool."""
+
+    async def connect(key: object) -> Connection:
+        return await Backend(takes=9).connect()
+
+    async with KeyedPool(connect, close=Backend().close, drain_timeout=0) as pools:
+        assert await refusal(PoolMiddleware(pools, timeout=2))
+        assert clock() == 2
+
+
+async def test_what_comes_out_of_the_handler_tells_whether_the_resource_is_broken() -> None:
+    """The pool hears of it, as if the handler were a block of its own."""
+    async with Backend().pool(broken=lambda error: str(error) == "pipe") as pool:
+
+        async def handler(ctx: Call) -> None:
+            raise OSError(ctx.headers["error"])
+
+        for error, broken in (("other", {}), ("pipe", {"broken": 1})):
+            with pytest.raises(OSError, match=error):
+                await PoolMiddleware(pool)(Call(headers={"error": error}), handler)
+            await settle_on_any()
+            assert pool.statistics().closed == broken
 
 
 async def test_the_handler_s_own_pool_errors_pass_unchanged() -> None:
@@ -217,21 +243,53 @@ async def test_a_slip_of_the_program_is_no_refusal() -> None:
         assert pool.statistics().idle == 1
 
 
+async def is_async(ctx: object) -> object: ...
+
+
+def is_generator(connection: object) -> Iterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def is_async_context(connection: object) -> AsyncIterator[None]:
+    yield
+
+
+METHODS = "PoolMiddleware needs a collection of method names as methods, got "
+KEY = "PoolMiddleware needs a function of ctx as key, which is not async, and a KeyedPool for it, got "
+BIND = "PoolMiddleware needs a function that returns a context manager as bind, got "
+
+
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("options", "error", "message"),
     [
-        (lambda pool: PoolMiddleware(Pool), "needs a Pool or a KeyedPool, got <class"),
-        (lambda pool: PoolMiddleware(pool, key=len), "needs a function of ctx as key, and a KeyedPool for it, got"),
-        (
-            lambda pool: PoolMiddleware(pool, methods="tools/call"),
-            "needs a collection of method names, got 'tools/call'",
-        ),
-        (lambda pool: PoolMiddleware(pool, methods=[]), "needs a collection of method names, got []"),
-        (lambda pool: PoolMiddleware(pool, timeout=-1), "Pool needs 0 to inf seconds as timeout, got -1"),
+        ({"pool": Pool}, TypeError, f"PoolMiddleware needs a Pool or a KeyedPool, got {Pool!r}"),
+        ({"pool": 3}, TypeError, "PoolMiddleware needs a Pool or a KeyedPool, got 3"),
+        ({"key": len}, TypeError, f"{KEY}{len!r}"),
+        ({"key": 3, "pool": "keyed"}, TypeError, f"{KEY}3"),
+        ({"key": is_async, "pool": "keyed"}, TypeError, f"{KEY}{is_async!r}"),
+        ({"methods": "tools/call"}, ValueError, f"{METHODS}'tools/call'"),
+        ({"methods": []}, ValueError, f"{METHODS}[]"),
+        ({"methods": 3}, TypeError, f"{METHODS}3"),
+        ({"methods": None}, TypeError, f"{METHODS}None"),
+        ({"methods": (3,)}, TypeError, f"{METHODS}(3,)"),
+        ({"timeout": -1}, ValueError, "Pool needs 0 to inf seconds as timeout, got -1"),
+        ({"timeout": True}, TypeError, "Pool needs 0 to inf seconds as timeout, got True"),
+        *(({"bind": value}, TypeError, f"{BIND}{value!r}") for value in (3, is_async, is_generator, is_async_context)),
     ],
 )
-def test_nonsense(make: Any, message: str) -> None:
+def test_nonsense(options: dict[str, Any], error: type[Exception], message: str) -> None:
     """Refused when the server is put together."""
-    with pytest.raises((TypeError, ValueError)) as caught:
-        make(Backend().pool())
-    assert message in str(caught.value)
+    pools = {"keyed": KeyedPool(is_async), "single": Backend().pool()}
+    pool = options.pop("pool", "single")
+    with pytest.raises(error) as caught:
+        PoolMiddleware(pools.get(pool, pool), **options)
+    assert str(caught.value) == message
+
+
+async def test_a_key_that_cannot_be_one_is_named() -> None:
+    """A slip of the program, which it hears of with the first request."""
+    async with KeyedPool(is_async) as pools:
+        with pytest.raises(TypeError, match=r"^KeyedPool needs a hashable key, got \['acme'\]$"):
+            await PoolMiddleware(pools, key=lambda ctx: ["acme"])(Call(), is_async)
+        assert pools.statistics() == {}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import anyio
@@ -11,6 +14,7 @@ import pytest
 from mcp_pool import Pool
 
 NAN = math.nan
+NO_NUMBERS = ["debug", "refuse_early", "check_on_return", "clock", "random", "broken", "on_event", "check", "reset"]
 TIMES = ["connect_timeout", "check_timeout", "reset_timeout", "close_timeout", "check_interval", "max_lifetime"]
 TIMES += ["idle_timeout", "leak_after"]
 
@@ -31,7 +35,12 @@ def promising(resource: object = None) -> Any:
     return hook(resource)
 
 
-promising.__annotations__["return"] = "Awaitable[bool]"
+class AsyncCallable:
+    async def __call__(self, *_: object) -> bool:
+        return True
+
+
+ASYNC_OBJECT = AsyncCallable()
 
 
 async def generator() -> AsyncIterator[object]:
@@ -53,15 +62,18 @@ async def generator() -> AsyncIterator[object]:
         ("order", "random"),
         ("name", None),
         *((name, 3) for name in ("clock", "random", "broken", "on_event", "check", "reset")),
-        *((name, value) for name in ("check", "reset") for value in (sync, generator, Pool)),
+        *((name, value) for name in ("clock", "random", "broken", "on_event") for value in (hook, ASYNC_OBJECT)),
+        *((name, value) for name in ("check", "reset") for value in (sync, generator, partial(generator), Pool)),
     ],
 )
 def test_nonsense(option: str, value: Any) -> None:
     """Each option by itself."""
     options = {"max_size": 1, option: value} if option == "min_size" else {option: value}
-    with pytest.raises((ValueError, TypeError)) as caught:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = option == "order" or (is_number and option not in NO_NUMBERS)
+    with pytest.raises(ValueError if fits else TypeError) as caught:
         Pool(connect, **options)
-    assert option in str(caught.value)
+    assert re.search(rf"^{option}=| as {option}, got ", str(caught.value))
     assert getattr(value, "__qualname__", repr(value)) in str(caught.value)
 
 
@@ -89,7 +101,9 @@ def test_connect(value: Any, message: str) -> None:
 
 def test_other_callables() -> None:
     """What may be async, though it cannot be seen, is accepted; close is looked at as well."""
-    Pool(lambda: anyio.sleep(1), check=promising)
+    for returns in ("Awaitable[bool]", "Coroutine[None, None, bool]", "asyncio.Future[bool]"):
+        promising.__annotations__["return"] = returns
+        Pool(lambda: anyio.sleep(1), check=promising)
     with pytest.raises(TypeError, match="close=sync is not async"):
         Pool(connect, close=sync)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="needs a function that returns a context manager, got 3"):
@@ -101,4 +115,17 @@ def test_other_callables() -> None:
 def test_a_pool_is_made_outside_any_event_loop() -> None:
     """As module-level configuration does."""
     pool = Pool(connect, name="db")
-    assert (pool.name, pool.statistics().max_size) == ("db", 10)
+    states = {"idle": 0, "in_use": 0, "connecting": 0, "serviced": 0, "closing": 0, "waiting": 0, "available": True}
+    uses = {"uses": 0, "use_seconds": 0, "waits": 0, "wait_seconds": 0, "longest_wait": 0}
+    connects = {"connects": 0, "connect_failures": 0, "connect_seconds": 0, "closed": {}}
+    rest = {"timeouts": 0, "refusals": 0, "leaks": 0}
+    assert pool.name == "db"
+    assert asdict(pool.statistics()) == {
+        "name": "db",
+        "min_size": 0,
+        "max_size": 10,
+        **states,
+        **uses,
+        **connects,
+        **rest,
+    }

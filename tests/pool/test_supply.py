@@ -12,12 +12,15 @@ import pytest
 from mcp_pool import (
     Closed,
     Connected,
+    ConnectFailed,
     Event,
     HookFailed,
     Pool,
     PoolClosed,
     PoolTimeout,
     PoolUnavailable,
+    Recovered,
+    Unavailable,
 )
 
 from tests.pool.world import (
@@ -28,16 +31,11 @@ from tests.pool.world import (
     expect_closed,
     hold,
     on_trio,
+    settle_on_any,
 )
 from tests.support.clock import VirtualClock, settle
 
 pytestmark = pytest.mark.anyio
-
-
-async def expect_unavailable(pool: Pool[Connection], clock: VirtualClock, at: float) -> None:
-    with pytest.raises(PoolUnavailable):
-        await pool.take()
-    assert clock() == at
 
 
 class TestConnecting:
@@ -77,12 +75,13 @@ class TestConnecting:
 
     async def test_a_connect_that_hangs_is_given_up(self, clock: VirtualClock) -> None:
         """A slot must not be lost to a server that accepts and says nothing."""
-        backend = Backend()
+        backend, events = Backend(), []
         backend.plan = [Never()]
-        async with backend.pool(connect_timeout=3, max_size=1, backoff=1.0) as pool:
+        async with backend.pool(connect_timeout=3, max_size=1, backoff=1.0, on_event=events.append) as pool:
             await hold(pool, 0)
             assert clock() == 4.0
-            assert pool.statistics().connect_failures == 1
+        errors = [repr(event.error) for event in events if isinstance(event, ConnectFailed)]
+        assert errors == ["TimeoutError('took longer than 3 s')"]
 
     async def test_one_waiter_s_failures_back_off(self, clock: VirtualClock) -> None:
         """1 s, 2 s, then the gate is shut; 4 s, 4 s, then it works again."""
@@ -98,19 +97,39 @@ class TestConnecting:
                 await pool.take()
             assert (clock(), caught.value.retry_after) == (4.0, 3.0)
             assert not pool.statistics().available
-            await clock.advance(4)
+            await clock.advance(2.5)
+            with pytest.raises(PoolUnavailable) as caught:
+                await pool.take()
+            assert (clock(), caught.value.retry_after) == (6.5, 0.5)
+            await clock.advance(1.5)
             backend.default = None
             await clock.advance(4)
             assert backend.attempts == [0.0, 1.0, 3.0, 7.0, 11.0]
-            assert pool.statistics().available
+            assert (pool.statistics().available, pool.statistics().connect_failures) == (True, 4)
             assert pool._desk.supply.gate.error is None  # nothing is kept once it works
             async with pool.acquire():
                 assert clock() == 12.0
-        names = [type(event).__name__ for event in events]
-        assert names == [
-            "ConnectFailed", "ConnectFailed", "ConnectFailed", "Unavailable", "ConnectFailed", "Connected",
-            "Recovered", "Closed",
-        ]  # fmt: skip
+        assert events == [
+            ConnectFailed("pool", error, 1, 1.0),
+            ConnectFailed("pool", error, 2, 2.0),
+            ConnectFailed("pool", error, 3, 4.0),
+            Unavailable("pool", error),
+            ConnectFailed("pool", error, 4, 4.0),
+            Connected("pool", 0.0),
+            Recovered("pool", 4),
+            Closed("pool", "closing", 1.0, 1),
+        ]
+
+    async def test_one_probe_alone_is_in_flight(self, clock: VirtualClock) -> None:
+        """Whoever asks meanwhile waits for it."""
+        backend = Backend(takes=5)
+        backend.plan = [OSError("refused"), OSError("refused")]
+        async with backend.pool(backoff=1.0) as pool, anyio.create_task_group() as tg:
+            for pause in (0, 4, 1):
+                await clock.advance(pause)
+                tg.start_soon(hold, pool, 1.0)
+                tg.start_soon(hold, pool, 1.0)
+        assert backend.attempts[:4] == [0.0, 0.0, 2.0, 7.0]
 
     async def test_failing_connects_do_not_refuse_those_who_may_get_a_returned_one(self, clock: VirtualClock) -> None:
         """A server that allows fewer connections than the pool would like still serves all."""
@@ -128,11 +147,23 @@ class TestConnecting:
         """Then there is nothing left to wait for."""
         backend = Backend()
         backend.plan = [0.0] + [OSError("down")] * 99
+        log: list[tuple[int, float]] = []
+
+        async def wait(number: int) -> None:
+            with pytest.raises(PoolUnavailable):
+                await pool.take()
+            log.append((number, clock()))
+
         async with backend.pool(max_size=2, connect_attempts=1) as pool, anyio.create_task_group() as tg:
             connection = await pool.take()
-            tg.start_soon(expect_unavailable, pool, clock, 5.0)
+            for number in range(3):
+                tg.start_soon(wait, number)
+                await settle()
             await clock.advance(5)
             pool.discard(connection)
+            await clock.advance(9)  # further probes refuse nobody
+            assert pool.statistics().refusals == 3
+        assert log == [(0, 5.0), (1, 5.0), (2, 5.0)] or on_trio()  # which wakes in any order who is woken at once
 
     async def test_connect_that_cancels_itself_is_a_failure(self) -> None:
         """A CancelledError from inside a library is not the end of the pool."""
@@ -154,7 +185,7 @@ class TestConnecting:
         backend = Backend(takes=1)
         async with backend.pool(min_size=2, backoff=0.5) as pool:
             await pool.warm()
-            assert (clock(), backend.made) == (1.0, 2)
+            assert (clock(), backend.made, pool.statistics().connect_seconds) == (1.0, 2, 2.0)
             backend.plan = [OSError("once")]
             async with pool.acquire() as connection:
                 pool.discard(connection)
@@ -274,6 +305,26 @@ class TestConnecting:
             assert pool.statistics().closed == {"shrink": 2}
             assert pool.statistics().idle == 2
 
+    async def test_idle_ones_go_and_not_the_older_one_in_use(self) -> None:
+        """Age is not what counts."""
+        backend = Backend()
+        async with backend.pool() as pool:
+            used, idle = await pool.take(), await pool.take()
+            await pool.give_back(idle)
+            pool.resize(max_size=1)
+            await settle_on_any()
+            assert backend.open == {used}
+            pool.discard(used)
+
+    async def test_what_was_discarded_makes_room_as_well(self) -> None:
+        """It goes anyway, and nobody else has to."""
+        async with Backend().pool() as pool:
+            async with pool.acquire(), pool.acquire() as spoilt, pool.acquire():
+                pool.discard(spoilt)
+                pool.resize(max_size=2)
+            await settle_on_any()
+            assert pool.statistics().closed == {"discarded": 1}
+
     async def test_idle_ones_go_first_and_then_those_that_are_not_connected_yet(self, clock: VirtualClock) -> None:
         """Nobody's work is in vain where that can be helped."""
         backend = Backend()
@@ -299,6 +350,12 @@ class TestConnecting:
 
 
 class TestOwners:
+    async def test_tasks_have_the_name_of_the_pool(self) -> None:
+        """Whoever looks at a program's tasks sees whose they are."""
+        async with Backend().pool(name="db") as pool:
+            await hold(pool, 0)
+            assert {"db keeper", "db owner"} <= {task.name for task in anyio.get_running_tasks()}
+
     async def test_each_context_is_left_by_the_task_that_entered_it(self) -> None:
         """A cancel scope inside would otherwise raise, as MCP sessions do in every other pool."""
         backend = Backend()
@@ -385,8 +442,11 @@ class TestOwners:
             for _ in range(2):
                 async with pool.acquire() as connection:
                     pool.discard(connection)
-        errors = [event.error for event in events if isinstance(event, HookFailed)]
-        assert sorted(map(repr, errors)) == ["OSError('broken pipe')", "TimeoutError('took longer than 2 s')"]
+        errors = [(event.pool, event.hook, repr(event.error)) for event in events if isinstance(event, HookFailed)]
+        assert sorted(errors) == [
+            ("pool", "close", "OSError('broken pipe')"),
+            ("pool", "close", "TimeoutError('took longer than 2 s')"),
+        ]
         assert pool.statistics().closed == {"discarded": 2}
 
     async def test_a_context_that_hangs_on_its_way_out_is_cut_off(self, clock: VirtualClock) -> None:
@@ -401,7 +461,8 @@ class TestOwners:
         async with Pool.from_context(factory, close_timeout=2, on_event=events.append, **STEADY) as pool:
             await hold(pool, 0)
         assert clock() == 2
-        assert [type(event.error) for event in events if isinstance(event, HookFailed)] == [TimeoutError]
+        errors = [repr(event.error) for event in events if isinstance(event, HookFailed)]
+        assert errors == ["TimeoutError('took longer than 2 s')"]
 
     async def test_a_failing_callback_does_not_hurt_the_pool(self, caplog: pytest.LogCaptureFixture) -> None:
         """It runs in the middle of the pool's work."""
@@ -411,7 +472,7 @@ class TestOwners:
 
         async with Backend().pool(on_event=on_event) as pool:
             await hold(pool, 0)
-        assert "on_event of pool failed" in caplog.text
+        assert {(record.name, record.message) for record in caplog.records} == {("mcp_pool", "on_event of pool failed")}
 
 
 class TestClosingByItself:
@@ -489,6 +550,25 @@ class TestClosing:
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
         assert (clock(), backend.open) == (3.0, set())
+
+    async def test_a_close_that_is_cancelled_still_waits_until_all_is_closed(self, clock: VirtualClock) -> None:
+        """It stops waiting for those in use, and nothing else."""
+        backend = Backend(closing_takes=3)
+        async with backend.pool() as pool:
+            connection = await pool.take()
+            with anyio.move_on_after(1):
+                await pool.close()
+            assert (clock(), connection.is_open, pool.statistics().closed) == (4, False, {"closing": 1})
+
+    async def test_a_cancelled_program_may_finish_with_what_it_has(self) -> None:
+        """Its clean-up, under a shield, still finds the resource open."""
+        with anyio.CancelScope() as scope:
+            async with Backend().pool() as pool, pool.acquire() as connection:
+                scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await settle_on_any()
+                    assert connection.is_open
+        assert pool.statistics().closed == {"closing": 1}
 
     async def test_a_reset_in_the_owner_s_hands_is_cut_off_by_a_forced_close(self, clock: VirtualClock) -> None:
         """Otherwise a close under a shield would take as long as the reset is allowed to, perhaps for ever."""

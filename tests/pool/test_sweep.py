@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from mcp_pool import Pool, PoolClosed
+from mcp_pool import KeyedPool, Pool, PoolClosed, PoolMiddleware
 
 from tests.pool.storm import storm_of
 from tests.pool.world import STEADY, Backend, Connection, all_closed, check_invariants
@@ -51,6 +51,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "two": {"max_size": 2, "others": 3},
     "check": {"max_size": 1, "check": pause, "check_after": 0, "others": 1},
     "failing check": {"max_size": 2, "check": failing, "check_after": 0, "others": 2},
+    "hurried check": {"max_size": 1, "check": pause, "check_after": 0, "timeout": 9, "check_timeout": 10, "others": 1},
     "reset": {"max_size": 1, "reset": pause, "others": 1},
     "all": {"max_size": 2, "reset": pause, "check": pause, "check_after": 0, "check_on_return": True, "others": 2},
     "debug": {"max_size": 1, "debug": True, "leak_after": 0.2, "others": 1},
@@ -115,6 +116,71 @@ def test_a_life_cancelled_anywhere_leaves_nothing_open(how: str) -> None:
         all_closed(backend)
 
     sweep(scenario)
+
+
+@pytest.mark.parametrize("least", [0, 1])
+def test_a_borrower_of_one_key_cancelled_anywhere_takes_nothing_from_the_others(least: int) -> None:
+    """Its share of the limit is free again, and its place in the line of keys."""
+
+    async def use_key(pools: KeyedPool[str, Connection], key: str) -> None:
+        async with pools.acquire(key) as connection:
+            assert connection.is_open
+            await anyio.sleep(1)
+
+    async def scenario(victim: Victim) -> None:
+        backend = Backend(takes=0.25, closing_takes=0.1)
+        options = {"max_total": 2, "min_size": least, "timeout": 60}
+
+        async def connect(key: str) -> Connection:
+            return await backend.connect()
+
+        async with KeyedPool(connect, close=backend.close, **{**STEADY, **options}) as pools:
+            async with anyio.create_task_group() as tg:
+                for key in "ab":
+                    tg.start_soon(use_key, pools, key)
+                await settle()
+                tg.start_soon(victim, use_key, pools, "c")
+                await settle()
+                tg.start_soon(use_key, pools, "d")
+            async with anyio.create_task_group() as tg:
+                for key in "aabbccdd":
+                    tg.start_soon(use_key, pools, key)
+            assert not any(found.in_use or found.waiting for found in pools.statistics().values())
+            assert backend.most_open <= 2
+        all_closed(backend)
+
+    sweep(scenario)
+
+
+def test_a_request_cancelled_anywhere_returns_its_resource() -> None:
+    """While it waits, in its handler, and in a handler that calls another one."""
+
+    async def scenario(victim: Victim) -> None:
+        backend = Backend(takes=0.25, closing_takes=0.1)
+        async with backend.pool(max_size=1) as pool:
+            middleware = PoolMiddleware(pool)
+
+            async def inner(ctx: Request) -> None:
+                assert middleware.current().is_open
+                await anyio.sleep(1)
+
+            async def outer(ctx: Request) -> None:
+                await middleware(ctx, inner)
+
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(use, pool)
+                await settle()
+                tg.start_soon(victim, middleware, Request(), outer)
+            with pytest.raises(LookupError):
+                middleware.current()
+            await still_works(pool, backend)
+        all_closed(backend)
+
+    sweep(scenario)
+
+
+class Request:
+    method = "tools/call"
 
 
 def test_shuffled_schedules() -> None:

@@ -96,6 +96,9 @@ class Backend:
         return Pool(self.connect, **{"close": self.close, **STEADY, **options})
 
 
+ON_BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
+"""Even where all else runs on asyncio alone: for what has code of its own for each."""
+
 STEADY: dict[str, Any] = {"jitter": 0.0, "random": lambda: 1.0, "clock": anyio.current_time}
 """Options that leave nothing to chance, and keep the test's time."""
 

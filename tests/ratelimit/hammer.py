@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from types import SimpleNamespace
 
 import anyio
 from mcp_ratelimit import AsyncRateLimiter, HostStore, Limit, RateLimiter, RedisStore
 
 monotonic = time.monotonic
+events = []
 
 
 def on_host(job, limit):
@@ -27,27 +27,33 @@ def on_host(job, limit):
 
 
 def on_redis(job, limit):
-    from tests.ratelimit.conftest import Client
+    from redis.asyncio import Redis
 
-    client = Client(SimpleNamespace(host="127.0.0.1", port=job["redis"]))
     limiter = AsyncRateLimiter(
         limit,
-        store=RedisStore(client),
+        store=RedisStore(Redis(port=job["redis"])),
         lease=job["lease"],
         lease_ttl=job["lease_ttl"],
-        on_store_error="closed",
-        budget=5,
+        on_store_error=job["policy"],
+        workers=4,
+        budget=job["budget"],
+        on_event=lambda event: events.append((type(event).__name__, monotonic())),
+        clock=lambda: monotonic() + job["skew"],
     )
 
     async def ask():
-        return await limiter.try_acquire("key")
+        passed = await limiter.try_acquire("key")
+        if not passed:
+            await anyio.sleep(0.001)  # the server and the other workers have no processors of their own
+        return passed
 
     return ask
 
 
 async def main():
     job = json.loads(sys.argv[1])
-    limit = Limit(amount=job["amount"], per=job["period"], algorithm=job["algorithm"])
+    amount, algorithm = job["amount"], job["algorithm"]
+    limit = Limit(f"{amount}/day" if job["period"] == "day" else f"{amount} per {job['period']} s", algorithm=algorithm)
     wall = time.time
     time.time = lambda: wall() + job["skew"]
     ask = (on_host if "host" in job else on_redis)(job, limit)
@@ -60,7 +66,8 @@ async def main():
         asked += 1
         if await ask():
             passed.append((before, monotonic()))
-    sys.stdout.write(json.dumps({"passed": passed, "asked": asked}))
+    stored = [event for event in events if event[0] != "Refusal"]
+    sys.stdout.write(json.dumps({"passed": passed, "asked": asked, "events": stored}))
 
 
 anyio.run(main)

@@ -1,4 +1,4 @@
-"""HostStore: the model again, several processes, one that is killed, and a file that is full, foreign or old."""
+"""HostStore: the model again, processes that are killed or stopped, and a file that is full, foreign or old."""
 
 from __future__ import annotations
 
@@ -6,10 +6,24 @@ import random
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import anyio
 import pytest
-from mcp_ratelimit import Limit, RateLimiter, _hosttable
+from mcp_ratelimit import (
+    Limit,
+    RateLimited,
+    RateLimiter,
+    RateLimitMiddleware,
+    Refused,
+    StoreFailed,
+    StoreRecovered,
+    _hostlocks,
+    _hosttable,
+)
 from mcp_ratelimit.hostfile import HostStore
 
 from tests.ratelimit.walks import ALGORITHMS, Time, limit_of, walk
@@ -124,7 +138,11 @@ def test_a_full_bucket_keeps_every_debt(store_of, on_full):
     limiter.reset("new 1")
     refused = limiter.check("new 1")
     assert refused.retry_after == pytest.approx(30 if on_full == "overflow" else 60, abs=1e-3)
-    store_of.time.now += refused.retry_after
+    assert limiter.check("new 1", 0).allowed
+    passes_at = store_of.time.now + refused.retry_after
+    store_of.time.now = passes_at - 2e-6
+    assert not limiter.try_acquire("new 1")
+    store_of.time.now = passes_at
     assert limiter.try_acquire("new 1")
     assert limiter.statistics().keys <= 16
 
@@ -182,31 +200,126 @@ with store.locked(limiter._tables, ("key",)):
 """
 
 
-def test_a_killed_holder_blocks_nobody(tmp_path, monkeypatch):
-    """The kernel frees the lock of whoever dies; of one that merely sleeps, not, and that is an error and no hang."""
-    monkeypatch.setattr(_hosttable, "PATIENCE", 0.1)
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of "key" under "2/h", of which it has used one, and does not go on."""
     environment = {"PYTHONPATH": ":".join(sys.path)}
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "limits")], stdout=subprocess.PIPE, text=True, env=environment
     )
     try:
-        assert holder.stdout.readline() == "held\n"
-        store = HostStore(tmp_path, keys=64)
-        limiter = RateLimiter("2/h", store=store)
-        with pytest.raises(TimeoutError, match="another process has held the lock of a limit"):
-            limiter.try_acquire("key")
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        assert [limiter.try_acquire("key"), limiter.try_acquire("key")] == [True, False]
-        store.close()
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGSTOP)
+        yield process
     finally:
-        holder.kill()
-        holder.communicate()
+        process.kill()
+        process.communicate()
+
+
+def killed(process):
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_holder_blocks_nobody(store_of, holder):
+    """Invariant 2: the kernel frees the lock of whoever dies."""
+    killed(holder)
+    limiter = RateLimiter("2/h", store=store_of(clock=time.monotonic))
+    assert [limiter.try_acquire("key"), limiter.try_acquire("key")] == [True, False]
+
+
+def test_a_stopped_holder_is_waited_for_once(store_of, holder, monkeypatch):
+    """Invariant 4: then each decision tries the lock, without a wait, until it is free; an event each way."""
+    naps, events = [], []
+    monkeypatch.setattr(_hostlocks, "time", SimpleNamespace(monotonic=time.monotonic, sleep=naps.append))
+    limiter = RateLimiter("2/h", store=store_of(clock=time.monotonic, on_event=events.append))
+    assert not limiter.try_acquire("key")
+    assert events == [StoreFailed("TimeoutError")]
+    assert {0, _hostlocks.NAP} == set(naps)
+    naps.clear()
+    refused = limiter.check("key")
+    assert (refused.allowed, refused.remaining, refused.violated) == (False, 0, ("2/h",))
+    assert refused.retry_after == pytest.approx(0.1, abs=1e-3)
+    assert limiter.check("key", 0).allowed
+    other = next(name for name in map(str, range(99)) if _bucket(name) != _bucket("key"))
+    assert limiter.try_acquire(other)
+    assert limiter.peek(other).remaining == 1
+    assert naps == []
+    assert len(events) == 1
+    killed(holder)
+    assert limiter.try_acquire(other)
+    assert [type(event) for event in events] == [StoreFailed, StoreRecovered]
+    assert 0 < events[1].after < 60
+    assert [limiter.try_acquire("key"), limiter.try_acquire("key")] == [True, False]
+    assert len(events) == 2
+
+
+def _bucket(key):
+    return _hosttable._hash(key)[1] % (64 // 16)
+
+
+@pytest.mark.parametrize(("policy", "passing"), [("local", 2), ("open", 9), ("closed", 0)])
+def test_decides_without_the_lock(store_of, holder, policy, passing):
+    """As AsyncRateLimiter does without its store: by a share, by nothing, or not at all; then by the file again."""
+    store = store_of(clock=time.monotonic, on_store_error=policy, workers=2)
+    limiter = RateLimiter(Limit("4/h", name="2/h"), store=store)
+    assert sum(limiter.try_acquire("key") for _ in range(9)) == passing
+    assert limiter.take_up_to("key", 9) == (4 if policy == "open" else 0)
+    limiter.refund("key", 2)
+    assert limiter.check("key", 3).allowed is (policy != "closed")  # the share is less, and is all taken
+    limiter.reset("key")
+    assert limiter.check("key").allowed is (policy != "closed")
+    killed(holder)
+    assert limiter.peek("key").remaining == 3
+
+
+def test_the_share_changes_with_the_limit(store_of, holder):
+    """And keeps what was used of it, as the file does."""
+    limiter = RateLimiter("2/h", store=store_of(clock=time.monotonic, on_store_error="local"))
+    limiter.check("key", 2)
+    limiter.set_limit("5/h")
+    assert limiter.take_up_to("key", 9) == 3
+
+
+def test_all_limits_are_charged_or_none_without_a_lock_too(store_of, holder):
+    """The others must not pay for the one that cannot be asked."""
+    limiter = RateLimiter("2/h", "5/h", store=store_of(clock=time.monotonic))
+    assert limiter.check("key").violated == ("2/h",)
+    killed(holder)
+    assert RateLimiter("5/h", store=limiter._store).peek("key").remaining == 5
+
+
+async def test_waits_for_a_lock_as_for_an_allowance(store_of, holder, clock):
+    """A waiter asks again from time to time, and passes when the holder has gone on or died."""
+    limiter = RateLimiter("2/h", store=store_of(clock=time.monotonic))
+    with pytest.raises(RateLimited):
+        await limiter.acquire("key", timeout=0.01)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, "key")
+        await clock.advance(1)
+        assert limiter.statistics().waiting == 1
+        killed(holder)
+    assert 1 < clock() < 1.2
+
+
+async def test_the_middleware_refuses_what_it_cannot_decide(store_of, holder):
+    """With the error of any refusal, and not with one that it has not made."""
+    limits = RateLimitMiddleware(
+        "2/h", make=partial(RateLimiter, store=store_of(clock=time.monotonic)), key=lambda ctx: "key"
+    )
+
+    async def answer(ctx):
+        return {}
+
+    with pytest.raises(Refused, match="Rate limit '2/h' exceeded; try again in 1 s"):
+        await limits(SimpleNamespace(method="tools/call", params={"name": "x"}), answer)
+    killed(holder)
+    assert await limits(SimpleNamespace(method="tools/call", params={"name": "x"}), answer) == {}
 
 
 def test_a_lock_that_is_let_go_in_time_is_taken(store_of, monkeypatch):
     """Who has waited holds the lock while it decides, as one who found it free."""
-    monkeypatch.setattr(_hosttable, "PATIENCE", 60.0)
+    monkeypatch.setattr(_hostlocks, "PATIENCE", 60.0)
     store = store_of()
     limiter = RateLimiter("3/h", store=store)
     limiter.try_acquire("key")
@@ -236,7 +349,16 @@ def test_four_processes_never_pass_the_bound(tmp_path, algorithm, most):
 
 @pytest.mark.parametrize(
     ("options", "error"),
-    [({"keys": 0}, ValueError), ({"keys": True}, TypeError), ({"on_full": "evict"}, ValueError)],
+    [
+        ({"keys": 0}, ValueError),
+        ({"keys": True}, TypeError),
+        ({"on_full": "evict"}, ValueError),
+        ({"on_store_error": "allow"}, ValueError),
+        ({"workers": 0}, ValueError),
+        ({"on_event": 3}, TypeError),
+        ({"clock": 3}, TypeError),
+        ({"wall_clock": None}, TypeError),
+    ],
 )
 def test_nonsense(tmp_path, options, error):
     """Refused at construction."""

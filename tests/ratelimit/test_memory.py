@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mcp_ratelimit import Limit, MemoryStore, RateLimiter
 from mcp_ratelimit.memory import SHARD
 
-from tests.ratelimit.walks import Time
+from tests.ratelimit.walks import ALGORITHMS, Time, limit_of
 
 
 def limiter_at(time, *limits, **options):
@@ -81,13 +81,40 @@ def test_deny_refuses_new_keys_until_there_is_room():
     limiter.check("a")
     refused = limiter.check("b")
     assert not refused
-    assert (refused.violated, refused.remaining) == (("2/min burst 2",), 2)
+    assert (refused.violated, refused.remaining) == (("2/min burst 2",), 0)
     time.now += 61
     limiter.check("a")
     refused = limiter.check("b")
     assert not refused
     time.now += refused.retry_after
     assert [limiter.check("b").allowed for _ in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_denied_for_lack_of_room_passes_after_retry_after(algorithm, seed):
+    """Invariant 3 of the limiter, after any history: not two millionths of a second before, but then."""
+
+    def denied():
+        rng, time = random.Random(seed), Time(6000.0)
+        limiter = limiter_at(time, limit_of(algorithm, 3, 6.0, 2), max_keys=4, on_full="deny")
+        for _ in range(rng.randrange(5, 60)):
+            time.now += rng.choice((0.0, 0.5, 4.0))
+            limiter.check(rng.choice("abcdefgh"))
+            if rng.random() < 0.1:
+                limiter.reset(rng.choice("abcdefgh"))
+        while limiter.check(new := f"new {rng.random()}"):
+            pass
+        return limiter, time, new, limiter.check(new)
+
+    limiter, time, new, refused = denied()
+    assert refused.remaining == 0
+    assert limiter.check(new, 0).allowed
+    time.now += refused.retry_after
+    assert limiter.check(new).allowed
+    limiter, time, new, refused = denied()
+    time.now += refused.retry_after - 2e-6
+    assert not limiter.check(new).allowed
 
 
 def test_a_clock_that_steps_back_stands_still():

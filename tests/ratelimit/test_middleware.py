@@ -82,6 +82,32 @@ async def test_methods_can_be_chosen():
     assert await passes(limits, Call(), Call("tools/list"), Call("tools/list")) == 2
 
 
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("tool/call", "tools/call"),
+        ("tools/cal", "tools/call"),
+        ("Tools/Call", "tools/call"),
+        ("call_tool", "tools/call"),
+        ("resource/read", "resources/read"),
+        ("prompts/list ", "prompts/list"),
+        ("completions/complete", "completion/complete"),
+    ],
+)
+async def test_a_slip_lifts_no_limit(slip, meant):
+    """A method that never comes would be limited, and the one that was meant would not be."""
+    with pytest.raises(ValueError, match=f"knows no method {slip!r}; did you mean {meant!r}?"):
+        RateLimitMiddleware("1/h", methods={"server/discover", slip})
+    limits = RateLimitMiddleware("1/h", methods=[slip, meant])
+    assert await passes(limits, Call(meant), Call(slip)) == 1
+
+
+async def test_methods_of_ones_own():
+    """A server may have any; they count as those of the protocol do."""
+    limits = RateLimitMiddleware("1/h", methods={"acme/run", "reports/get", "tools/cancel", "x"})
+    assert await passes(limits, Call("acme/run"), Call("reports/get"), Call("tools/cancel"), Call("x")) == 1
+
+
 async def test_a_header_of_the_caller_makes_nothing_free():
     """The seam knows an internal list by a header; here that is no reason to let it pass uncounted."""
     limits = RateLimitMiddleware("1/h", methods={"tools/list"})
@@ -158,6 +184,17 @@ async def test_rules_for_invented_tools_are_bounded(monkeypatch):
         assert await passes(limits, Call(params={"name": f"x{number}"})) == 1
         assert len(limits._rules._known) <= 10
     assert await passes(limits, Call(params={"name": "a"})) == 0
+
+
+async def test_long_names_are_not_remembered():
+    """A caller writes them, refused or not, and megabytes of them would be kept."""
+    limits = RateLimitMiddleware("2/h", tools={"a*": "1/h"}, key=lambda ctx: "ann")
+    calls = [Call(params={"name": f"{number}{'x' * 1000}"}) for number in range(50)]
+    assert await passes(limits, *calls, *calls) == 2
+    assert await passes(limits, *(Call(params={"name": "a" * 1000, "size": size}) for size in range(2))) == 0
+    assert not limits._rules._known
+    assert await passes(limits, Call()) == 0
+    assert len(limits._rules._known) == 1
 
 
 async def test_all_together_share_the_overall_limit():
@@ -252,6 +289,38 @@ async def test_handlers_charge_what_only_they_know():
         charge(-1)
 
 
+async def test_what_was_used_is_charged_past_the_line(clock):
+    """Who waits has had nothing yet; who is charged afterwards has had it, so it is his debt whoever waits."""
+    limiter = RateLimiter("1/s burst 10", store=MemoryStore(clock=clock))
+    limits = RateLimitMiddleware(
+        limiter, key=lambda ctx: "ann", cost=lambda ctx: ctx.params["size"], post_charge=True, max_wait=60.0
+    )
+
+    async def costly(ctx):
+        await anyio.sleep(1)
+        charge(2)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limits, Call(params={"size": 7}), costly)
+        await anyio.sleep(0.5)
+        tasks.start_soon(limits, Call(params={"size": 9}), answer)
+        await clock.advance(0.9)
+        assert limiter.statistics().waiting == 1
+        assert limiter.peek("ann").remaining == 2
+        assert limiter.take_up_to("ann", 1) == 0
+    assert clock() == pytest.approx(8.0, abs=0.01)
+
+
+async def test_shadow_mode_holds_nothing_up(clock):
+    """What would have waited is reported, and passes now."""
+    events = []
+    limiter = RateLimiter("1/s burst 1", store=MemoryStore(clock=clock))
+    limits = RateLimitMiddleware(limiter, mode="shadow", max_wait=9.0, key=lambda ctx: "ann", on_event=events.append)
+    assert await passes(limits, Call(), Call(), Call()) == 3
+    assert clock() == 0.0
+    assert [event.decision.retry_after for event in events] == [pytest.approx(1.0, abs=1e-3)] * 2
+
+
 async def test_shadow_mode_only_reports():
     """To try limits out on real traffic."""
     events = []
@@ -286,6 +355,17 @@ async def test_refused_tools_can_answer_the_model():
     assert result["content"] == [{"type": "text", "text": "Rate limit '1/h' exceeded; try again in 3600 s"}]
     assert result["_meta"]["mcp-ratelimit/refusal"]["retryAfter"] == 3600
     assert await passes(limits, Call("resources/read")) == 0
+
+
+async def test_what_has_no_connection_gets_the_error():
+    """A decorated function would return the result as its value, as if it had been called."""
+    limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann", refuse_as="result")
+    call = SimpleNamespace(method="tools/call", params={"name": "search"}, request_id=None)
+    await limits(call, answer)
+    with pytest.raises(Refused, match="try again in 3600 s"):
+        await limits(call, answer)
+    call.request_id = 0
+    assert (await limits(call, answer))["isError"] is True
 
 
 async def test_refused_tools_answer_the_model_in_each_sdk(monkeypatch):
@@ -388,7 +468,10 @@ def test_rides_are_bounded():
         rides.earn((name,))
     assert [rides.take((name,)) for name in ("ann", "bob", "carol")] == [0, ROUNDS, ROUNDS]
     rides.earn(("dave",), 0)
+    rides.earn(("eve", "u" * 998))
     assert not rides.open
+    rides.earn(("eve", "u" * 997))
+    assert rides.take(("eve", "u" * 997)) == ROUNDS
 
 
 @pytest.mark.parametrize(
@@ -401,6 +484,17 @@ def test_rides_are_bounded():
         ({"limits": RateLimiter("1/s"), "overall": "1/s"}, TypeError, "not beside a limiter"),
         ({"limits": RateLimiter("1/s"), "make": RateLimiter}, TypeError, "not beside a limiter"),
         ({"make": 3}, TypeError, "make to be a function, got 3"),
+        ({"tools": ["x"]}, TypeError, r"tools to be limits by glob, .* got \['x'\]"),
+        ({"tools": {3: "1/s"}}, TypeError, r"tools to be limits by glob, .* got \{3: '1/s'\}"),
+        ({"tools": {"x": 3}}, TypeError, "a limit is a Limit or a string such as '100/min', got 3"),
+        ({"post_charge": "yes"}, ValueError, r"post_charge to be one of \(False, True\), got 'yes'"),
+        ({"http_fields": 3}, ValueError, r"http_fields to be one of \(False, True\), got 3"),
+        ({"methods": "tools/call"}, TypeError, r"several, as in \('tools/call',\), got 'tools/call'"),
+        ({"methods": b"tools/call"}, TypeError, "got b'tools/call'"),
+        ({"methods": 3}, TypeError, "methods to be several.* got 3"),
+        ({"methods": ["tools/call", 3]}, TypeError, r"methods to be names .* got \('tools/call', 3\)"),
+        ({"methods": [["tools/call"]]}, TypeError, "methods to be names"),
+        ({"methods": []}, ValueError, "at least one; without any it limits nothing"),
         ({"key": "ann"}, TypeError, "key to be a function, got 'ann'"),
         ({"cost": 3}, TypeError, "cost to be a function, got 3"),
         ({"on_event": 3}, TypeError, "on_event to be a function"),
@@ -408,6 +502,7 @@ def test_rides_are_bounded():
         ({"refuse_as": "raise"}, ValueError, "refuse_as to be one of .* got 'raise'"),
         ({"max_wait": -1}, ValueError, "timeout needs to be >= 0"),
         ({"max_wait": math.nan}, ValueError, "got nan"),
+        ({"max_wait": -1, "mode": "shadow"}, ValueError, "timeout needs to be >= 0"),
         ({"code": -32000}, ValueError, "outside -32768..-32000"),
         ({"code": True}, ValueError, "got True"),
     ],

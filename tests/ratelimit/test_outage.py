@@ -9,7 +9,7 @@ import anyio
 import pytest
 from mcp_ratelimit import AsyncRateLimiter, Limit, RedisStore, StoreFailed, StoreRecovered
 
-from tests.ratelimit.workers import hammer, worst
+from tests.ratelimit.workers import answers, hammer, passed, worst
 from tests.support.servers import RedisServer
 
 redis = pytest.importorskip("redis.asyncio", reason="redis-py, a client of the user's own, is not installed")
@@ -26,6 +26,50 @@ def test_four_processes_never_pass_the_bound(redis_server, algorithm, skews):
     passed = hammer(job, skews)
     assert 0 < worst(passed, 0.5) <= (200 if algorithm == "gcra" else 100)
     assert len(passed) >= 150
+
+
+@pytest.mark.uninstrumented
+def test_four_processes_count_in_the_servers_day(redis_server):
+    """Clients send the calendar around their own time; by that time, each of these would count another day."""
+    today = time.time() // 86400
+    job = {"redis": redis_server.port, "amount": 40, "period": "day", "algorithm": "fixed_window", "seconds": 0.5}
+    passed = hammer(job, (0, 86400, -86400, 400 * 86400))
+    assert len(passed) == 40 or time.time() // 86400 != today
+
+
+OUTAGES = [
+    # In one window can pass what the server allows, and what the four shares do, or it anew when it has forgotten.
+    ("freeze", "closed", 1),
+    ("freeze", "local", 2),
+    ("kill", "local", 2),
+    ("flush", "closed", 2),
+]
+
+
+@pytest.mark.uninstrumented
+@pytest.mark.parametrize(("outage", "policy", "allowances"), OUTAGES)
+def test_an_outage_under_four_processes(redis_server, outage, policy, allowances):
+    """No more passes through it than is documented, and a second after its end they share one allowance again."""
+    times = {}
+
+    def meanwhile():
+        time.sleep(0.5)
+        times["begin"] = time.monotonic()
+        getattr(redis_server, outage)()
+        if outage != "flush":
+            time.sleep(0.8)
+            redis_server.thaw() if outage == "freeze" else redis_server.start()
+        times["end"] = time.monotonic()
+
+    job = {"redis": redis_server.port, "amount": 100, "period": 0.5, "algorithm": "sliding_log", "seconds": 4.0}
+    told = answers({**job, "policy": policy, "budget": 0.25}, (0, 1, 1, 2), meanwhile)
+    spans = passed(told)
+    assert 0 < worst(spans, 0.5) <= 100 * allowances
+    if outage != "flush":
+        assert any(times["begin"] + 0.2 < after < times["end"] for _, after in spans) is (policy == "local")
+        returns = [at for answer in told for name, at in answer["events"] if name == "StoreRecovered"]
+        assert min(at for at in returns if at > times["end"]) < times["end"] + 1.0  # the best of four on a busy machine
+    assert sum(before > times["end"] + 1.0 for before, _ in spans) >= 50
 
 
 @pytest.mark.uninstrumented
@@ -48,10 +92,10 @@ async def used(client, work):
 @on_uvloop
 @pytest.mark.parametrize("outage", ["freeze", "kill"])
 async def test_outage_and_return(redis_server, anyio_backend, outage):
-    """A call pays the budget now and then, the others next to nothing; test_remote has the exact times."""
+    """A call pays the budget now and then, the others next to nothing; a second after its return it is asked again."""
     events = []
     client = redis.Redis(host=redis_server.host, port=redis_server.port)
-    limiter = AsyncRateLimiter("1000/h", store=RedisStore(client), budget=0.05, on_event=events.append)
+    limiter = AsyncRateLimiter("1000/h", store=RedisStore(client), budget=0.2, on_event=events.append)
 
     async def work():
         assert await limiter.try_acquire("key")
@@ -62,12 +106,12 @@ async def test_outage_and_return(redis_server, anyio_backend, outage):
             await limiter.try_acquire("key")
             times.append(time.monotonic() - before)
             await anyio.sleep(0.001)
-        assert sorted(times)[len(times) // 2] < 0.02  # on a busy machine, and still less than the budget
+        assert sorted(times)[len(times) // 2] < 0.02  # on a busy machine, and still a tenth of the budget
         assert [type(event) for event in events] == [StoreFailed]
         redis_server.thaw() if outage == "freeze" else redis_server.start()
         begin = time.monotonic()
         while not limiter.statistics().is_store_answering:
-            assert time.monotonic() - begin < 5.0
+            assert time.monotonic() - begin < 1.0
             await limiter.try_acquire("key")
             await anyio.sleep(0.01)
         assert isinstance(events[-1], StoreRecovered)
@@ -78,17 +122,19 @@ async def test_outage_and_return(redis_server, anyio_backend, outage):
 
 @on_uvloop
 async def test_a_server_that_was_emptied_or_restarted_is_asked_on(redis_server, anyio_backend):
-    """It has lost states and scripts, and nothing else."""
+    """It has lost states and scripts, and nothing else; a refusal that it told before is believed for a second."""
     client = redis.Redis(host=redis_server.host, port=redis_server.port)
     limiter = AsyncRateLimiter("2/h", store=RedisStore(client), budget=5.0, on_store_error="closed")
 
     async def work():
         for disaster in (redis_server.flush, redis_server.restart):
             assert await limiter.try_acquire("key", 2)
+            assert not await limiter.try_acquire("key", 2)
             disaster()
-            limiter._known.forget(("key",))
             await client.connection_pool.disconnect()
-            assert await limiter.try_acquire("key", 2)
+            with anyio.fail_after(5.0):  # a second, and more on a busy machine
+                while not await limiter.try_acquire("key", 2):
+                    await anyio.sleep(0.05)
             await limiter.reset("key")
 
     await used(client, work)

@@ -8,7 +8,7 @@ import pytest
 from mcp_ratelimit import Limit, RedisStore
 from mcp_ratelimit.redis import Request
 
-from tests.ratelimit.walks import ALGORITHMS, limit_of, walk_redis
+from tests.ratelimit.walks import ALGORITHMS, SteppingClock, limit_of, walk_redis
 
 
 def take(limit, key, cost, most=None):
@@ -21,6 +21,39 @@ def take(limit, key, cost, most=None):
 async def test_every_answer_equals_that_of_the_model(client, anyio_backend, algorithm, figures):
     """The algorithms once more in another language; only a real server can say that they are the same."""
     await walk_redis(limit_of(algorithm, *figures), client, 1500)
+
+
+MONTHLY = Limit("7/month", algorithm="fixed_window", timezone="Europe/Paris")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("limit", [*(limit_of(name, 7, 0.02, 3) for name in ALGORITHMS), MONTHLY], ids=repr)
+async def test_a_clock_that_steps_back_stands_still(client, anyio_backend, limit):
+    """A replica whose clock is behind takes over: what was spent stays spent, and retry_after stays exact."""
+    await walk_redis(limit, client, 2000, SteppingClock(client, limit))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_what_was_seen_outlives_a_change_of_the_limit(client, anyio_backend):
+    """The time up to which a clock stands still is not in the terms of any limit."""
+    day, month = (Limit(f"5/{unit}", algorithm="fixed_window", name="plan") for unit in ("day", "month"))
+    clock = SteppingClock(client, day)
+    store = RedisStore(clock)
+    await store.run([take(month, "key", 3)], clock.microseconds / 1e6)
+    clock.microseconds -= 40 * 86400 * 10**6
+    assert len(await store.run([take(day, "key", 1)], clock.microseconds / 1e6)) == 1  # the time to know a calendar for
+    (seen,) = await store.run([take(day, "key", 1)], clock.microseconds / 1e6)
+    _, numbers = await store.run([take(day, "key", 1)], float(seen.split()[0]))
+    assert numbers.split()[2] == b"4"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_limit_that_changed_in_one_batch(client, anyio_backend):
+    """While a limit changes, requests by the old and by the new figures share a round trip, and a key."""
+    store = RedisStore(client)
+    old, new = (limit_of("gcra", amount, 360_000.0, amount).renamed("api") for amount in (10, 300))
+    requests = [take(old, "key", 6), take(new, "key", 1), take(old, "key", 1)]
+    assert [decision.remaining for _, decision in await store.send(requests)] == [4, 293, 2]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

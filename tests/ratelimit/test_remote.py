@@ -23,7 +23,7 @@ from mcp_ratelimit import (
     coalesce,
 )
 from mcp_ratelimit._known import REMEMBERED, Asked, Known
-from mcp_ratelimit.coalesce import Coalescer
+from mcp_ratelimit.coalesce import Coalescer, Unanswered
 from mcp_ratelimit.redis import Request
 
 from tests.ratelimit.conftest import Client
@@ -112,20 +112,50 @@ async def test_a_refusal_that_holds_is_not_asked_again(limiter_of, slow, clock):
     assert await limiter.try_acquire("key", 1)
     assert not await limiter.try_acquire("key", 2)
     sent = slow.sent
-    await clock.advance(30)
+    await clock.advance(0.9)
     refused = await limiter.check("key", 2)
-    assert refused.retry_after == pytest.approx(30, abs=5)
+    assert refused.retry_after == pytest.approx(59, abs=0.5)
     assert slow.sent == sent
     assert await limiter.try_acquire("key", 1)
     assert slow.sent == sent + 1
     assert limiter.statistics() == RemoteStatistics(0, True, refused_keys=1, leased_keys=0)
-    await clock.advance(31)
+    await clock.advance(0.1)
     await limiter.check("key", 2)
     assert slow.sent == sent + 2
     await limiter.check("key", 2)
     await limiter.refund("key", 2)
     assert await limiter.try_acquire("key", 2)
     assert [type(event) for event in seen] == [Refusal] * 4
+
+
+async def test_a_refusal_is_not_believed_for_longer_than_it_holds(limiter_of, slow, clock):
+    """Who comes back at the time he was told is asked about, and passes."""
+    limiter = limiter_of("2/s burst 1")
+    assert await limiter.try_acquire("key")
+    refused = await limiter.check("key")
+    await anyio.sleep(refused.retry_after - 0.002)
+    sent = slow.sent
+    assert not await limiter.try_acquire("key")
+    assert slow.sent == sent
+    await anyio.sleep(0.002)
+    await limiter.check("key")
+    assert slow.sent == sent + 1
+
+
+@pytest.mark.parametrize("relief", ["refund", "reset", "flush"])
+async def test_what_others_give_back_is_seen_within_a_second(limiter_of, client, clock, relief):
+    """A refusal of an hour may be made untrue by another process, or by a server that has lost all it knew."""
+    one, other = limiter_of("1/h"), limiter_of("1/h")
+    assert await one.try_acquire("key")
+    assert not await other.try_acquire("key")
+    if relief == "flush":
+        client.send("FLUSHALL")
+    else:
+        await getattr(one, relief)("key")
+    refused = await other.check("key")
+    assert refused.retry_after == pytest.approx(3600, abs=5)
+    await clock.advance(1.0)
+    assert await other.try_acquire("key")
 
 
 @pytest.mark.parametrize("relief", ["refund", "reset", "set_limit"])
@@ -206,6 +236,18 @@ async def test_a_lease_outlives_its_ttl_by_nothing(limiter_of, slow, clock):
     assert slow.sent == sent + 1
 
 
+async def test_what_was_used_is_charged_past_the_line(limiter_of, clock):
+    """Who waits has had nothing yet."""
+    limiter = limiter_of("3/h")
+    assert await limiter.try_acquire("key", 2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, "key", 3)
+        await clock.advance(0.01)
+        assert await limiter.take_up_to("key", 9) == 0
+        assert await limiter.take_up_to("key", 9, past_line=True) == 1
+        tasks.cancel_scope.cancel()
+
+
 async def test_waits_in_line(limiter_of, clock):
     """In this process first come, first served; a newcomer does not pass."""
     limiter = limiter_of("1/h burst 1", max_waiters=2)
@@ -236,6 +278,28 @@ async def test_waits_in_line(limiter_of, clock):
         await limiter.reset("key")
     assert served == ["a", "b"]
     assert limiter.statistics().waiting == 0
+
+
+async def test_a_waiter_sees_within_a_second_what_others_give_back(limiter_of, clock, slow):
+    """Told to come back in an hour, he looks once a second, for all who stand in line behind him."""
+    one, other = limiter_of("1/h"), limiter_of("1/h")
+    assert await one.try_acquire("key")
+    served = []
+
+    async def take():
+        with anyio.move_on_after(7200):
+            await other.acquire("key")
+            served.append(clock())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(9):
+            tasks.start_soon(take)
+        await clock.advance(10.5)
+        assert 10 <= slow.sent <= 20
+        await one.reset("key")
+        await clock.advance(1.01)
+        tasks.cancel_scope.cancel()
+    assert served == [pytest.approx(11.1, abs=0.5)]
 
 
 async def test_slot_refunds(limiter_of):
@@ -360,6 +424,7 @@ async def test_decides_without_the_store(limiter_of, slow, clock, policy, expect
     assert not limiter.statistics().is_store_answering
     await limiter.refund("key")
     assert (await limiter.peek("key")).allowed is (policy != "closed")
+    assert (await limiter.check("key", 0)).allowed
     assert await limiter.take_up_to("key", 9) == {"local": 1, "open": 9, "closed": 0}[policy]
     await limiter.reset("key")
     assert await limiter.take_up_to("key", 0) == 0
@@ -408,6 +473,50 @@ async def test_a_cost_over_the_share_takes_all_of_it(limiter_of, slow, algorithm
     cost = limiter.limits[0].burst
     assert await limiter.try_acquire("key", cost)
     assert not await limiter.try_acquire("key", 1)
+
+
+@pytest.mark.parametrize("lease", [0, 2], ids=["asked", "leased"])
+@pytest.mark.parametrize("arrivals", [(0.0, 0.005), (0.0,) * 1200, tuple(n / 1000 for n in range(60))], ids=len)
+async def test_the_budget_is_that_of_a_call(limiter_of, slow, clock, arrivals, lease):
+    """What is on its way already, and whoever is ahead, counts too: invariant 4."""
+    limiter = limiter_of("100000/s", budget=0.05, lease=lease)
+    await limiter.check("warm-up")
+    slow.latency = 0.045
+    waited = []
+
+    async def ask(arrival):
+        await anyio.sleep(arrival)
+        begin = clock()
+        assert await limiter.try_acquire("key")
+        waited.append(clock() - begin)
+
+    async with anyio.create_task_group() as tasks:
+        for arrival in arrivals:
+            tasks.start_soon(ask, arrival)
+    assert len(waited) == len(arrivals)
+    assert max(waited) < 0.0501
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("others", [0, 2], ids=["sends himself", "behind a full batch"])
+async def test_who_is_interrupted_by_another_waits_no_longer_for_that(clock, monkeypatch, others):
+    """He asks anew, for what is left of his budget."""
+    monkeypatch.setattr(coalesce, "BATCH", 2)
+    store = Sent()
+    coalescer = Coalescer(store, budget=10)
+    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+    await clock.advance(1)
+    store.go.set()
+    store.go = anyio.Event()
+    await clock.advance(5)
+    later = [asyncio.create_task(coalescer.ask(one())) for _ in range(others)]
+    await clock.advance(1)
+    second.cancel()
+    with pytest.raises(Unanswered, match="TimeoutError"):
+        await third
+    assert clock() == pytest.approx(10)
+    store.go.set()
+    assert [(await task)[0] for task in (first, *later)] == [1] * (1 + others)
 
 
 class Sent:

@@ -494,6 +494,24 @@ def test_throttle_keeps_hints_as_they_are():
     assert f.__annotations__ == {"x": Annotated[int, "unit"]}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"key": ""}, ValueError, "key needs to be a non-empty string"),
+        ({"key": None}, TypeError, "got None"),
+        ({"key": ("a", "b")}, ValueError, "one for each of the 1 limits"),
+        ({"cost": -1}, ValueError, "cost >= 0, got -1"),
+        ({"cost": True}, TypeError, "got True"),
+        ({"cost": 3}, CostTooLarge, "cost 3 can never pass"),
+        ({"timeout": -1}, ValueError, "timeout needs to be >= 0 seconds, got -1"),
+    ],
+)
+def test_nonsense_for_throttle(arguments, error, message):
+    """Refused where it is written, and not at each call."""
+    with pytest.raises(error, match=message):
+        RateLimiter("1/s burst 2").throttle(**{"key": "all", **arguments})
+
+
 def test_throttle_needs_an_async_function():
     """A sync function would return a coroutine that nobody awaits."""
     with pytest.raises(TypeError, match="f\\(\\) is not async; did you forget 'async def'"):

@@ -27,22 +27,46 @@ def _one(pattern, segment):
     return len(segment) >= len(before + after) and segment.startswith(before) and segment.endswith(after)
 
 
-def allowed(parts, subject, permission):
-    """Decide without conditions: denials first, then scopes, then grants."""
+def allowed(parts, subject, permission, arguments, now):
+    """Decide: denials first, then scopes, then grants."""
     held = ancestors(parts.roles, subject.roles)
     if unmet([*parts.ssd, *parts.dsd], held):
         return False
     found = [
-        (effect, grant)
-        for _, effect, role, grant in rules(parts)
+        (denies, grant, _holds(grant.when, arguments))
+        for _, denies, role, grant in rules(parts)
         if (role is None or role in held)
         and any(matches(pattern, permission) for pattern in parts.aliases.get(grant.permission, [grant.permission]))
+        and (grant.until is None or now < grant.until.timestamp())
     ]
-    if any(effect == "deny" for effect, _ in found):
+    if any(denies and holds is not False for denies, _, holds in found):
         return False
     if parts.scopes and subject.scopes is not None and not _covered(parts, subject.scopes, permission):
         return False
-    return any(_in_scope(parts, subject.scopes, grant) for effect, grant in found)
+    return any(
+        holds is True and not grant.obligations and _in_scope(parts, subject.scopes, grant)
+        for denies, grant, holds in found
+        if not denies
+    )
+
+
+def _holds(when, arguments):
+    """Return whether a condition holds, and None where it cannot be said."""
+    if when is None:
+        return True
+    if callable(when):
+        return {"agrees": True}.get(when.__name__)
+    answers = [
+        _compare(operator, arguments.get(path.removeprefix("args.")), value)
+        for path, ((operator, value),) in ((path, tuple(table.items())) for path, table in when.items())
+    ]
+    return None if None in answers else all(answers)
+
+
+def _compare(operator, given, wanted):
+    if type(given) is not int:
+        return None
+    return {"eq": given == wanted, "ne": given != wanted, "ge": given >= wanted}[operator]
 
 
 def _in_scope(parts, scopes, grant):

@@ -18,22 +18,60 @@ PATTERNS = [
 ]
 SCOPES = ["s:read", "s:write", "all"]
 
+NOW = 1_900_000_000.0  # 2030-03-17
+PAST, FUTURE = "2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z"
+TABLES = [{"args.n": {"eq": 1}}, {"args.m": {"ne": 1}}, {"args.n": {"ge": 1}, "args.m": {"eq": 2}}]
+USERS, TENANTS = ["ann", "bob"], ["acme", "evil"]
+
 patterns = st.lists(st.sampled_from(PATTERNS), max_size=3, unique=True)
 permissions = st.sampled_from(PERMISSIONS)
 subject_parts = st.tuples(
     st.frozensets(st.sampled_from([*ROLES, "stranger"])),
     st.none() | st.frozensets(st.sampled_from([*SCOPES, "s:*", "strange"])),
 )
+arguments = st.dictionaries(st.sampled_from(["n", "m"]), st.sampled_from([1, 2, "1", True]))
+moments = st.sampled_from([None, PAST, FUTURE])
+assignments = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(ROLES), "tenant": st.sampled_from([None, *TENANTS]), "until": moments}
+    ),
+    max_size=3,
+    unique_by=lambda one: (one["role"], one["tenant"], one["until"]),
+)
+
+
+def raises(request):
+    raise OSError
+
+
+def confuses(request):
+    return "yes"
+
+
+def agrees(request):
+    return True
 
 
 @st.composite
-def documents(draw, *, scopes=True, duties=True):
-    """A policy without conditions; roles inherit from later ones, so that there are no circles."""
+def rules(draw, effect):
+    """A few rules, most of them without conditions."""
+    terms = {"when": st.sampled_from([*TABLES, raises, confuses, agrees]), "until": moments}
+    if effect == "allow":
+        terms["scopes"] = st.sampled_from([["s:read"], ["s:read", "s:write"]])
+        terms["obligations"] = st.just(["approve"])
+    some = st.fixed_dictionaries({"permission": st.sampled_from([*PATTERNS, "word"])}, optional=terms)
+    return draw(patterns | st.lists(some, max_size=3))
+
+
+@st.composite
+def documents(draw, *, rich=False):
+    """A policy; roles inherit from later ones, so that there are no circles.  Rich ones have conditions and users."""
     number = draw(st.integers(1, len(ROLES)))
+    allow, deny = (rules(effect) if rich else patterns for effect in ("allow", "deny"))
     roles = {
         name: {
-            "allow": draw(patterns),
-            "deny": draw(st.just([]) | patterns),
+            "allow": draw(allow),
+            "deny": draw(st.just([]) | deny),
             "inherits": draw(st.lists(st.sampled_from(ROLES[index + 1 : number]), unique=True, max_size=2))
             if index + 1 < number
             else [],
@@ -41,11 +79,24 @@ def documents(draw, *, scopes=True, duties=True):
         for index, name in enumerate(ROLES[:number])
     }
     found = {"roles": roles, "deny": draw(st.just([]) | st.lists(st.sampled_from(PATTERNS), max_size=1))}
-    if scopes and draw(st.booleans()):
+    if draw(st.booleans()):
         found["scopes"] = {name: {"allow": draw(patterns)} for name in SCOPES}
         found["scopes"]["all"]["implies"] = draw(st.lists(st.sampled_from(SCOPES[:2]), unique=True))
-    if duties and number > 2 and draw(st.booleans()):
-        found["dsd"] = [{"roles": ROLES[:number], "max": draw(st.integers(1, number - 1))}]
+    for kind in ("dsd", "ssd") if rich else ("dsd",):
+        if number > 2 and draw(st.booleans()):
+            found[kind] = [{"roles": ROLES[:number], "max": draw(st.integers(1, number - 1))}]
+    if rich:
+        found["aliases"] = {"word": draw(patterns.filter(bool))}
+        found.update(
+            draw(
+                st.just({})
+                | st.fixed_dictionaries(
+                    {"users": st.dictionaries(st.sampled_from(USERS), assignments), "external": st.just(ROLES[:number])}
+                )
+            )
+        )
+        for user, given in found.get("users", {}).items():
+            found["users"][user] = [one for one in given if one["role"] in roles]
     return mended(found)
 
 
@@ -55,13 +106,20 @@ def mended(document):
         try:
             Policy.from_dict(document)
         except PolicyError as error:
+            before = repr(document)
             places = {problem.place for problem in error.problems}
             if any("nobody can hold" in problem.message for problem in error.problems):
-                document.pop("dsd")
+                document.pop("dsd", None)
+                document.pop("ssd", None)
+            if any("exclude each other" in problem.message for problem in error.problems):
+                document.pop("ssd", None)
+            document["deny"] = [rule for n, rule in enumerate(document["deny"]) if f"deny[{n}]" not in places]
             for name, role in document["roles"].items():
                 for effect in ("allow", "deny"):
                     role[effect] = [
                         rule for n, rule in enumerate(role[effect]) if f"roles.{name}.{effect}[{n}]" not in places
                     ]
+            if repr(document) == before:
+                raise
         else:
             return document

@@ -7,6 +7,7 @@ from types import MethodType
 import pytest
 from mcp_rbac import CODE
 from mcp_rbac._seam import Refused
+from mcp_rbac.hiding import is_bound
 
 from tests.rbac.world import guarded, tool
 
@@ -28,10 +29,15 @@ async def step(terminal, ctx):
 @pytest.mark.parametrize("call_next", [innermost, MethodType(step, MethodType(step, innermost))])
 async def test_a_denied_call_is_refused_and_not_hidden(call_next):
     """Directly, and behind the steps of a chain in a chain."""
-    with pytest.raises(Refused, match="access denied") as caught:
+    with pytest.raises(Refused, match=r"^access denied$") as caught:
         await guarded()(tool("secret"), call_next)
     assert caught.value.code == CODE
     assert RAN == []
+
+
+def test_what_is_bound_to_plain_data_is_not():
+    """Not everything has a module."""
+    assert not is_bound(MethodType(step, ()))
 
 
 async def test_a_granted_call_runs():

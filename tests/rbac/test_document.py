@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -86,7 +87,8 @@ def test_toml_is_what_it_says_in_python():
 def test_toml_on_python_3_10(monkeypatch):
     """The message says what to do instead."""
     monkeypatch.setitem(sys.modules, "tomllib", None)
-    with pytest.raises(ModuleNotFoundError, match="from_dict"):
+    said = r"^TOML needs Python 3\.11; read it as you like and use Policy\.from_dict$"
+    with pytest.raises(ModuleNotFoundError, match=said):
         Policy.from_toml(TOML)
 
 
@@ -97,11 +99,25 @@ def test_dump_is_a_document():
     assert IN_PYTHON.dump()["roles"]["editor"]["allow"][1]["until"] == "2030-01-31T11:00:00Z"
 
 
+def test_dump_is_the_same_in_any_time_zone(monkeypatch):
+    """Two servers of one policy have one version."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        there = Policy.from_dict(IN_PYTHON.dump())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert there.dump() == IN_PYTHON.dump()
+    assert there.version == IN_PYTHON.version
+
+
 def test_version_is_of_what_the_policy_says():
     """Not of the order of tables; of the order of rules, which their places come from."""
     one = Policy(roles={"a": Role(["x", "y"]), "b": Role()})
     assert one.version == Policy(roles={"b": {}, "a": {"allow": ["x", {"permission": "y"}]}}).version
     assert one.version != Policy(roles={"a": Role(["y", "x"]), "b": Role()}).version
+    assert Policy(users={"zo\u00eb \udc80": []}).version == "431427a78d792ebc", "today, tomorrow, on any machine"
 
 
 def test_python_in_a_policy_is_named_in_its_dump():
@@ -111,6 +127,15 @@ def test_python_in_a_policy_is_named_in_its_dump():
         {"permission": "x", "when": {"callable": f"{__name__}.test_dump_is_a_document"}},
     ]
     assert problems(dump)
+    dump = Policy(roles={"r": Role([Grant("x", when=Knows())])}).dump()
+    assert dump["roles"]["r"]["allow"][0]["when"] == {"callable": f"{__name__}.Knows"}
+
+
+class Knows:
+    """A condition with a state."""
+
+    def __call__(self, request):
+        return True
 
 
 def test_every_problem_is_reported_with_its_place():
@@ -145,12 +170,43 @@ def test_every_problem_is_reported_with_its_place():
     ]
 
 
+def test_a_fault_is_told_once():
+    """Reading goes on with a value in its place, in which no check finds another fault."""
+    said = "ssd[0].max: wants an integer of at least 1, got 0"
+    assert problems({"roles": {"r": {}, "s": {}}, "ssd": [{"roles": ["r", "s"], "max": 0}]}) == [said]
+
+
+def test_shadowed_rules_are_told_once_each():
+    """Whatever shadows them, and of two that are alike the second."""
+    document = role(allow=["x:*", "x:y", "x:z", "w", "w", "both", "**"], deny=["x:y", "v", "v"])
+    assert problems({**document, "aliases": {"both": ["x:y", "x:a"]}}) == [
+        "roles.r.deny[2]: 'v' changes nothing beside deny[1]",
+        "roles.r.allow[0]: 'x:*' changes nothing beside allow[6]",
+        "roles.r.allow[1]: 'x:y' changes nothing beside deny[0]",
+        "roles.r.allow[2]: 'x:z' changes nothing beside allow[6]",
+        "roles.r.allow[3]: 'w' changes nothing beside allow[6]",
+        "roles.r.allow[4]: 'w' changes nothing beside allow[3]",
+        "roles.r.allow[5]: 'both' changes nothing beside deny[0]",
+    ]
+
+
+def test_circles_are_told_one_by_one():
+    """Each in its order, and none of what leads to one or away from it."""
+    above = {"up": "a", "a": "end b", "b": "c", "c": "end a", "end": "last", "last": "", "d": "e", "e": "d", "me": "me"}
+    assert problems({"roles": {name: {"inherits": others.split()} for name, others in above.items()}}) == [
+        "roles.a: inherits from itself: a → b → c → a",
+        "roles.d: inherits from itself: d → e → d",
+        "roles.me: inherits from itself: me → me",
+    ]
+
+
 def test_hints_are_for_the_first_unknown_names(monkeypatch):
     """A table that is missing makes all that refer to it unknown, and looking for each would take minutes."""
     monkeypatch.setattr("mcp_rbac.checks.HINTS", 2)
     document = {"roles": {"aa": {}}, "users": {name: ["aab", name] for name in ("aac", "aad", "aae")}}
     found = problems(document)
     assert [problem.endswith("did you mean 'aa'?") for problem in found[:6]] == [True, True, True, False, True, False]
+    assert found[3] == "users.aad[1]: unknown role 'aad'"
 
 
 def role(**rules):
@@ -176,9 +232,14 @@ def role(**rules):
         (role(allow=[{"permission": "x", "until": 7}]), "roles.r.allow[0].until: wants a date and time with its zone"),
         (role(allow=[{"permission": "x", "until": "soon"}]), "roles.r.allow[0].until: wants a date"),
         (role(allow=[{"permission": "x", "until": "2030-01-01T00:00:00"}]), "roles.r.allow[0].until: wants a date"),
+        (
+            role(allow=[{"permission": "x", "until": "9999-12-31T23:00:00-01:00"}]),
+            "roles.r.allow[0].until: wants a date and time with its zone",
+        ),
         (role(allow=[{"permission": "x", "scopes": "a"}]), "roles.r.allow[0].scopes: wants a list, got 'a'"),
         (role(allow=[{"permission": "x", "scopes": [""]}]), "roles.r.allow[0].scopes[0]: wants a name, got ''"),
         (role(allow=[{"permission": "x", "when": 7}]), "roles.r.allow[0].when: wants a sync function"),
+        (role(allow=[{"permission": "x", "when": {5: {}}}]), "roles.r.allow[0].when: 5 is no name"),
         (role(allow=[{"permission": "x", "when": {}}]), "roles.r.allow[0].when: an empty condition holds always"),
         (
             role(allow=[{"permission": "x", "when": {"arg.n": {"eq": 1}}}]),
@@ -214,10 +275,46 @@ def role(**rules):
         (role(allow=["x:y"], deny=["x:*"]), "roles.r.allow[0]: 'x:y' changes nothing beside deny[0]"),
         (role(deny=["x:y", "x:*"]), "roles.r.deny[0]: 'x:y' changes nothing beside deny[1]"),
         (role(allow=["x", {"permission": "x", "obligations": ["a"]}]), "roles.r.allow[1]: 'x' changes nothing"),
+        (role(allow=[{"permission": "x", "obligations": ["a"]}, "x"]), "roles.r.allow[0]: 'x' changes nothing"),
+        (role(allow=["**", "**"]), "roles.r.allow[1]: '**' changes nothing beside allow[0]"),
+        (role(allow=["**"], deny=["**"]), "roles.r.allow[0]: '**' changes nothing beside deny[0]"),
+        (
+            {**role(allow=["x", "y", "both"]), "aliases": {"both": ["x", "y"]}},
+            "roles.r.allow[2]: 'both' changes nothing beside allow[0]",
+        ),
+        ({**role(), "deny": ["x", "x"]}, "deny[1]: 'x' changes nothing beside deny[0]"),
+        ({**role(), "deny": ["x:y", "x:*"]}, "deny[0]: 'x:y' changes nothing beside deny[1]"),
+        (
+            {**role(allow=["x:y"]), "deny": ["x:*"]},
+            "roles.r.allow[0]: 'x:y' changes nothing beside deny[0] for everyone",
+        ),
+        (
+            {**role(deny=["x:y"]), "deny": ["z", "x:*"]},
+            "roles.r.deny[0]: 'x:y' changes nothing beside deny[1] for everyone",
+        ),
+        ({**role(allow=["x:a*", "z"]), "deny": ["x:*"]}, "roles.r.allow[0]: 'x:a*' changes nothing beside deny[0] for"),
+        (
+            {**role(allow=[{"permission": "x", "obligations": ["a"]}]), "deny": ["**"]},
+            "roles.r.allow[0]: 'x' changes nothing beside deny[0] for everyone",
+        ),
+        (
+            {**role(allow=["both"], deny=["x"]), "deny": ["y"], "aliases": {"both": ["x", "y"]}},
+            "roles.r.allow[0]: 'both' changes nothing beside deny[0]",
+        ),
+        ({**role(), "users": {"ann": ["r", "s", "r"]}}, "users.ann[2]: 'r' stands there twice"),
+        (
+            {**role(), "users": {"ann": ["r", {"role": "s", "tenant": "t"}, {"tenant": "t", "role": "s"}]}},
+            "users.ann[2]: {'role': 's', 'tenant': 't'} stands there twice",
+        ),
+        (
+            {**role(), "ssd": [{"roles": ["r", "s"]}], "dsd": [{"roles": ["r", "s"]}, {"roles": ["r", "s"], "max": 1}]},
+            "dsd[1]: {'roles': ['r', 's'], 'max': 1} stands there twice",
+        ),
         (role(inherits=["s", "s"]), "roles.r.inherits[1]: 's' stands there twice"),
         (role(inherits=["r"]), "roles.r: inherits from itself: r → r"),
         ({**role(), "external": ["t"]}, "external[0]: unknown role 't'"),
         ({**role(), "ssd": [{"roles": ["r", "t"]}]}, "ssd[0].roles[1]: unknown role 't'"),
+        ({**role(), "dsd": [{"roles": ["r", "t"]}]}, "dsd[0].roles[1]: unknown role 't'"),
         ({**role(), "ssd": [{"roles": ["r", "s"], "max": 0}]}, "ssd[0].max: wants an integer of at least 1, got 0"),
         (
             {**role(), "dsd": [{"roles": ["r", "s"], "max": True}]},
@@ -225,6 +322,7 @@ def role(**rules):
         ),
         ({**role(), "dsd": [{"roles": ["r", "s"], "max": 2}]}, "dsd[0]: max = 2 of 2 roles forbids nothing"),
         ({**role(), "dsd": [{}]}, "dsd[0]: needs 'roles'"),
+        ({**role(), "dsd": ["r"]}, "dsd[0]: wants a table, got 'r'"),
         (
             {**role(inherits=["s"]), "dsd": [{"roles": ["r", "s"]}]},
             "roles.r: nobody can hold it: with what it inherits",
@@ -245,7 +343,13 @@ def role(**rules):
             {"scopes": {"a": {"implies": ["b"]}, "b": {"implies": ["a"]}, "c": {"implies": ["a"]}}},
             "scopes.a: implies itself: a → b → a",
         ),
-        ({"aliases": {"a": ["b c"]}}, "aliases.a: 'b c' needs an action"),
+        ({"aliases": {"a": ["b c"]}, "scopes": {"s": {}}}, "aliases.a: 'b c' needs an action"),
+        ({"aliases": {"a": []}}, "aliases.a: an alias stands for one permission or more, and for no alias"),
+        ({"aliases": {"a": ["x", "b"], "b": ["y"]}}, "aliases.a: an alias stands for one permission or more, and for"),
+        ({"aliases": {"x/y": ["z"]}}, "aliases.x/y: 'x/y' is a permission or a pattern, and an alias is a word"),
+        ({"aliases": {"x/y:z": ["z"]}}, "aliases.x/y:z: 'x/y:z' is a permission or a pattern"),
+        ({"aliases": {"x:*": ["z"]}}, "aliases.x:*: 'x:*' is a permission or a pattern"),
+        ({"aliases": {"**": ["z"]}}, "aliases.**: '**' is a permission or a pattern"),
         ({"scopes": {"a": {"allow": ["b c"]}}}, "scopes.a.allow: 'b c' needs an action"),
         ({"scopes": {"a": {"implies": ["b"]}}}, "scopes.a.implies[0]: unknown scope 'b'"),
         ({"scopes": {"a": {"implies": ["b"]}, "b": {"implies": ["a"]}}}, "scopes.a: implies itself: a → b → a"),
@@ -273,11 +377,18 @@ def test_problem(source, said):
         role(allow=["x:a/**"], deny=["x:a/*"]),
         role(allow=["**", {"permission": "x", "obligations": ["a"]}][:1]),
         role(allow=["x:*", "x"]),
+        role(allow=["*"], deny=["*/*"]),
+        {**role(allow=["two deep", "x:**"]), "aliases": {"two deep": ["x:*", "x:*/*", "z"]}},
+        {**role(allow=["mine"]), "aliases": {"mine": ["x:*", "x:y", "z"]}},
         role(allow=["x", {"permission": "y", "until": "2030-01-01T00:00:00Z"}]),
         role(allow=[{"permission": "x", "obligations": ["a"]}, {"permission": "x", "obligations": ["b"]}]),
         {"roles": {"r": {"allow": ["a", "y"]}}, "aliases": {"a": ["x", "y"]}} | {"roles": {"r": {"allow": ["a", "z"]}}},
         {"roles": {"r": {"deny": ["x"]}, "s": {"inherits": ["r"], "allow": ["x"]}}},
         {"scopes": {"a": {"allow": ["read"]}}, "aliases": {"read": ["x"]}},
+        {"aliases": {"read:a/b": ["x"]}},
+        {**role(allow=["x:*", "y"]), "deny": ["x:a"]},
+        {**role(allow=["x:a"], deny=["y"]), "deny": [{"permission": "x:*", "until": "2030-01-01T00:00:00Z"}]},
+        {**role(), "users": {"ann": ["r", {"role": "r", "tenant": "t"}], "bob": ["r", "s"]}},
         {"roles": {"r": {"allow": {"x", "y"}}}},
     ],
 )
@@ -323,8 +434,26 @@ def test_bad_json(text, said):
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no tomllib")
 def test_bad_toml():
     """A syntax error is a problem of the policy like others."""
-    with pytest.raises(PolicyError, match="TOML: "):
+    with pytest.raises(PolicyError, match="TOML: Expected"):
         Policy.from_toml("[roles\n")
+
+
+@pytest.mark.parametrize("read", ["from_dict", "from_json", "from_toml"])
+def test_every_way_of_reading_takes_a_clock(read):
+    """It is the policy's own, whatever it was made of."""
+    if read == "from_toml" and sys.version_info < (3, 11):
+        pytest.skip("Python 3.10 has no tomllib")
+    rule = {"permission": "x", "until": "2030-01-01T00:00:00Z"}
+    source = {
+        "from_dict": role(allow=[rule]),
+        "from_json": json.dumps(role(allow=[rule])),
+        "from_toml": f'[[roles.r.allow]]\npermission = "x"\nuntil = "{rule["until"]}"',
+    }[read]
+    now = [datetime(2029, 12, 31, tzinfo=timezone.utc).timestamp()]
+    one = getattr(Policy, read)(source, clock=lambda: now[0])
+    assert one.allowed(Subject(roles={"r"}), "x")
+    now[0] += 86_400
+    assert not one.allowed(Subject(roles={"r"}), "x")
 
 
 def test_sets_are_lists_in_order():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
-from mcp_rbac import AccessDecided, Policy, RBACMiddleware, Role, Subject, hiding
+from mcp_rbac import AccessDecided, Grant, Policy, RBACMiddleware, Role, Subject, hiding
 
 from tests.rbac.world import Ctx, Server
 
@@ -22,7 +24,19 @@ async def test_the_server_says_what_is_wrong(method, params):
     server, events = Server(**{method: {}}), list[AccessDecided]()
     await guarded(ANYTHING, on_event=events.append)(Ctx(method, params), server)
     assert server.seen[0].params == params
-    assert [(event.allowed, event.permission) for event in events] == [(True, method)]
+    (event,) = events
+    assert (event.allowed, event.reason, event.permission) == (True, "granted", method)
+    assert event.version == ANYTHING.version
+
+
+@pytest.mark.parametrize(("number", "reached"), [(1, True), (2, False)])
+async def test_conditions_hold_for_it_too(number, reached):
+    """One who may use any name with some arguments hears of his mistake with those alone."""
+    policy = Policy(roles={"all": Role([Grant("tools/call:**", when={"args.n": {"eq": 1}})])})
+    server = Server(**{"tools/call": {}})
+    with contextlib.suppress(Exception):
+        await guarded(policy)(Ctx("tools/call", {"name": 7, "arguments": {"n": number}}), server)
+    assert bool(server.seen) is reached
 
 
 async def test_a_completion_of_either_kind_needs_both():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -80,7 +81,9 @@ class Model:
         vars(self).update(fields)
 
     def model_copy(self, *, update):
-        return type(self)(**{**vars(self), **update})
+        copied = type(self)(**{**vars(self), **update})
+        vars(copied)["updated"] = set(update)
+        return copied
 
 
 class SdkError(Exception):
@@ -110,6 +113,7 @@ async def test_names_are_put_back_wherever_they_stand():
 
     result = await guarded()(tool("secret"), wrapped)
     assert (result.root.text, result.root.count) == ("<secret>", 3)
+    assert result.root.updated == {"text"}, "what was not set must not seem to be"
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ class Message:
 
     method: str
     message: Any
+    fastmcp_context: Any = None
 
 
 async def test_contexts_with_a_message():
@@ -140,7 +145,7 @@ async def test_contexts_with_a_message():
     await guarded()(Message("completion/complete", {"ref": {"type": "ref/prompt", "name": "no"}}), server)
     assert [getattr(one, "name", None) for one in seen[:2]] == ["open_x", hiding.NOWHERE]
     assert str(seen[2].uri) == "docs://a"
-    assert seen[3] == {"ref": {"type": "ref/prompt", "name": hiding.NOWHERE}}
+    assert len(seen) == 3
 
 
 async def test_no_field_but_the_servers_own_counts():
@@ -181,11 +186,52 @@ async def test_objects(method, target, is_allowed):
     ],
 )
 async def test_completion_is_judged_by_its_ref(ref, is_allowed):
-    """Or it would complete what the caller cannot see."""
-    server = Server(**{"completion/complete": {"values": []}})
-    await guarded()(Ctx("completion/complete", {"ref": ref, "argument": {}}), server)
-    nowhere = {"uri": f"{hiding.NOWHERE}:none"} if "uri" in ref else {"name": hiding.NOWHERE}
-    assert server.seen[0].params["ref"] == (ref if is_allowed else {**ref, **nowhere})
+    """1. Or it would complete what the caller cannot see; a handler may answer whatever it is asked for."""
+    server = Server(**{"completion/complete": {"completion": {"values": ["alice"]}}})
+    answer = await guarded()(Ctx("completion/complete", {"ref": ref, "argument": {}}), server)
+    assert answer == {"completion": {"values": ["alice"] if is_allowed else []}}
+    assert len(server.seen) == is_allowed
+
+
+@dataclass(frozen=True)
+class Modern(Ctx):
+    """A context of the 2.x SDK."""
+
+    protocol_version: str = ""
+
+
+OF_SECRET = {"ref": {"type": "ref/prompt", "name": "secret"}, "argument": {}}
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+
+
+@pytest.mark.parametrize(
+    ("method", "params"), [("initialize", OF_SECRET), ("server/discover", {**OF_SECRET, "_meta": META})]
+)
+async def test_denied_completion_is_wrapped_as_the_server_does(method, params):
+    """1, 2. It says what that is, and whether it completes; its handler of completions is not asked."""
+    said = {"capabilities": {"completions": {}}, "resultType": "complete", "_meta": {"by": "me"}, "ttlMs": 5}
+    server, ctx = Server(**{method: said}), Modern("completion/complete", params)
+    empty = {"completion": {"values": []}, "resultType": "complete", "_meta": {"by": "me"}}
+    assert await guarded()(ctx, server) == empty
+    assert [one.method for one in server.seen] == [method]
+    assert "ref" not in server.seen[0].params
+    without = Server(**{method: {**said, "capabilities": {}}})
+    assert await refused(guarded(), ctx, without) == (-32601, "Method not found", "completion/complete")
+
+
+@pytest.mark.parametrize("meta", [{}, META])
+async def test_denied_completion_of_fastmcp(meta):
+    """1, 2. Its server is at hand, and its chain would not pass another method on."""
+    stamp = {"resultType": "complete", "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "x"}}} if meta else {}
+    for handlers in ({"completion/complete": object()}, {}):
+        lowlevel = SimpleNamespace(get_request_handler=handlers.get, server_info_stamp={"name": "x"})
+        server, ctx = Server(), Message("completion/complete", {**OF_SECRET, "_meta": meta})
+        ctx = replace(ctx, fastmcp_context=SimpleNamespace(fastmcp=SimpleNamespace(_mcp_server=lowlevel)))
+        if handlers:
+            assert await guarded()(ctx, server) == {"completion": {"values": []}, **stamp}
+        else:
+            assert (await refused(guarded(), ctx, server))[0] == -32601
+        assert not server.seen
 
 
 @pytest.mark.parametrize("params", [None, {}, {"ref": 5}, {"ref": {"type": "ref/prompt", "uri": "docs://a"}}, []])
@@ -203,7 +249,8 @@ async def test_malformed_request(method, params):
     server, events = Server(), []
     assert (await refused(guarded(on_event=events.append), Ctx(method, params), server))[0] == -32601
     assert not server.seen
-    assert [(event.allowed, event.reason) for event in events] == [(False, "invalid")]
+    (event,) = events
+    assert (event.allowed, event.reason, event.permission, event.version) == (False, "invalid", method, POLICY.version)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +297,9 @@ def listing(key, *names, identity="name"):
 @pytest.mark.parametrize(
     ("method", "result", "kept"),
     [
-        ("tools/list", listing("tools", "open_b", "secret", "open_a"), [0, 2]),
+        ("tools/list", listing("tools", "open_b", "secret", "open_a", "open_v1."), [0, 2, 3]),
         ("prompts/list", listing("prompts", "hi", "other"), [0]),
-        ("resources/list", listing("resources", "mem://x", "docs://x", identity="uri"), [1]),
+        ("resources/list", listing("resources", "mem://x", "DOCS://x", "docs://a/../b", identity="uri"), [1]),
         (
             "resources/templates/list",
             listing("resourceTemplates", "mem://{x}", "docs://{x}", identity="uriTemplate"),
@@ -378,11 +425,47 @@ async def test_seen_and_refused():
     assert await refused(one, tool("pay", n="5"), server) == (CODE, "access denied", None)
 
 
+@pytest.mark.parametrize("on_event", [None, lambda event: None])
+async def test_a_query_does_not_escape_a_denial(on_event):
+    """Each of the permissions that a URI needs is decided, with an audit and without."""
+    policy = Policy(roles={"r": Role(["resources/read:docs://**"], deny=["resources/read:docs://secret"])})
+    server = Server(**{"docs://secret?x": "leak"})
+    with pytest.raises(LookupError):
+        await guarded(policy, on_event=on_event)(Ctx("resources/read", {"uri": "docs://secret?x"}), server)
+
+
+@pytest.mark.parametrize("on_event", [None, lambda event: None])
+async def test_a_denial_sees_the_arguments(on_event):
+    """A function that finds none may well answer no."""
+    large = Grant("tools/call:pay", when=lambda request: request.arguments.get("n", 0) > 5)
+    one = guarded(Policy(roles={"r": Role(["tools/call:pay"], deny=[large])}), on_event=on_event)
+    assert await one(tool("pay", n=5), Server(pay={"paid": 1})) == {"paid": 1}
+    assert (await refused(one, tool("pay", n=6), Server(pay={"paid": 1})))[0] == CODE
+
+
+@pytest.mark.parametrize(("on_deny", "advises"), [("hide", False), ("explain", True), ("challenge", False)])
+async def test_no_time_is_spent_on_advice_that_is_not_given(on_deny, advises):
+    """It would tell how many roles have what the caller may not know of."""
+    asked = []
+
+    class Watched(Policy):
+        def decide(self, *arguments, advise=True, **options):
+            asked.append(advise)
+            return super().decide(*arguments, advise=advise, **options)
+
+    policy = Watched(roles={"r": Role(["tools/list"]), "s": Role(["tools/call:x"])})
+    with contextlib.suppress(Refused):
+        await guarded(policy, on_deny=on_deny)(tool("x"), Server())
+    assert asked == [advises]
+
+
 async def test_arguments_of_what_takes_none_do_not_count():
     """A caller could add to the parameters whatever a condition wants to see."""
-    policy = Policy(roles={"r": Role([Grant("resources/read:docs://a", when={"args.key": {"eq": 1}})])})
+    objects = ("resources/read:docs://a", "prompts/get:hi")
+    one = guarded(Policy(roles={"r": Role([Grant(name, when={"args.key": {"eq": 1}}) for name in objects])}))
     ctx = Ctx("resources/read", {"uri": "docs://a", "arguments": {"key": 1}})
-    assert (await refused(guarded(policy), ctx, Server(**{"docs://a": {"leak": 1}})))[0] == CODE
+    assert (await refused(one, ctx, Server(**{"docs://a": {"leak": 1}})))[0] == CODE
+    assert await one(Ctx("prompts/get", {"name": "hi", "arguments": {"key": 1}}), Server(hi={"ok": 1})) == {"ok": 1}
 
 
 async def test_explained():
@@ -393,6 +476,12 @@ async def test_explained():
         "access denied",
         {"permission": "tools/call:ship", "reason": "obligation", "obligations": ["approve", "log"]},
     )
+    limited = guarded(CONDITIONAL, on_deny="explain", local=Subject("me", {"r"}, {"files:read"}))
+    assert (await refused(limited, tool("move"), Server()))[2] == {
+        "permission": "tools/call:move",
+        "reason": "scope",
+        "scopes": ["files:write"],
+    }
     code, _, data = await refused(one, tool("absent"), Server())
     assert (code, data) == (CODE, {"permission": "tools/call:absent", "reason": "default"})
     assert (await refused(guarded(on_deny="explain", local=Subject()), tool("open_x"), Server()))[2] == {
@@ -404,18 +493,28 @@ async def test_explained():
 
 async def test_challenge():
     """All missing scopes, for what the token alone stands in the way of; the rest is hidden."""
-    caller = Subject("me", {"r"}, {"files:read"})
+    caller = Subject("me", {"r"}, ())
     one = guarded(CONDITIONAL, local=caller, on_deny="challenge")
     server = Server(move={"leak": 1}, **{"tools/list": listing("tools", "move", "secret")})
     assert await refused(one, tool("move"), server) == (
         CODE,
         "insufficient scope",
-        {"error": "insufficient_scope", "scope": "files:write"},
+        {"error": "insufficient_scope", "scope": "files:read files:write"},
     )
     assert (await one(tool("secret"), server))["isError"]
     assert [tool["name"] for tool in (await one(Ctx("tools/list"), server))["tools"]] == ["move"]
     hidden = guarded(CONDITIONAL, local=caller)
     assert (await hidden(tool("move"), server))["isError"], "without challenges it does not exist"
+
+
+@pytest.mark.parametrize(("on_deny", "shown"), [("hide", []), ("explain", []), ("challenge", ["docs://a"])])
+async def test_resources_that_other_scopes_would_open(on_deny, shown):
+    """They are listed where asking for them tells which scopes."""
+    policy = Policy(roles={"r": Role(["resources/list", Grant("resources/read:docs://**", scopes=["files:read"])])})
+    one = guarded(policy, local=Subject("me", {"r"}, ()), on_deny=on_deny)
+    result = {"resources": [{"uri": "docs://a"}, {"uri": "mem://b"}]}
+    found = await one(Ctx("resources/list"), Server(**{"resources/list": result}))
+    assert [item["uri"] for item in found["resources"]] == shown
 
 
 async def test_obligations():
@@ -483,13 +582,22 @@ async def test_obligation_is_no_shield_against_a_lost_role():
     assert (await one(over_http(tool("ship"), user="ann"), Server(ship={"leak": 1})))["isError"]
 
 
+async def test_obligation_of_one_without_a_token():
+    """Whom he counts as is the same before and after."""
+    policy = Policy(roles={"r": Role([Grant("tools/call:ship", obligations=["approve"])])})
+    one = RBACMiddleware(policy, anonymous=ME, obligations={"approve": approve})
+    assert await one(over_http(tool("ship")), Server(ship={"ok": 1})) == {"ok": 1}
+
+
 async def test_audit():
     """3. One event a decision, with the names and without the values."""
     events: list[AccessDecided] = []
-    one = guarded(on_event=events.append, audit_arguments=["path", "absent"], subject=lambda ctx, policy: ME)
+    me = replace(ME, tenant="acme")
+    one = guarded(on_event=events.append, audit_arguments=["path", "absent"], subject=lambda ctx, policy: me)
     ctx = replace(tool("open_x", path="/a", password="hunter2"), principal=Principal("app", "iss", "ann"))
     await one(ctx, Server(open_x={}))
     await one(tool("secret"), Server())
+    await one(Ctx("tools/list", internal=True), Server(**{"tools/list": {"tools": []}}))
     assert events[0] == AccessDecided(
         "tools/call",
         "tools/call:open_x",
@@ -500,14 +608,24 @@ async def test_audit():
         user="me",
         client_id="app",
         issuer="iss",
-        tenant=None,
+        tenant="acme",
         roles=("r",),
         obligations=(),
         internal=False,
         arguments={"path": "/a"},
     )
     assert (events[1].permission, events[1].allowed, events[1].reason) == ("tools/call:secret", False, "default")
+    assert [event.internal for event in events] == [False, False, True]
     assert "hunter2" not in repr(events)
+
+
+async def test_who_calls_is_asked_once():
+    """A resolver may cost something, and a second answer might be another."""
+    asked = []
+    one = RBACMiddleware(POLICY, subject=lambda ctx, policy: asked.append(ctx) or ME)
+    await one(tool("open_x"), Server(open_x={}))
+    await one(tool("secret"), Server())
+    assert len(asked) == 2
 
 
 async def test_failing_audit_denies():
@@ -579,7 +697,7 @@ def test_cancelled_call_is_audited():
         await victim(one, tool("ship"), slow)
         return victim
 
-    points = sweep(scenario, lambda victim: len(events) == 1)
+    points = sweep(scenario, lambda victim: [event.user for event in events] == ["me"])
     assert min(points.values()) == 3
 
 
@@ -592,7 +710,9 @@ async def test_who_calls():
         one = RBACMiddleware(roles, **{"subject": from_token(roles="groups"), **options})
         return "isError" not in await one(ctx, server)
 
-    assert not await may(tool("open_a"))
+    events = []
+    assert not await may(tool("open_a"), on_event=events.append)
+    assert [(event.reason, event.roles) for event in events] == [("anonymous", ())]
     assert await may(tool("open_b"), local=ME)
     assert not await may(over_http(tool("open_b")), local=ME), "HTTP without a token is not local"
     assert not await may(over_http(tool("open_b"), headers={}), local=ME), "not even without headers"
@@ -608,7 +728,8 @@ async def test_odd_claims_deny(groups):
     policy = Policy(roles={"r": Role(["**"])})
     one = RBACMiddleware(policy, subject=from_token(roles="groups"), anonymous=ME, on_event=(events := []).append)
     assert (await one(over_http(tool("x"), user="ann", groups=groups), Server(x={})))["isError"]
-    assert events[0].reason == "invalid"
+    (event,) = events
+    assert (event.reason, event.permission, event.version) == ("invalid", "tools/call:x", policy.version)
 
 
 async def test_claims():
@@ -721,8 +842,9 @@ async def test_conflicting_roles_deny():
 @pytest.mark.parametrize("subject", [lambda ctx, policy: "me", lambda ctx, policy: 1 / 0, lambda ctx: None])
 async def test_odd_subject_denies(subject):
     """Whatever a resolver of one's own does."""
-    one = RBACMiddleware(POLICY, subject=subject, local=ME, anonymous=ME)
+    one = RBACMiddleware(POLICY, subject=subject, local=ME, anonymous=ME, on_event=(events := []).append)
     assert (await one(tool("open_x"), Server(open_x={})))["isError"]
+    assert [event.reason for event in events] == ["invalid"]
 
 
 async def approve(ctx, decision):
@@ -744,6 +866,8 @@ async def approve(ctx, decision):
         ({"obligations": {"o": print}}, TypeError, "obligations['o'] to be an async function, got <built-in"),
         ({"obligations": {"o": Server}}, TypeError, "obligations['o'] to be an async function, got <class"),
         ({"obligations": {"o": None}}, TypeError, "obligations['o'] to be an async function, got None"),
+        ({"obligations": [approve]}, TypeError, "obligations to be a mapping, got [<function approve"),
+        ({"obligations": "approve"}, TypeError, "obligations to be a mapping, got 'approve'"),
         ({"public": "ping"}, TypeError, "public to be a collection of strings, got 'ping'"),
         ({"methods": b"x"}, TypeError, "methods to be a collection of strings, got b'x'"),
         ({"methods": [1]}, TypeError, "methods to be a collection of strings, got [1]"),
@@ -782,7 +906,7 @@ class Hint:
 @pytest.mark.parametrize("attribute", ["_lowlevel_server", "_mcp_server", ""])
 def test_protect(attribute):
     """The doors beside the chain: schemas before it, cache marks after it."""
-    lowlevel, one = Lowlevel(), guarded()
+    lowlevel, one = Lowlevel(), guarded(anonymous=ME, local=None)
     one.protect(SimpleNamespace(**{attribute: lowlevel}) if attribute else lowlevel)
     assert lowlevel.middleware == [one]
     assert lowlevel.cache_hints == {"tools/list": Hint("private", 5), "prompts/list": Hint("private", 6)}
@@ -836,9 +960,105 @@ async def test_token_in_a_context_variable(monkeypatch):
     )
     one = RBACMiddleware(POLICY, subject=from_token(roles="groups"))
     assert await one(tool("open_x"), Server(open_x={"ok": 1})) == {"ok": 1}
+    lowlevel = Lowlevel()
+    one.protect(lowlevel)
+    assert [lowlevel.get_tool_input_schema(name) for name in ("open_x", "secret")] == ["schema", None]
+
+
+def test_schema_is_not_for_local_callers():
+    """It is looked up over HTTP alone, where whoever has no token is anonymous."""
+    lowlevel = Lowlevel()
+    guarded().protect(lowlevel)
+    assert lowlevel.get_tool_input_schema("open_x") is None
 
 
 def test_handshake_and_rest_are_all_methods():
     """What is public has no object."""
     assert {"initialize", "ping"} < METHODS
     assert isinstance(METHODS, frozenset), "nobody may add to it"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"issuer": 5}, "issuer to be a string or a collection of strings, got 5"),
+        ({"issuer": ["i", 5]}, "issuer to be a string or a collection of strings, got ['i', 5]"),
+        ({"issuer": b"i"}, "issuer to be a string or a collection of strings, got b'i'"),
+        ({"user": 5}, "user to be a sync function of a Principal, got 5"),
+        ({"user": None}, "user to be a sync function of a Principal, got None"),
+        ({"user": approve}, "user to be a sync function of a Principal, got <function approve"),
+        ({"roles": 5}, "roles to be the name of a claim or None, got 5"),
+        ({"roles": ""}, "roles to be the name of a claim or None, got ''"),
+        ({"tenant": ["org"]}, "tenant to be the name of a claim or None, got ['org']"),
+    ],
+)
+def test_nonsense_from_token(options, said):
+    """At construction, and not as a denial of every request."""
+    with pytest.raises(TypeError) as caught:
+        from_token(**options)
+    assert f"from_token needs {said}" in str(caught.value)
+
+
+async def test_clock_that_fails_denies():
+    """And raises nothing that is another's."""
+
+    def fails():
+        raise OSError("no clock")
+
+    until = "2030-01-01T00:00:00Z"
+    policy = Policy(roles={"r": Role([Grant("tools/call:x", until=until)])}, clock=fails)
+    assert (await guarded(policy)(tool("x"), Server(x={"ran": 1})))["isError"]
+
+
+async def test_all_missing_scopes_of_a_uri_are_named():
+    """One with a query asks for two things, and a client that learns of the second later asks its user twice."""
+    policy = Policy(
+        roles={
+            "r": Role(
+                [Grant("resources/read:docs://a", scopes=["base"]), Grant("resources/read:docs://a?*", scopes=["q"])]
+            )
+        }
+    )
+    ctx, caller = Ctx("resources/read", {"uri": "docs://a?q"}), Subject("me", {"r"}, ())
+    *_, data = await refused(guarded(policy, local=caller, on_deny="challenge"), ctx, Server())
+    assert data == {"error": "insufficient_scope", "scope": "q base"}
+
+
+async def test_scopes_are_not_named_where_they_would_not_help():
+    """The one thing lacks a scope, the other a grant."""
+    policy = Policy(roles={"r": Role([Grant("resources/read:docs://a?*", scopes=["q"])])})
+    one = guarded(policy, local=Subject("me", {"r"}, ()), on_deny="challenge", on_event=(events := []).append)
+    with pytest.raises(LookupError):
+        await one(Ctx("resources/read", {"uri": "docs://a?q"}), Server())
+    assert [(event.reason, event.permission) for event in events] == [("default", "resources/read:docs://a")]
+
+
+async def test_approval_is_not_asked_for_in_vain():
+    """What lacks a scope as well is not put before anybody."""
+    policy = Policy(
+        roles={
+            "r": Role(
+                [
+                    Grant("resources/read:docs://a?*", obligations=["approve"]),
+                    Grant("resources/read:docs://a", scopes=["base"]),
+                ]
+            )
+        }
+    )
+    asked = []
+
+    async def ask(ctx, decision):
+        asked.append(decision)
+
+    one = guarded(policy, local=Subject("me", {"r"}, ()), on_deny="explain", obligations={"approve": ask})
+    *_, data = await refused(one, Ctx("resources/read", {"uri": "docs://a?q"}), Server())
+    assert (data["reason"], data["scopes"]) == ("scope", ["base"])
+    assert not asked
+
+
+@pytest.mark.parametrize("method", ["x" * 10_000, b"x" * 10_000, {"x": "x" * 10_000}, None])
+async def test_audited_method_is_bounded(method):
+    """Like the permission: a log must not be filled by the megabyte."""
+    events = []
+    await refused(guarded(on_event=events.append), Ctx(method), Server())
+    assert events[0].method == str(method)[:4096]

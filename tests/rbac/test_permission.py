@@ -26,6 +26,7 @@ from tests.rbac.naive import matches
         ("tools/call:*_prod", "tools/call:drop_prod", True),
         ("tools/call:*_prod", "tools/call:drop_prod2", False),
         ("tools/call:a*a", "tools/call:aba", True),
+        ("tools/call:a*a", "tools/call:aa", True),
         ("tools/call:a*a", "tools/call:a", False),
         ("tools/call:*", "tools/call:a/b", False),
         ("tools/call:*", "tools/call", False),
@@ -40,6 +41,7 @@ from tests.rbac.naive import matches
         ("tools/*", "tools:list", False),
         ("a/*/b", "a/x:b", False),
         ("*/call:x", "tools/call:x", True),
+        ("*/call:x/*", "tools/call:x/y", True),
         ("**", "anything/at:all/of/it", True),
         ("tools/call:a.c", "tools/call:abc", False),
     ],
@@ -80,6 +82,16 @@ def test_patterns_that_begin_alike():
     assert sorted(index.find("x:az/c")) == [2, 3]
 
 
+def test_patterns_of_one_object():
+    """None that matches is lost beside another, and one that does not is none."""
+    index = Patterns([("x:*", 1), ("x:a*b", 2), ("x:aa*b", 3), ("x:a*bb", 4), ("x:a*", 5), ("x:*b", 6), ("x:aa*", 7)])
+    assert sorted(index.find("x:aab")) == [1, 2, 3, 5, 6, 7]
+    assert sorted(index.find("x:abb")) == [1, 2, 4, 5, 6]
+    assert index.find("x:zzz") == [1]
+    index = Patterns([("x:**", 1), ("x:a/**", 2), ("x:a/b/**", 3), ("x:a/*/c", 4), ("**", 5), ("*:a/b/c", 6)])
+    assert sorted(index.find("x:a/b/c")) == [1, 2, 3, 4, 5, 6]
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -88,6 +100,9 @@ def test_patterns_that_begin_alike():
         "tools call:x",
         "tools/call:",
         "a/**:x",
+        "a*b*/c:x",
+        "**:x",
+        "/a",
         "x:**/y",
         "x:a**",
         "x:*a*",
@@ -136,6 +151,7 @@ def _nothing_remembered():
         ("docs://a/b?c=d#e", ("docs://a/b?c=d#e", "docs://a/b")),
         ("docs://{name}/x", ("docs://{name}/x",)),
         ("9p:X", ("9p:X",)),
+        ("x" * 4096, ("x" * 4096,)),
     ],
 )
 def test_spelling(uri, spellings):
@@ -178,7 +194,7 @@ def test_spelling(uri, spellings):
         "docs://a/\u00ad",
         "?x",
         "",
-        "x" * 5000,
+        "x" * 4097,
     ],
 )
 def test_no_spelling(uri):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 
 import anyio
 import pytest
@@ -47,6 +49,19 @@ def test_explain():
         "  would allow, any of the roles: editor",
         f"  policy: {STAFF.version}",
     ]
+    assert STAFF.explain(Subject("ann", {"editor"}), "tools/call:edit", {"n": 1}).startswith("ALLOWED")
+
+
+def test_explain_names_all_that_is_lacking():
+    """Roles held and roles that would do, scopes, obligations: whoever reads it needs each of them."""
+    grants = [Grant("x", scopes=["read", "write"]), Grant("y", obligations=["approve", "log"]), "z"]
+    one = Policy(roles={"r": Role(grants[:2]), "s": Role(grants[2:]), "t": Role(grants[2:]), "idle": Role()})
+    subject = Subject("ann", {"r", "idle"}, ())
+    lines = {name: one.explain(subject, name).splitlines() for name in "xyz"}
+    assert lines["x"][0] == "DENIED x to ann (roles: idle, r)"
+    assert "  missing scopes: read write" in lines["x"]
+    assert "  would allow, when done: approve, log" in lines["y"]
+    assert "  would allow, any of the roles: s, t" in lines["z"]
 
 
 def test_expect():
@@ -55,6 +70,8 @@ def test_expect():
     STAFF.expect(ann, allow=["tools/call:search_x", "tools/call:edit"], deny=["tools/call:drop"], arguments={"n": 1})
     with pytest.raises(AssertionError) as caught:
         STAFF.expect(ann, allow=["tools/call:drop", "tools/call:edit"], deny=["tools/call:search_x"])
+    with pytest.raises(AssertionError, match="ALLOWED tools/call:edit"):
+        STAFF.expect(ann, deny=["tools/call:edit"], arguments={"n": 1})
     assert [line for line in str(caught.value).splitlines() if line[:1].isalpha()] == [
         "DENIED tools/call:drop to ann (roles: editor)",
         "DENIED tools/call:edit to ann (roles: editor)",
@@ -113,7 +130,7 @@ def test_diff_sees_a_new_constraint():
     roles = {"a": Role(["x"]), "b": Role(["y"])}
     old = Policy(roles=roles, users={"ann": ["a", "b"]})
     new = Policy(roles=roles, users={"ann": ["a", "b"]}, dsd=[{"roles": ["a", "b"]}])
-    assert old.diff(new) == tuple(Change("user", "ann", name, "allowed", "denied") for name in "xy")
+    assert old.diff(new)[1:] == tuple(Change("user", "ann", name, "allowed", "denied") for name in "xy")
 
 
 def test_denied_in_part_is_not_denied():
@@ -139,11 +156,22 @@ def test_lint():
             "c": Role(deny=["tools/call:*"]),
         }
     )
-    found = one.lint([Tool(), {"name": "drop"}], resources=[{"uri": "docs://a", "name": "a"}, "mem://x"])
+
+    class Template:
+        uri_template, name = "mem://{y}", "hi"
+
+    found = one.lint(
+        [Tool(), {"name": "drop"}],
+        prompts=["hi", {"name": "bye"}],
+        resources=[{"uri": "docs://a", "name": "a"}, "mem://x", {"uriTemplate": "mem://{z}", "name": "z"}, Template()],
+    )
     assert [str(problem) for problem in found] == [
         "tools/call:drop: no role is granted this",
         "roles.a.allow[1]: 'tools/call:serch' matches nothing that the server has",
+        "prompts/get:bye: no role is granted this",
         "resources/read:mem://x: no role is granted this",
+        "resources/read:mem://{y}: no role is granted this",
+        "resources/read:mem://{z}: no role is granted this",
         "roles.b.allow[0]: 'tools/call:search_*' is denied to every holder of 'b'",
     ]
     assert STAFF.lint(["search_x", "edit"]) == ()
@@ -160,7 +188,11 @@ def test_lint():
         ("completion/complete", ": completions belong to what they complete"),
         ("completion/*", "unknown method 'completion/*'"),
         ("ping/*", "unknown method 'ping/*'"),
-        ("resources/read:DOCS://Host/x", "matches no URI: it is compared as 'docs://host/x'"),
+        (
+            "resources/read:DOCS://Host/x",
+            "'resources/read:DOCS://Host/x' matches no URI: it is compared as 'docs://host/x'",
+        ),
+        ("resources/read:*://Host/x", "matches no URI: it is compared as 'x://host/x'"),
         ("resources/*:http://host:80/**", "matches no URI: it is compared as 'http://host/x'"),
         ("resources/read:docs://a%20b", "matches no URI: it is compared as 'docs://a b'"),
         ("resources/read:docs://a/../b", "matches no URI, since it has more than one reading"),
@@ -185,6 +217,7 @@ def test_methods_of_mcp(pattern, said):
         "**",
         "tools/*:X",
         "*/*:X",
+        "tools/call:v1.",
         "resources/read:http://host/a*",
         "resources/read:docs://*/b",
         "*/list",
@@ -198,6 +231,15 @@ def test_methods_of_mcp(pattern, said):
 def test_methods_that_may_be_named(pattern):
     """Those of the protocol and those that were announced."""
     check_methods(Policy(roles={"r": Role([pattern])}), ["acme/x"])
+
+
+@pytest.mark.parametrize("name", ["ping", "reindex", "reindex:all"])
+def test_alias_named_like_a_method(name):
+    """A rule that names the method would say something else, and more."""
+    with pytest.raises(PolicyError) as caught:
+        check_methods(Policy(aliases={name: ["**"], "read": ["tools/list"]}), ["reindex"])
+    assert [str(one) for one in caught.value.problems] == [f"aliases.{name}: an alias is not named like a method"]
+    check_methods(Policy(aliases={"reindex": ["**"], "ping me": ["**"]}))
 
 
 def test_every_method_may_be_named():
@@ -254,6 +296,74 @@ def test_first_policy_must_be_good():
         LivePolicy(lambda: None)
 
 
+async def later(*arguments):
+    """An async function where a sync one is wanted, and the other way round."""
+
+
+class Later:
+    async def __call__(self, *arguments): ...
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"load": None}, "load to be a sync function, got None"),
+        ({"load": one_role()}, "load to be a sync function, got <mcp_rbac.policy.Policy"),
+        ({"load": Policy}, "load to be a sync function, got <class"),
+        ({"load": later}, "load to be a sync function, got <function later"),
+        ({"validate": later}, "validate to be a sync function, got <function later"),
+        ({"validate": Later()}, "validate to be a sync function, got <"),
+        ({"validate": partial(later, 1)}, "validate to be a sync function, got functools.partial"),
+        ({"validate": 3}, "validate to be a sync function, got 3"),
+        ({"validate": True}, "validate to be a sync function, got True"),
+        ({"on_event": later}, "on_event to be a sync function, got <function later"),
+        ({"on_event": 3}, "on_event to be a sync function, got 3"),
+        ({"sleep": 3}, "sleep to be an async function, got 3"),
+        ({"sleep": time.sleep}, "sleep to be an async function, got <built-in"),
+        ({"sleep": None}, "sleep to be an async function, got None"),
+        ({"sleep": Later}, "sleep to be an async function, got <class"),
+    ],
+)
+def test_nonsense_live_policy(options, said):
+    """At construction: a check that nobody waits for lets every policy pass."""
+    with pytest.raises(TypeError) as caught:
+        LivePolicy(**{"load": one_role, **options})
+    assert f"LivePolicy needs {said}" in str(caught.value)
+
+
+def test_validate_that_must_be_waited_for_refuses():
+    """As behind a lambda, where it cannot be known before: what has not been checked is not taken."""
+
+    class Promise:
+        def __await__(self):
+            yield
+
+    with pytest.raises(TypeError, match="validate to be a sync function, and it returned <"):
+        LivePolicy(one_role, validate=lambda policy: Promise())
+
+
+def test_listener_that_fails_changes_nothing():
+    """The policy is taken, or kept, all the same, and whoever asked is told which."""
+    loads = [one_role("x"), one_role("y"), OSError("gone"), one_role("z")]
+
+    def load():
+        found = loads.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    heard = []
+
+    def broken(event):
+        heard.append(type(event).__name__)
+        raise OSError("disk full")
+
+    live = LivePolicy(load, on_event=broken)
+    assert [live.reload() for _ in range(3)] == [True, False, True]
+    assert live.current.version == one_role("z").version
+    assert heard == ["PolicyReplaced", "PolicyRejected", "PolicyReplaced"]
+
+
 def test_reload_without_listener():
     """Nobody needs to listen."""
     loads = [one_role("x"), one_role("y")]
@@ -295,7 +405,10 @@ async def test_watch(tmp_path, anyio_backend):
     """A file that changes is read again; one that goes is a failure, and one that comes back is not."""
     path = tmp_path / "policy.json"
     path.write_text(json.dumps(one_role("x").dump()))
-    events, changes = [], [one_role("y", "z"), "the same", None, one_role("w")]
+    events, changes = [], [one_role("y"), "the same", None, one_role("w")]
+
+    def write(policy):
+        path.write_text(json.dumps(policy.dump()))
 
     async def sleep(seconds):
         assert seconds == 2.5
@@ -306,12 +419,14 @@ async def test_watch(tmp_path, anyio_backend):
             return
         path.unlink(missing_ok=True)
         if change:
-            path.write_text(json.dumps(change.dump()))
+            write(change)
 
     live = LivePolicy(lambda: load_file(path), on_event=events.append, sleep=sleep)
+    versions = [one_role(name).version for name in "xuyw"]
+    write(one_role("u"))  # before anybody watches
     with pytest.raises(EOFError):
         await live.watch(path, every=2.5)
-    assert [type(event).__name__ for event in events] == ["PolicyReplaced", "PolicyRejected", "PolicyReplaced"]
+    assert [getattr(event, "new", "rejected") for event in events] == [*versions[1:3], "rejected", versions[3]]
 
 
 async def test_watch_looks_every_second_and_reads_what_has_changed(tmp_path):
@@ -331,7 +446,11 @@ async def test_watch_looks_every_second_and_reads_what_has_changed(tmp_path):
         with pytest.raises(EOFError):
             await live.watch(path, **options)
         assert looked == [options.get("every", 1.0)] * 3
-    assert loaded == [1]
+    assert loaded == [1] * 3, "when it was made, and as each watch began"
+    looked.clear()
+    with pytest.raises(EOFError):
+        await live.watch(tmp_path / "absent.json")
+    assert loaded == [1] * 3, "there is nothing to read"
 
 
 @pytest.mark.parametrize("every", [0, -1, float("nan")])

@@ -138,12 +138,13 @@ async def test_a_list_that_the_sdk_may_have_does_not_open_the_way_for_the_call()
     assert sent[0]["status"] == 403
 
 
-async def test_public_method_is_not_held_back():
-    """No decision will come, and its answer may be a long stream."""
+@pytest.mark.parametrize("method", ["initialize", "tools/call"])
+async def test_what_is_public_or_allowed_is_not_held_back(method):
+    """It is settled, and its answer may be a long stream."""
     sent = []
 
     async def app(scope, receive, send):
-        await RBAC(Ctx("initialize", request=HttpRequest(scope)), server)
+        await RBAC(Ctx(method, {"name": "read"}, request=HttpRequest(scope)), server)
         await send(START)
         assert sent == [START]
 
@@ -153,7 +154,8 @@ async def test_public_method_is_not_held_back():
     async def send(message):
         sent.append(message)
 
-    await StepUp(app, resource_metadata=URL)({"type": "http", "method": "POST"}, None, send)
+    scope = {"type": "http", "method": "POST", "user": User(Token("files:read"))}
+    await StepUp(app, resource_metadata=URL)(scope, None, send)
     assert sent == [START]
 
 
@@ -251,6 +253,7 @@ async def test_answer_without_a_decision_passes_when_it_is_over():
         await send(body(b"a", more=True))
         assert not sent
         await send(body(b""))
+        assert len(sent) == 3, "whatever the app does after it"
 
     async def send(message):
         sent.append(message)
@@ -259,16 +262,46 @@ async def test_answer_without_a_decision_passes_when_it_is_over():
     assert sent == [START, body(b"a", more=True), body(b"")]
 
 
+@pytest.mark.parametrize("last", ["http.response.pathsend", "http.response.trailers"])
+async def test_answer_that_ends_in_an_extensions_way_passes(last):
+    """ASGI has more ends than a body, and what comes after one."""
+    sent = []
+
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+
+    async def send(message):
+        sent.append(message)
+
+    messages = [START, *([body(b"")] if last == "http.response.trailers" else []), {"type": last}]
+    await StepUp(app, resource_metadata=URL)({"type": "http", "method": "POST"}, None, send)
+    assert sent == messages
+
+
 @pytest.mark.parametrize(
     "url", ["", "/relative", "ftp://x", 'https://x/"', "https://x/ y", "https://x/\n", "https://é"]
 )
 def test_nonsense_url(url):
     """It stands in a header between quotes."""
     with pytest.raises(ValueError, match="resource_metadata"):
-        StepUp(test_nonsense_url, resource_metadata=url)
+        StepUp(ask, resource_metadata=url)
 
 
-def test_nonsense_app():
-    """The instance, not its name."""
+@pytest.mark.parametrize("url", [5, None, b"https://x"])
+def test_nonsense_type_of_url(url):
+    """At construction, with its name."""
+    with pytest.raises(TypeError, match="StepUp needs resource_metadata to be a string, got"):
+        StepUp(ask, resource_metadata=url)
+
+
+class App:
+    async def __call__(self, scope, receive, send): ...
+
+
+@pytest.mark.parametrize("app", ["app", None, print, App])
+def test_nonsense_app(app):
+    """The instance, not its name, its class, or something that answers at once."""
     with pytest.raises(TypeError, match="StepUp takes an ASGI app"):
-        StepUp("app", resource_metadata=URL)
+        StepUp(app, resource_metadata=URL)
+    StepUp(App(), resource_metadata=URL)

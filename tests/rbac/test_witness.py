@@ -19,6 +19,8 @@ PATTERN = st.text("ab/*:", max_size=8).filter(lambda text: fault_in(text) is Non
         ("x:a*", "x:*b", "x:a*b"),
         ("x:a*", "x:ab*", "x:ab*"),
         ("x:*a", "x:*ba", "x:*ba"),
+        ("x:*b", "x:*ab", "x:*ab"),
+        ("x:a:b*", "x:a:*c", "x:a:b*c"),
         ("x:a*", "x:b*", None),
         ("x:*a", "x:*b", None),
         ("x:a*c", "x:abc", "x:abc"),
@@ -59,6 +61,7 @@ def test_instances():
     assert instances("x:**", 3) == ["x:*", "x:*/*", "x:*/*/*"]
     assert instances("x:a/**", 3) == ["x:a/*", "x:a/*/*"]
     assert instances("x:a/b/**", 1) == ["x:a/b/*"]
+    assert instances("x:a/b:c/**", 4) == ["x:a/b:c/*", "x:a/b:c/*/*"]
     assert instances("**", 2) == ["*", "*:*", "*:*/*", "*/*", "*/*:*", "*/*:*/*"]
 
 

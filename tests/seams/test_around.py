@@ -6,7 +6,9 @@ from typing import Any
 
 import mcp_middleware as mm
 import pytest
+from mcp_pool import Pool, PoolMiddleware
 
+from tests.seams import pool_row
 from tests.seams.clients import Answer, connect
 from tests.seams.servers import FASTMCP, MCP
 from tests.seams.toolbox import toolbox
@@ -87,3 +89,23 @@ async def test_a_decorated_tool_is_told_and_answers_as_before(name: str, postpon
     ((method, target, arguments),) = witness.calls
     assert (method, target) == ("tools/call", name)
     assert set(CALLS[name]) <= set(arguments) <= {*CALLS[name], "factor", "found"}
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_tool_finds_the_resource_that_is_held_around_it(in_thread: bool) -> None:
+    """Also in a worker thread; afterwards the resource is back."""
+    pool = Pool(pool_row.connect)
+    held = PoolMiddleware(pool)
+
+    async def ask() -> str:
+        return type(held.current()).__name__
+
+    def ask_in_thread() -> str:
+        return type(held.current()).__name__
+
+    function: Any = ask_in_thread if in_thread else ask
+    name = function.__name__
+    server = _server(mm.Chain(held).around(function), name)
+    async with pool, connect(server, "memory", modern=MODERN) as client:
+        assert (await client.call(name, {})).text == "Resource"
+        assert (pool.statistics().uses, pool.statistics().in_use) == (1, 0)

@@ -7,16 +7,20 @@ message is compared. Only the seconds that an answer may still be kept are the c
 from __future__ import annotations
 
 import itertools
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import anyio
 import mcp_middleware as mm
 import pytest
-from mcp_cache import CacheMiddleware
+from mcp_cache import Cache, CacheMiddleware, NotStored
+from mcp_cache.keys import parsed
+from mcp_cache.sqlite import SqliteStore
 
 from tests.seams.arrangements import ARRANGEMENTS, Passes
-from tests.seams.scenarios import SCENARIOS
+from tests.seams.scenarios import SCENARIOS, initialize
 from tests.seams.served import FASTMCP, Seam, seams, serving
 from tests.seams.servers import MCP
 from tests.seams.test_transparent import Transcript, _converse, comparable, differences
@@ -59,6 +63,76 @@ def test_every_conversation_is_the_same(seam: Seam, monkeypatch: pytest.MonkeyPa
     for expected, said in zip(play_twice(seam, "bare"), play_twice(seam, "cached"), strict=True):
         assert not differences(expected, said), differences(expected, said)
     assert caching.cache.statistics().hits >= 1
+
+
+def told(answer: dict[str, Any]) -> str:
+    """What the result says, but for the one member that the cache rewrites."""
+    return TTL.sub("", json.dumps(answer["result"], sort_keys=True))
+
+
+ASKED: dict[str, dict[str, Any] | None] = {
+    "tools/list": None,
+    "resources/list": None,
+    "resources/templates/list": None,
+    "prompts/list": None,
+    "resources/read": {"uri": "memo://hello"},
+    "prompts/get": {"name": "greet", "arguments": {"name": "Ada"}},
+    "tools/call": {"name": "add", "arguments": {"a": 1, "b": 2}},
+}
+
+
+@pytest.mark.parametrize("seam", IN_MEMORY, ids=lambda seam: seam.name)
+def test_every_method_is_answered_from_the_cache(seam: Seam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of those that the server has, by itself, although its tools and prompts are local functions."""
+    caching = CacheMiddleware(ttl=60, tools={"add": 60})
+    monkeypatch.setitem(ARRANGEMENTS, "cached", lambda passes: [mm.Chain(caching, passes)])
+    hits: dict[str, int] = {}
+
+    async def run() -> None:
+        async with serving(seam, "cached", Passes()) as connect, connect() as peer:
+            if not seam.modern:
+                await initialize(peer)
+            for method, params in ASKED.items():
+                first = await peer.request(method, params)
+                before = caching.cache.statistics().hits
+                second = await peer.request(method, params)
+                if "result" in first and not first["result"].get("isError"):
+                    assert told(first) == told(second)
+                    hits[method] = caching.cache.statistics().hits - before
+
+    anyio.run(run)
+    assert hits == dict.fromkeys(hits, 1)
+    assert set(hits) == (set(ASKED) if "rich" in seam.offers else {"tools/list"})
+
+
+@pytest.mark.parametrize("seam", IN_MEMORY, ids=lambda seam: seam.name)
+def test_results_go_into_a_store_where_they_come_back_exactly(
+    seam: Seam, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All but the lists of FastMCP, whose tools are more than they say: an event tells of those, each time."""
+    events: list[Any] = []
+    store, passes = SqliteStore(tmp_path / "cache.db"), Passes()
+    caching = CacheMiddleware(Cache(isolation="copy", store=store, on_event=events.append), ttl=60, tools={"add": 60})
+    monkeypatch.setitem(ARRANGEMENTS, "cached", lambda passes: [mm.Chain(caching, passes)])
+    asked_again: set[str] = set()
+
+    async def run() -> None:
+        async with serving(seam, "cached", passes) as connect, connect() as peer:
+            if not seam.modern:
+                await initialize(peer)
+            for method, params in ASKED.items():
+                first, seen = await peer.request(method, params), passes.seen
+                second = await peer.request(method, params)
+                if "result" in first and not first["result"].get("isError"):
+                    assert told(first) == told(second)
+                    if passes.seen > seen:
+                        asked_again.add(method)
+        await store.aclose()
+
+    anyio.run(run)
+    lists = {method for method in ASKED if method.endswith("/list")} if seam.kind == "fastmcp" else set[str]()
+    assert asked_again == lists
+    assert {parsed(event.key)[0] for event in events if isinstance(event, NotStored)} == lists
 
 
 @pytest.mark.skipif(MCP < 2 or bool(FASTMCP), reason="MCPServer of mcp 2 lets the operator say what may be cached")

@@ -16,6 +16,7 @@ import anyio
 import mcp_middleware as mm
 import pytest
 from mcp_rbac import HANDSHAKE, METHODS, Policy, RBACMiddleware, Role, Scope, StepUp, Subject, as_fastmcp, from_token
+from mcp_rbac.hiding import NOWHERE
 
 from tests.seams import peers
 from tests.seams.scenarios import initialize
@@ -51,7 +52,14 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("resources/read", {"uri": "mem://secret", "name": "docs://open"}),
     *(("prompts/get", {"name": name, "arguments": {"name": "x"}}) for name in ("secret", "absent")),
     ("prompts/get", {"name": "secret"}),
-    ("completion/complete", {"ref": {"type": "ref/prompt", "name": "secret"}, "argument": {"name": "a", "value": "b"}}),
+    *(
+        ("completion/complete", {"ref": ref, "argument": {"name": "name", "value": "b"}})
+        for ref in (
+            {"type": "ref/prompt", "name": "secret"},
+            {"type": "ref/prompt", "name": "absent"},
+            {"type": "ref/resource", "uri": "mem://about/{topic}"},
+        )
+    ),
     ("logging/setLevel", {"level": "debug"}),
     ("acme/unheard", {}),
 ]
@@ -145,7 +153,64 @@ def handlers(*, with_secrets: bool, rbac: Any) -> Any:
     return server
 
 
-BUILDERS = [decorated, *([handlers] if MCP >= 2 and not FASTMCP else [])]
+def complete(*, with_secrets: bool, rbac: Any) -> Any:
+    """Build the decorator-style server with a handler for everything that has no decorator there."""
+    if MCP >= 2:
+        server = decorated(with_secrets=with_secrets, rbac=rbac)
+    else:  # the chain of FastMCP 2 and 3 does not hear of these
+        server = decorated(with_secrets=with_secrets, rbac=mm.Chain())
+        mm.install(server, rbac)
+    known = {"hi", *(["secret", "mem://about/{topic}"] if with_secrets else [])}
+    (add_handlers if MCP >= 2 else add_handlers_of_1x)(lowlevel(server), known)
+    return server
+
+
+HEARD: list[str] = []  # by the handlers
+
+
+def completed(ref: Any, argument: Any, known: set[str]) -> Any:
+    """Complete the argument ``user`` of anything, as many handlers do, and others of what is *known*."""
+    from mcp import types
+
+    HEARD.append(getattr(ref, "name", None) or str(ref.uri))
+    return types.Completion(values=["alice", "bob"] if argument.name == "user" or HEARD[-1] in known else [])
+
+
+def add_handlers(server: Any, known: set[str]) -> None:
+    """Register handlers that note what they were asked for."""
+    import mcp_types as types
+
+    async def completion(ctx: Any, params: Any) -> Any:
+        return types.CompleteResult(completion=completed(params.ref, params.argument, known))
+
+    async def note(ctx: Any, params: Any) -> Any:
+        HEARD.append(str(getattr(params, "uri", "no object")))
+        return types.EmptyResult()
+
+    server.add_request_handler("completion/complete", types.CompleteRequestParams, completion)
+    server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, note)
+    server.add_request_handler("resources/subscribe", types.SubscribeRequestParams, note)
+    server.add_request_handler("resources/unsubscribe", types.UnsubscribeRequestParams, note)
+
+
+def add_handlers_of_1x(server: Any, known: set[str]) -> None:
+    """Do the same with the decorators of the 1.x SDK's lowlevel server."""
+
+    @server.completion()
+    async def completion(ref: Any, argument: Any, context: Any) -> Any:
+        return completed(ref, argument, known)
+
+    @server.set_logging_level()
+    async def level(level: Any) -> None:
+        HEARD.append("no object")
+
+    @server.subscribe_resource()
+    @server.unsubscribe_resource()
+    async def subscription(uri: Any) -> None:
+        HEARD.append(str(uri))
+
+
+BUILDERS = [decorated, complete, *([handlers] if MCP >= 2 and not FASTMCP else [])]
 ERAS = ["legacy", "modern"] if MCP >= 2 else ["legacy"]
 
 
@@ -186,8 +251,32 @@ async def test_unknown_is_answered_as_without_us(build: Any, era: str) -> None:
     bare = await answers(build(with_secrets=False, rbac=mm.Chain()), era)
     for question, ours, theirs in zip(QUESTIONS, behind, bare, strict=True):
         method, params = question
-        if method in ("tools/call", "prompts/get") or params.get("uri", "").startswith("mem://"):
+        if method in ("tools/call", "prompts/get", "completion/complete") or params.get("uri", "").startswith("mem://"):
             assert ours == theirs, question
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("rbac", [guard(), RBACMiddleware(Policy())])
+async def test_denied_completion_does_not_run(rbac: RBACMiddleware, era: str) -> None:
+    """Whatever it is asked for, under whatever name, a handler that looks at the argument alone would answer."""
+    HEARD.clear()
+    async with talking(complete(with_secrets=True, rbac=rbac), era) as peer:
+        for ref in ({"type": "ref/prompt", "name": "secret"}, {"type": "ref/resource", "uri": "mem://about/{topic}"}):
+            asked = {"ref": ref, "argument": {"name": "user", "value": ""}}
+            answer = await peer.request("completion/complete", asked)
+            assert answer["result"]["completion"] == {"values": []}
+    assert HEARD == []
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_granted_completion_runs(era: str) -> None:
+    """With what it completes."""
+    HEARD.clear()
+    async with talking(complete(with_secrets=True, rbac=guard()), era) as peer:
+        asked = {"ref": {"type": "ref/prompt", "name": "hi"}, "argument": {"name": "name", "value": ""}}
+        answer = await peer.request("completion/complete", asked)
+    assert answer["result"]["completion"]["values"] == ["alice", "bob"]
+    assert HEARD == ["hi"]
 
 
 @pytest.mark.skipif(MCP < 2, reason="HTTP without a session, to be compared byte for byte, is of 2026-07-28")
@@ -266,33 +355,51 @@ def test_every_method_of_the_sdk_is_known(anyio_backend: object) -> None:
     assert methods.SPEC_CLIENT_METHODS | methods.SPEC_CLIENT_NOTIFICATION_METHODS == METHODS
 
 
+PARAMS: dict[str, Any] = {
+    "name": "secret",
+    "uri": "mem://secret",
+    "ref": {"type": "ref/prompt", "name": "secret"},
+    "argument": {"name": "user", "value": "x"},
+    "level": "debug",
+    "notifications": {"toolsListChanged": True},
+    "arguments": {"a": "1"},
+}
+
+
 @pytest.mark.parametrize("method", sorted(METHODS - HANDSHAKE))
 @pytest.mark.parametrize("build", BUILDERS)
 async def test_every_method_is_denied_by_default(build: Any, method: str) -> None:
-    """On a server that would answer it: nothing runs, and lists are empty."""
+    """Nothing runs but for the name that does not exist, no handler hears another, and lists are empty."""
+    HEARD.clear()
     events: list[Any] = []
     rbac = RBACMiddleware(Policy(), local=Subject("me"), on_event=events.append)
-    params = {
-        "name": "secret",
-        "uri": "mem://secret",
-        "ref": {"type": "ref/prompt", "name": "secret"},
-        "argument": {"name": "name", "value": "x"},
-        "level": "debug",
-        "notifications": {"toolsListChanged": True},
-        "arguments": {"a": "1"},
-    }
     async with talking(build(with_secrets=True, rbac=rbac), "legacy") as peer:
         if method.startswith("notifications/"):
             await peer.notify(method)
             await peer.request("ping")
             answer: dict[str, Any] = {}
         else:
-            answer = await peer.request(method, params)
+            answer = await peer.request(method, PARAMS)
     assert "ran" not in json.dumps(answer)
+    assert all(NOWHERE in heard for heard in HEARD)
     if "error" not in answer and not answer.get("result", {}).get("isError"):
-        assert all(not value for value in answer.get("result", {}).values()), answer
+        found = answer.get("result", {})
+        assert all(not value for value in found.get("completion", found).values()), answer
     if events:  # a method that this server or this version does not have never comes to the middleware
         assert all(not event.allowed for event in events)
+
+
+@pytest.mark.parametrize(
+    "method", ["completion/complete", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"]
+)
+async def test_every_handler_hears_what_is_granted(method: str) -> None:
+    """Or it would prove nothing that it hears of nothing else."""
+    HEARD.clear()
+    every = RBACMiddleware(Policy(roles={"r": Role(["**"])}), local=Subject("me", {"r"}))
+    async with talking(complete(with_secrets=True, rbac=every), "legacy") as peer:
+        answer = await peer.request(method, PARAMS)
+    assert "result" in answer
+    assert HEARD in (["secret"], ["mem://secret"], ["no object"])
 
 
 @pytest.mark.skipif(MCP < 2 or bool(FASTMCP), reason="MCPServer of mcp 2 has subscriptions/listen")

@@ -71,6 +71,7 @@ async def decorated(service: Service) -> None:
     assert_type(await configured.invalidate(1), bool)
     assert_type(await service.method(1), bytes)
     assert_type(await Service.method.invalidate(service, 1), bool)
+    await service.method.invalidate(1)  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
     taken: Cached[[int], str] = configured
     configured.key(1)
     await taken.clear()

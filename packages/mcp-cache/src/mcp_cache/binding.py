@@ -20,7 +20,7 @@ from typing import Any
 from weakref import ref
 
 from .entries import Entry
-from .keys import RAW, Unkeyable, freeze
+from .keys import RAW, Unkeyable
 
 __all__ = ["Binding"]
 
@@ -54,17 +54,18 @@ def __call__(__fn__, {names}):
 
 
 class Binding:
-    """The parameters of *fn*, and what is made of them.
+    """The parameters of *fn*, and what is made of them; *freeze* makes the part of the key that stands for an argument.
 
     The instance of a method is held by a weak reference, so that the cache does not keep it alive. Arguments that *fn*
     would not take raise the TypeError that Python has for them.
     """
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], freeze: Callable[[Any], Hashable]) -> None:
         parameters = inspect.signature(fn).parameters
         self._fn = fn
+        self._freeze = freeze
         self._names = tuple(parameters)
-        self._is_method = self._names[:1] == ("self",)
+        self.is_method: bool = self._names[:1] == ("self",)
         self._defaults = tuple(
             p.default for p in parameters.values() if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY
         )
@@ -91,7 +92,7 @@ class Binding:
         parts: list[Hashable] = []
         for name, value in zip(self._names, values, strict=True):
             try:
-                part = ref(value) if self._is_method and not parts else freeze(value)
+                part = ref(value) if self.is_method and not parts else self._freeze(value)
                 hash(part)
             except TypeError as error:
                 raise Unkeyable(f"argument {name!r} of {self._fn.__qualname__}(): {error}", name) from None
@@ -118,8 +119,8 @@ class Binding:
             inspect.Parameter.VAR_KEYWORD: "**{0}",
         }
         names = self._names
-        keys = ["__ref__(self)", *names[1:]] if self._is_method else names
-        checks = [f"type({name}) in __raw__" for name in names[self._is_method :]]
+        keys = ["__ref__(self)", *names[1:]] if self.is_method else names
+        checks = [f"type({name}) in __raw__" for name in names[self.is_method :]]
         if not all(p.kind in PLAIN for p in bare):
             checks = ["False"]
         return TEMPLATE.format(

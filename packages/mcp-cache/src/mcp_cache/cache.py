@@ -34,13 +34,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import anyio
 
 from . import stored
-from .config import Config, Tags, Ttl, checked_tags, checked_ttl
+from .config import Config, Tags, Ttl, check_surroundings, checked_options, checked_tags, checked_ttl
 from .decorate import Cached, P, R, decorated
 from .engine import UNFIT, Engine
 from .entries import Entry
 from .events import CacheStatistics, Event, Explanation, Invalidated
-from .flight import Failure
-from .invalidation import forget, forget_everything, forget_matching, forget_tag, hear, matches
+from .explain import explained
+from .invalidation import check_kind, forget, forget_everything, forget_matching, forget_tag, hear, matches
 from .isolation import Isolation
 from .remote import OnStoreError, Remote
 from .store import JSON, Serializer, Store
@@ -61,7 +61,7 @@ class Cache:
         maxsize: The most entries, of all functions together.
         ttl: Seconds for which a value is fresh; a function of the value; None for as long as there is room.
         jitter: The most by which a TTL is shortened at random, as a share of it, so that not all end at once.
-        idle: Seconds after which an entry that nobody asks for ends.
+        idle: Seconds after which an entry that nobody asks for ends; no window opens after that.
         stale_while_revalidate: Seconds after the TTL in which the old value is served while one computation is under
             way: in a task if the cache was opened with ``async with``, else by the caller who finds it stale.
         stale_if_error: Seconds after the TTL in which the old value is served if computing raises.
@@ -70,14 +70,16 @@ class Cache:
         max_weight: The most weight, as *weigh* tells it of a value; what is heavier by itself is not stored.
         policy: Who has to go when there is no room: "adaptive", "lru", "s3fifo" or "tinylfu".
         isolation: Who may change a value: "share" nobody, it is the same for all; "copy" everybody, it is one's own;
-            "frozen" nobody can, lists and dictionaries were made tuples and read-only mappings.
+            "frozen" nobody can, lists, dictionaries and sets were made tuples, read-only mappings and frozensets; what
+            is not hashable by its value either, is not stored.
         store: A store shared by several processes, or one that outlives this one.
         on_store_error: When it fails, "local" goes on with what is in process, "deny" raises CacheUnavailable.
         retry_store_after: Seconds for which a store that has failed is not asked.
         on_event: Called with every event, in the task that causes it; must not raise.
 
     Raises ValueError or TypeError naming the argument. Keys are compared as in a dictionary, so 1, 1.0 and True are the
-    same key; those made from arguments, by a decorated function or the middleware, are not. Not thread-safe.
+    same key; those made from arguments, by a decorated function or the middleware, are not. With a store, a key that is
+    not JSON (tuples and bytes are allowed) raises Unkeyable. Not thread-safe.
     """
 
     def __init__(
@@ -114,12 +116,11 @@ class Cache:
             stale_while_revalidate=stale_while_revalidate,
             stale_if_error=stale_if_error,
             refresh_ahead=refresh_ahead,
-            negative_ttl=dict(negative_ttl or {}),
+            negative_ttl={} if negative_ttl is None else negative_ttl,
             isolation=isolation,
             random=random,
         )
-        if on_store_error not in ("local", "deny"):
-            raise ValueError(f"Cache needs on_store_error to be one of local, deny, got {on_store_error!r}")
+        check_surroundings(clock, on_event, store, serializer, on_store_error, retry_store_after)
         remote = None
         if store is not None:
             remote = Remote(
@@ -132,6 +133,8 @@ class Cache:
                 retry_after=retry_store_after,
             )
         self._engine = Engine(config, clock, on_event, remote)
+        if remote is not None:
+            remote.forget = partial(forget_everything, self._engine)
         self.isolation: Isolation = isolation
         self._space = self._engine.table.new_space("=")
         self._flights = self._space.flights
@@ -175,6 +178,7 @@ class Cache:
             if entry is not None and engine.state(entry, now) in ("fresh", "early"):
                 found[key] = engine.serve(entry, now)
             else:
+                engine.misses += 1
                 absent.append(key)
         if engine.remote is not None and absent:
             found.update(await stored.read(engine, engine.remote, space, absent))
@@ -195,7 +199,7 @@ class Cache:
             await stored.write(engine, engine.remote, space, key, value, form, seconds, names)
             return
         if space.flights:
-            engine.doom(space, key)
+            space.doom(key)
         now = self._clock()
         engine.keep(space, Entry(space.entries, key, form, engine.table.tick, now + seconds), now, names)
 
@@ -220,12 +224,13 @@ class Cache:
 
         A tag reaches every entry, those of decorated functions too, in O(1). A *prefix* (of a string, or of a tuple), a
         *glob* (``*``, ``?``, ``[…]``; case counts) and *where*, a function of the key, look at each key of the cache's
-        own methods, a few hundred between two checkpoints. Raises TypeError without any of them.
+        own methods, a few hundred between two checkpoints. Raises TypeError without any of them, or for another type.
         """
         chosen = list(matches(prefix, glob, where))
         if tag is None and not chosen:
             raise TypeError("invalidate() needs one of tag=, prefix=, glob= and where=")
         if tag is not None:
+            check_kind("tag", tag, str)
             await forget_tag(self._engine, tag)
         for by, what, match in chosen:
             await forget_matching(self._engine, self._space, match)
@@ -240,25 +245,12 @@ class Cache:
         unkeyable: Literal["raise", "bypass"] = "raise",
     ) -> Cached[P, R]:
         """Decorate an async function or method, as ``cached`` does."""
+        tags = _checked(ttl, tags, unkeyable)
         return decorated(self._engine, ttl, tags, unkeyable == "bypass", fn)
 
     def explain(self, key: Hashable) -> Explanation:
-        """Say what there is under *key* in process, without counting as a hit."""
-        engine, flight = self._engine, self._space.flights.get(key)
-        waiting = None if flight is None else len(flight)
-        entry = self._find(key)
-        if entry is None:
-            return Explanation("absent", waiting=waiting)
-        left = entry.expires - self._clock()
-        facts = entry.facts
-        is_failure = isinstance(entry.value, Failure)
-        if not engine.table.is_current(facts.tags, entry.born):
-            state = "invalidated"
-        elif left > 0:
-            state = "failure" if is_failure else "fresh"
-        else:
-            state = "stale" if -left < engine.config.windows and not is_failure else "expired"
-        return Explanation(state, left, entry.hits, facts.tags, facts.weight, waiting)  # type: ignore[arg-type]  # one of the literals above
+        """Say what there is under *key* in process, without counting as a hit; for a decorated one, ``fn.explain``."""
+        return explained(self._engine, self._space, key)
 
     def statistics(self) -> CacheStatistics:
         """Return the figures so far."""
@@ -266,6 +258,7 @@ class Cache:
         return CacheStatistics(
             hits=engine.hits + sum(count() for count in engine.hit_counters),
             misses=engine.misses,
+            loads=engine.loads,
             joins=engine.joins,
             stale=engine.stale,
             failures=engine.failures,
@@ -315,15 +308,26 @@ def cached(
     Arguments are the same if they have the same JSON form or, where they have none, the same type and are equal: 1,
     1.0, True and "1" are four. How they are passed does not matter, and defaults count. ``self`` is held weakly. One
     that is neither JSON nor hashable raises Unkeyable, naming it; with ``unkeyable="bypass"``, the call is not cached.
+    In a cache with a store, arguments must be JSON, and methods raise TypeError when they are decorated: their ``self``
+    has no name that a store knows.
 
-    The function keeps its signature, and gets three more: ``fn.key(*args)``, ``await fn.invalidate(*args)`` (for a
-    method, on the class and with the instance) and ``await fn.clear()``.
+    The function keeps its signature, and gets four more: ``fn.key(*args)``, ``fn.explain(*args)``, ``await
+    fn.invalidate(*args)`` and ``await fn.clear()``. Those of a method are called on its class, with the instance first.
+    What it has cached lies apart from what the cache's own methods reach by key.
     """
     checked_cache("@cached(cache)", cache)
-    checked_ttl(ttl)
+    return partial(cache, ttl=ttl, tags=_checked(ttl, tags, unkeyable), unkeyable=unkeyable)
+
+
+def _checked(ttl: Ttl, tags: Tags, unkeyable: str) -> Tags:
     if unkeyable not in ("raise", "bypass"):
-        raise ValueError(f"cached needs unkeyable to be 'raise' or 'bypass', got {unkeyable!r}")
-    return partial(cache, ttl=ttl, tags=tags, unkeyable=unkeyable)
+        raise ValueError(f"a cached function needs unkeyable to be 'raise' or 'bypass', got {unkeyable!r}")
+    return checked_options(ttl, tags)
+
+
+def engine_of(cache: Cache) -> Engine:
+    """Return what does the work of *cache*, for what keeps values of its own in it."""
+    return cache._engine  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of the same package
 
 
 def checked_cache(who: str, cache: object) -> Cache:

@@ -10,13 +10,24 @@ from typing import Any, Union, get_args
 from .isolation import Isolation
 from .table import POLICIES
 
-__all__ = ["Config", "Tags", "Ttl", "checked_options", "checked_tags", "checked_ttl"]
+__all__ = [
+    "Config",
+    "Tags",
+    "Ttl",
+    "check_callable",
+    "check_surroundings",
+    "checked_options",
+    "checked_tags",
+    "checked_ttl",
+]
 
 Ttl = Union[float, Callable[[Any], Union[float, None]], None]  # noqa: UP007  # evaluated on 3.10
 """Seconds; a function of the value that returns seconds, 0 for "do not store"; None for no end."""
 
 Tags = Union[Iterable[str], Callable[[Any], Iterable[str]]]  # noqa: UP007  # evaluated on 3.10
 """Names under which entries can be invalidated together, or a function of the value that returns them."""
+
+STORE = ("load", "read", "write", "invalidate", "listen")  # the methods of one
 
 
 @dataclass(frozen=True)
@@ -49,9 +60,14 @@ class Config:
         _within("jitter", self.jitter, 0, 1, includes_start=True)
         _one_of("policy", self.policy, tuple(POLICIES))
         _one_of("isolation", self.isolation, get_args(Isolation))
+        check_callable("Cache", "weigh", self.weigh, optional=True)
+        check_callable("Cache", "random", self.random)
         if (self.weigh is None) != (self.max_weight == math.inf):
             raise ValueError("Cache needs weigh= and max_weight= together")
         checked_ttl(self.ttl)
+        if not _has(self.negative_ttl, "items"):
+            raise TypeError(f"Cache needs a mapping of exceptions as negative_ttl, got {self.negative_ttl!r}")
+        object.__setattr__(self, "negative_ttl", dict(self.negative_ttl))  # its owner may change it
         for kind, seconds in self.negative_ttl.items():
             if not _is_exception(kind):
                 raise TypeError(f"Cache needs subclasses of Exception as keys of negative_ttl, got {kind!r}")
@@ -89,6 +105,26 @@ class Config:
         return max(self.stale_while_revalidate, self.stale_if_error)
 
 
+def check_surroundings(  # noqa: PLR0917  # what a cache is given beside its options
+    clock: object, on_event: object, store: object, serializer: object, on_store_error: object, retry_after: object
+) -> None:
+    """Raise TypeError or ValueError, naming the argument of ``Cache``."""
+    check_callable("Cache", "clock", clock)
+    check_callable("Cache", "on_event", on_event, optional=True)
+    if isinstance(store, type) or not (store is None or _has(store, *STORE)):
+        raise TypeError(f"Cache needs a store such as RedisStore(client), got {store!r}")
+    if not _has(serializer, "dumps", "loads"):
+        raise TypeError(f"Cache needs a Serializer(dumps, loads) as serializer, got {serializer!r}")
+    _one_of("on_store_error", on_store_error, ("local", "deny"))
+    _within("retry_store_after", retry_after, 0, math.inf)
+
+
+def check_callable(who: str, name: str, value: object, *, optional: bool = False) -> None:
+    """Raise TypeError unless *value* can be called, or may be left out and is."""
+    if not callable(value) and not (optional and value is None):
+        raise TypeError(f"{who} needs {name} to be callable{' or None' * optional}, got {value!r}")
+
+
 def checked_ttl(ttl: Ttl) -> Ttl:
     """Return *ttl*, or raise TypeError or ValueError."""
     if ttl is not None and not callable(ttl):
@@ -98,10 +134,14 @@ def checked_ttl(ttl: Ttl) -> Ttl:
 
 def checked_tags(tags: Tags, value: Any) -> tuple[str, ...]:
     """Return the tags of *value*. Raises TypeError for a single string, whose letters would be taken for tags."""
-    found = tags(value) if callable(tags) else tags
+    found: Any = tags(value) if callable(tags) else tags
     if isinstance(found, str):
         raise TypeError(f"tags needs a collection of strings, got the string {found!r}; write ({found!r},)")
-    return tuple(found)
+    names: list[Any] = [*found] if isinstance(found, Iterable) else [found]
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"tags needs a collection of strings, got {name!r}")
+    return tuple(names)
 
 
 def checked_options(ttl: Ttl, tags: Tags) -> Tags:
@@ -120,6 +160,10 @@ def _within(
         signs = "<=" if includes_start else "<", "<=" if includes_end else "<"
         hint = "; leave it out for no end" if name in {"ttl", "idle"} else ""
         raise ValueError(f"Cache needs {low} {signs[0]} {name} {signs[1]} {high}, got {value!r}{hint}")
+
+
+def _has(value: object, *methods: str) -> bool:
+    return all(callable(getattr(value, method, None)) for method in methods)
 
 
 def _is_exception(kind: object) -> bool:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from .binding import Binding
 from .engine import Engine
+from .events import Explanation
+from .explain import explained
+from .flight import Space
 from .invalidation import forget, forget_matching
-from .keys import Unkeyable
+from .keys import Unkeyable, freeze, written
 
 if TYPE_CHECKING:
     from typing import Concatenate
@@ -35,7 +38,11 @@ W = TypeVar("W", bound=Callable[..., Any])
 
 
 class Cached(Protocol[P, R_co]):
-    """A cached function; what a type checker knows of it."""
+    """A cached function; what a type checker knows of it.
+
+    A method is one on its class, where ``key`` and the like take the instance first. Through an instance it can
+    only be called: to bind the others would double the cost of a hit.
+    """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
         """Return what is cached for these arguments, or call the function."""
@@ -43,6 +50,10 @@ class Cached(Protocol[P, R_co]):
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> Hashable:
         """Return the key of a call with these arguments."""
+        ...
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say what there is for these arguments in process, as ``Cache.explain`` does."""
         ...
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, bool]:
@@ -56,22 +67,21 @@ class Cached(Protocol[P, R_co]):
     @overload
     def __get__(self, instance: None, owner: type, /) -> Self: ...
     @overload
-    def __get__(self: Cached[Concatenate[S, Q], R], instance: S, owner: type, /) -> Cached[Q, R]: ...
+    def __get__(
+        self: Cached[Concatenate[S, Q], R], instance: S, owner: type, /
+    ) -> Callable[Q, Coroutine[Any, Any, R]]: ...
 
 
 def decorated(
     engine: Engine, ttl: Any, tags: Any, bypasses: bool, fn: Callable[P, Coroutine[Any, Any, R]]
 ) -> Cached[P, R]:
-    """Return *fn*, cached. Raises TypeError if it is not async."""
-    if not inspect.iscoroutinefunction(fn):
-        raise TypeError(f"{getattr(fn, '__qualname__', fn)}() is not async; did you forget 'async def'?")
-    if not hasattr(fn, "__qualname__"):
-        raise TypeError(f"a cache needs a function with a name to decorate, got {fn!r}; write an 'async def' around it")
+    """Return *fn*, cached. Raises TypeError if it is not async, or a method whose cache has a store."""
+    _refuse_unless_named_and_async(fn)
     name = f"{fn.__module__}.{fn.__qualname__}="
-    if engine.remote is not None and any(space.name == name for space in engine.table.spaces):
-        raise ValueError(f"{name[:-1]} has a namesake in this store; give one of the two another __qualname__")
+    binding = Binding(fn, freeze if engine.remote is None else written)
+    if engine.remote is not None:
+        _refuse_in_store(name, binding, engine)
     space = engine.table.new_space(name)
-    binding = Binding(fn)
 
     async def missed(values: tuple[Any, ...]) -> Any:
         try:
@@ -84,10 +94,39 @@ def decorated(
 
     bare, hits = binding.wrapper(space.entries.get, engine.clock, missed)
     engine.hit_counters.append(hits)
-    wrapper: Any = preserve_signature(bare, fn)
+    return _equipped(preserve_signature(bare, fn), fn, engine, space, binding)
+
+
+def _refuse_unless_named_and_async(fn: Callable[..., Any]) -> None:
+    if not inspect.iscoroutinefunction(fn):
+        raise TypeError(f"{getattr(fn, '__qualname__', fn)}() is not async; did you forget 'async def'?")
+    if not hasattr(fn, "__qualname__"):
+        raise TypeError(f"a cache needs a function with a name to decorate, got {fn!r}; write an 'async def' around it")
+
+
+def _refuse_in_store(name: str, binding: Binding, engine: Engine) -> None:
+    """Raise ValueError or TypeError for a function whose entries a store cannot tell from others."""
+    if any(space.name == name for space in engine.table.spaces):
+        raise ValueError(f"{name[:-1]} has a namesake in this store; give one of the two another __qualname__")
+    if binding.is_method:
+        raise TypeError(
+            f"{name[:-1]} is a method, and a store has no name for its self; cache a function of what identifies it"
+        )
+
+
+def _equipped(
+    wrapper: Any, fn: Callable[P, Coroutine[Any, Any, R]], engine: Engine, space: Space, binding: Binding
+) -> Cached[P, R]:
+    """Return *wrapper* with what a ``Cached`` has beside the call."""
+    takes_instance = binding.is_method and not fn.__name__.startswith("__")  # the class gives those another name
 
     def key(*args: P.args, **kwargs: P.kwargs) -> Hashable:
+        if takes_instance and not (args and hasattr(args[0], fn.__name__)):
+            raise TypeError(f"call it on the class, with the instance first: {fn.__qualname__}.invalidate(instance, …)")
         return binding.key(binding.values(*args, **kwargs))
+
+    def explain(*args: P.args, **kwargs: P.kwargs) -> Explanation:
+        return explained(engine, space, key(*args, **kwargs))
 
     async def invalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
         return await forget(engine, space, key(*args, **kwargs))
@@ -95,8 +134,8 @@ def decorated(
     async def clear() -> None:
         await forget_matching(engine, space, lambda _: True)
 
-    wrapper.key, wrapper.invalidate, wrapper.clear = key, invalidate, clear
-    return wrapper  # type: ignore[no-any-return]  # a function with three attributes
+    wrapper.key, wrapper.explain, wrapper.invalidate, wrapper.clear = key, explain, invalidate, clear
+    return wrapper  # type: ignore[no-any-return]  # a function with four attributes
 
 
 # --- preserve_signature: the same lines in every module that decorates

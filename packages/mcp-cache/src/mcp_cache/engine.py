@@ -72,6 +72,7 @@ class Engine:
         self.joins: int = 0
         self.stale: int = 0
         self.failures: int = 0
+        self.loads: int = 0
         self.load_seconds: float = 0.0
 
     async def obtain(self, space: Space, key: Any, fn: Compute, ttl: Ttl = None, tags: Tags = ()) -> Any:
@@ -134,7 +135,7 @@ class Engine:
         over = now - entry.expires
         if over < 0:
             return "early" if self._is_early(entry, -over) else "fresh"
-        if over < self.table.keep and entry.value.__class__ is not Failure:
+        if over < self.table.keep and entry.value.__class__ is not Failure and not entry.has_idled(now):
             return "stale" if over < self.config.stale_while_revalidate else "expired"
         self.table.expire(entry)
         return "absent"
@@ -168,14 +169,9 @@ class Engine:
             entry.fast_until = NEVER
         return self.table.put(entry, now)
 
-    def doom(self, space: Space, key: Any) -> None:
-        """Make what is being computed under *key* worthless: its followers start again."""
-        if (flight := space.flights.get(key)) is not None:
-            space.land(key, flight, "again")
-
     def remove(self, space: Space, key: Any) -> bool:
         """Take *key* out, and defeat what is being computed under it; say whether it was there."""
-        self.doom(space, key)
+        space.doom(key)
         if (entry := space.entries.get(key)) is None:
             return False
         self.table.drop(entry)
@@ -194,6 +190,7 @@ class Engine:
         lifetime = self.plain_ttl if ttl is None and self.plain_ttl else config.lifetime(value, ttl)
         names = checked_tags(tags, value) if tags != () else ()
         form = value if config.isolation == "share" else self.form(key, value)
+        self.loads += 1
         self.load_seconds += now - begun
         if self.on_event is not None:
             self.on_event(Computed(key, now - begun))
@@ -225,7 +222,7 @@ class Engine:
                 space.land(key, flight, "again")
             return None
         if isinstance(error, Uncacheable):
-            space.land(key, flight, Failure(error))
+            space.land(key, flight, Failure(twin(error)))
             return None
         entry = self._fallback(space.entries.get(key))
         if entry is not None:
@@ -250,10 +247,10 @@ class Engine:
         return Failure(twin(error))
 
     def _fallback(self, entry: Entry | None) -> Entry | None:
-        window = self.config.stale_if_error
-        if entry is None or not window or self.clock() - entry.expires >= window or entry.value.__class__ is Failure:
+        now, window = self.clock(), self.config.stale_if_error
+        if entry is None or not window or now - entry.expires >= window or entry.value.__class__ is Failure:
             return None
-        return entry if self.table.is_current(entry.facts.tags, entry.born) else None
+        return entry if self.table.is_current(entry.facts.tags, entry.born) and not entry.has_idled(now) else None
 
     async def _follow(self, space: Space, key: Any, flight: Flight) -> Outcome | None:
         follower = Follower()

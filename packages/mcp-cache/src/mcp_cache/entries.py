@@ -27,7 +27,7 @@ class Facts:
     deadline: float
     cost: float
 
-    def __init__(self, tags: tuple[str, ...] = (), weight: float = 1.0, deadline: float = math.inf, cost: float = 0.0):
+    def __init__(self, tags: tuple[str, ...] = (), weight: float = 1.0, deadline: float = NEVER, cost: float = 0.0):
         self.tags = tags
         self.weight = weight
         self.deadline = deadline
@@ -63,6 +63,10 @@ class Entry:
         self.facts = PLAIN
         self.expires = self.fast_until = expires
         self.line = None
+
+    def has_idled(self, now: float) -> bool:
+        """Say whether it is over, and before its deadline: because nobody has asked for it."""
+        return self.expires <= now and self.expires < self.facts.deadline
 
 
 class Line:

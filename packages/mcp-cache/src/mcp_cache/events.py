@@ -18,6 +18,7 @@ __all__ = [
     "Left",
     "NotStored",
     "ServedStale",
+    "State",
     "StoreDown",
     "StoreUp",
 ]
@@ -98,11 +99,14 @@ Event = Union[Computed, Failed, ServedStale, NotStored, Left, Invalidated, Store
 class CacheStatistics:
     """Counts since the cache was made, and its size now; a consistent snapshot.
 
-    ``hits`` includes ``stale`` ones; a caller that waited for another's computation counts in ``joins`` alone.
+    ``hits`` were answered by what is in process, ``stale`` ones among them; ``misses`` were not, whether they led to a
+    computation, to the store, or to nothing as with ``get``. A caller that waited for another's computation counts in
+    ``joins`` alone. ``loads`` of values, from their source or from the store, have taken ``load_seconds`` in all.
     """
 
     hits: int
     misses: int
+    loads: int
     joins: int
     stale: int
     failures: int
@@ -114,21 +118,24 @@ class CacheStatistics:
 
     @property
     def hit_ratio(self) -> float:
-        """The share of calls that needed no computation of their own; 0.0 before the first call."""
+        """The share of hits and joins among all who asked; 0.0 before the first one."""
         served = self.hits + self.joins
         return served / (served + self.misses) if served + self.misses else 0.0
 
     @property
     def seconds_saved(self) -> float:
-        """Estimate the computing time saved: each hit and join spares what a computation took on average."""
-        return (self.hits + self.joins) * self.load_seconds / self.misses if self.misses else 0.0
+        """Estimate the computing time saved: each hit and join spares what a load took on average."""
+        return (self.hits + self.joins) * self.load_seconds / self.loads if self.loads else 0.0
+
+
+State = Literal["absent", "fresh", "stale", "expired", "invalidated", "failure"]
 
 
 @dataclass(frozen=True)
 class Explanation:
     """What the cache would do with a key, and why; times in seconds from now."""
 
-    state: Literal["absent", "fresh", "stale", "expired", "invalidated", "failure"]
+    state: State
     expires_in: float | None = None
     hits: int = 0
     tags: tuple[str, ...] = ()

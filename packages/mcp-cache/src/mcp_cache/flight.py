@@ -16,12 +16,14 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import CoroutineType
-from typing import Any, Literal, NamedTuple, Union
+from typing import Any, Literal, NamedTuple, Union, cast
 
 import anyio
 
 from .entries import Entry
+from .store import Codec
 
 __all__ = [
     "Answer",
@@ -101,11 +103,12 @@ class Flight(list[Follower]):
 class Space:
     """Entries and flights by key; the name sets its keys in a store apart from those of other spaces.
 
-    A flight is in the air for as long as it is found under its key.
+    A flight is in the air for as long as it is found under its key. With a codec, values go to a store in another form.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.codec: Codec | None = None
         self.entries: dict[Any, Entry] = {}
         self.flights: dict[Any, Flight] = {}
 
@@ -114,6 +117,11 @@ class Space:
         flight = self.flights[key] = Flight()
         flight.tick = tick
         return flight
+
+    def doom(self, key: Any) -> None:
+        """Make what is being computed under *key* worthless: its followers start again."""
+        if (flight := self.flights.get(key)) is not None:
+            self.land(key, flight, "again")
 
     def land(self, key: Any, flight: Flight, outcome: Outcome) -> None:
         """Tell everyone who waits; nobody can join any more."""
@@ -154,8 +162,9 @@ def _name(fn: object) -> object:
 def twin(error: Exception) -> Exception:
     """Return a copy of *error* for another caller: the same type, arguments, cause, notes and place of origin.
 
-    Its traceback ends where that of *error* ends, and grows on its own. An exception that cannot be copied comes back
-    itself.
+    Its traceback ends where that of *error* ends, and grows on its own. Lists, dictionaries and sets in its arguments
+    and attributes are copies, too; other objects are shared, since copying a connection, say, would break it. An
+    exception that cannot be copied comes back itself.
     """
     try:
         clone = copy.copy(error)
@@ -164,11 +173,22 @@ def twin(error: Exception) -> Exception:
         clone.__dict__.update(error.__dict__)
     if clone.__class__ is not error.__class__:
         return error
-    if hasattr(error, "__notes__"):
-        clone.__notes__ = list(error.__notes__)  # type: ignore[attr-defined]  # 3.11
+    with suppress(RecursionError, AttributeError):  # what contains itself, or is read-only, stays shared
+        clone.args, own = _apart(error.args), _apart(error.__dict__)
+        clone.__dict__.update(own)
     clone.__cause__, clone.__context__ = error.__cause__, error.__context__
     clone.__suppress_context__ = error.__suppress_context__
     return clone.with_traceback(error.__traceback__)
+
+
+def _apart(value: Any) -> Any:
+    """Return *value* with every container in it copied."""
+    kind = cast("Any", type)(value)
+    if kind is dict:
+        return {name: _apart(item) for name, item in value.items()}
+    if kind in {list, tuple}:
+        return cast("Any", kind(map(_apart, value)))
+    return cast("Any", kind(value) if kind in {set, bytearray} else value)
 
 
 def is_own_doing(error: BaseException) -> bool:

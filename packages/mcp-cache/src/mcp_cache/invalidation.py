@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 import anyio.lowlevel
 
+from .config import check_callable
 from .engine import Engine
 from .events import Invalidated
 from .flight import Space
 from .keys import parsed
 
-__all__ = ["forget", "forget_everything", "forget_matching", "forget_tag", "hear", "matches"]
+__all__ = ["check_kind", "forget", "forget_everything", "forget_matching", "forget_tag", "hear", "matches"]
 
 BATCH = 256  # entries that are taken out between two checkpoints, in about 0.2 ms
 
@@ -49,7 +50,7 @@ async def forget_matching(engine: Engine, space: Space, match: Match) -> None:
     """Forget every key of *space* that *match* says yes to, everywhere; what comes while this runs may stay."""
     engine.table.tick += 1
     tick = engine.table.tick
-    _doom_matching(engine, space, match)
+    _doom_matching(space, match)
     for count, entry in enumerate(engine.table.matching(match, space), 1):
         if entry.born < tick:
             engine.table.drop(entry)
@@ -57,7 +58,7 @@ async def forget_matching(engine: Engine, space: Space, match: Match) -> None:
             await anyio.lowlevel.checkpoint()
     if engine.remote is not None:
         await engine.remote.invalidate("match", partial(_names, space, match))
-        _doom_matching(engine, space, match)
+        _doom_matching(space, match)
         for entry in engine.table.matching(match, space):
             engine.table.drop(entry)
 
@@ -86,18 +87,27 @@ def matches(
 ) -> Iterator[tuple[Literal["prefix", "glob", "where"], object, Match]]:
     """Yield what each of the given arguments means: its name, itself, and a function of the key."""
     if prefix is not None:
+        check_kind("prefix", prefix, str, tuple)
         kind, length = type(prefix), len(prefix)
         yield "prefix", prefix, lambda key: isinstance(key, kind) and key[:length] == prefix
     if glob is not None:
+        check_kind("glob", glob, str)
         found = re.compile(fnmatch.translate(glob)).match
         yield "glob", glob, lambda key: isinstance(key, str) and found(key) is not None
     if where is not None:
+        check_callable("invalidate()", "where", where)
         yield "where", where, where
 
 
-def _doom_matching(engine: Engine, space: Space, match: Match) -> None:
+def check_kind(name: str, value: object, *kinds: type) -> None:
+    """Raise TypeError for what would match nothing, and leave the caller thinking that it is gone."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"invalidate() needs {name}= to be a {' or '.join(k.__name__ for k in kinds)}, got {value!r}")
+
+
+def _doom_matching(space: Space, match: Match) -> None:
     for key in [key for key in space.flights if match(key)]:
-        engine.doom(space, key)
+        space.doom(key)
 
 
 def _names(space: Space, match: Match, name: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from json.encoder import encode_basestring_ascii
 from typing import Any, cast
 
-__all__ = ["Unkeyable", "canonical", "freeze", "parsed"]
+__all__ = ["Unkeyable", "canonical", "freeze", "parsed", "stored_name", "written"]
 
 RAW = frozenset({str, int})  # types whose values serve as they are; bool is not among them, although True == 1
 
@@ -95,17 +95,38 @@ def _shown(value: object) -> str:
 def freeze(value: Any) -> Hashable:
     """Return a hashable stand-in for one argument, equal to that of another argument only if both are the same.
 
-    Strings and ints stand for themselves. JSON values are taken by content, anything else by its own ``==`` and
-    ``hash``, together with its type. Raises Unkeyable for what has neither.
+    JSON values are taken by content, anything else by its own ``==`` and ``hash``, together with its type. Raises
+    Unkeyable for what has neither.
     """
-    kind = value.__class__
-    if kind in RAW:
-        return value  # type: ignore[no-any-return]  # str or int
+    if value.__class__ in RAW:
+        return value
     try:
-        return kind, canonical(value)
+        return written(value)
     except Unkeyable:
         try:
             hash(value)
         except TypeError:
             raise Unkeyable(f"a key needs a JSON or a hashable value, got {_shown(value)}") from None
-        return kind, value
+        return value.__class__, value
+
+
+def written(value: Any) -> Hashable:
+    """Return what ``freeze`` returns, in a form that a store can write down. Raises Unkeyable for what is not JSON.
+
+    Strings and ints stand for themselves; the text of anything else stands alone in a tuple, which neither of them is.
+    """
+    text = canonical(value)
+    return value if value.__class__ in RAW else (text,)
+
+
+def stored_name(key: Any) -> str:
+    """Return the text under which a store knows *key*: one for all keys that a dictionary takes for the same."""
+    return canonical(_equal(key))
+
+
+def _equal(key: Any) -> Any:
+    """Return the one by which all values equal to *key* are written: 1 and True are, in a dictionary, and so is 1.0."""
+    kind = key.__class__
+    if kind is tuple:
+        return tuple(map(_equal, key))
+    return int(key) if kind is bool or (kind is float and key.is_integer()) else key

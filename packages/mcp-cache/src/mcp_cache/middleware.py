@@ -5,14 +5,15 @@
                     ▼
                key: method, parameters, principal, protocol version, client capabilities
                     ▼
-               Cache.get_or_compute ──▶ a copy of the result, its ``ttlMs`` reduced by its age
+               computed once for all who ask ──▶ a copy of the result, its ``ttlMs`` reduced by its age
 
 Rules, each tested in ``tests/cache/test_middleware.py``:
 
 1. A result is kept as long as its ``ttlMs`` says, or as long as the operator says for its method; else not at all.
 2. Only complete results are kept: no ``isError``, no ``input_required``, no exception; nor are they shared in flight.
-3. The key carries the verified principal. Where there is an Authorization header but no principal, nothing is cached.
-   Only methods and tools that were declared public are shared, and of them no result whose ``cacheScope`` is private.
+3. The key carries the verified principal; without one, the session. Where a header names or proves somebody (an
+   Authorization, a cookie, an API key, what a proxy has found out) and there is no principal, nothing is cached. Only
+   methods and tools that were declared public are shared, and of them no result whose ``cacheScope`` is private.
 4. A change notification, seen in the chain or sent by the server's session, invalidates what it is about, at once.
 5. Every caller gets a copy of its own, in the form in which the SDK made it.
 """
@@ -20,10 +21,12 @@ Rules, each tested in ``tests/cache/test_middleware.py``:
 from __future__ import annotations
 
 import math
+import re
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, cast
 
 from ._seam import (
@@ -35,11 +38,16 @@ from ._seam import (
     is_notification,
     outcome,
     principal,
+    session_id,
     target,
 )
-from .cache import Cache, checked_cache
-from .flight import Uncacheable
+from .cache import Cache, checked_cache, engine_of
+from .config import check_callable
+from .events import NotStored
+from .flight import Space, Uncacheable
 from .keys import Unkeyable, canonical
+from .results import RESULTS, Sealed
+from .table import Table
 
 __all__ = ["CACHEABLE", "CacheMiddleware"]
 
@@ -66,8 +74,13 @@ CHANGES: dict[str, tuple[str, ...]] = {
 }
 DAY = 86_400.0  # seconds; the longest that a ttlMs is believed, as in the SDK's own client cache
 CALL = "tools/call"
+SPACE = "mcp:results="  # no function's name has a colon
 VOLATILE = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})  # members of _meta with no say
 PROTOCOL = "io.modelcontextprotocol/"
+CREDENTIALS = re.compile(
+    r"\b(api-?key|assertion|auth\w*|cert\w*|cookie|credentials?|email|identity|jwt|key|principal|secret|token|user(?!-agent))\b"
+)
+"""Words in the names of headers that tell who is calling, or prove it: one is enough for an answer to be private."""
 
 
 class CacheMiddleware:
@@ -82,7 +95,8 @@ class CacheMiddleware:
             ``idempotentHint``. A server's word: only for servers that you trust.
         public: Methods whose results are the same for everybody, and are shared by all principals.
         public_tools: Tools of which that is true, by name; each must be one that may be cached.
-        vary: Returns further facts of a context that the answer depends on, as a JSON value.
+        vary: Returns further facts of a context that the answer depends on, as a JSON value; added to the key, it does
+            not make anything cacheable that would not be without.
 
     Raises TypeError or ValueError naming the argument. Not cached, in any case: what the key cannot be made of.
     """
@@ -103,6 +117,9 @@ class CacheMiddleware:
         self.cache: Cache = checked_cache("CacheMiddleware", Cache(isolation="copy") if cache is None else cache)
         if self.cache.isolation != "copy":
             raise ValueError(f"CacheMiddleware needs Cache(isolation='copy'), got {self.cache.isolation!r}")
+        check_callable("CacheMiddleware", "vary", vary, optional=True)
+        self._engine = engine_of(self.cache)
+        self._space = _space_of(self._engine.table)
         methods = [*sorted(CACHEABLE), "prompts/get"]
         self._ttls = dict(ttl) if isinstance(ttl, Mapping) else dict.fromkeys(methods, ttl) if ttl is not None else {}
         self._tools = dict(tools or {})
@@ -156,20 +173,27 @@ class CacheMiddleware:
             return await call_next(ctx)
         made: list[R] = []
 
-        async def compute() -> R:
+        async def compute() -> Sealed:
             result = await call_next(ctx)
             made.append(result)
             self._note_tools(method, result)
             if outcome(result) != "ok" or (self._is_public(ctx) and _field(result, "cacheScope") == "private"):
                 raise _Unfit(method)
-            return result
+            return self._sealed(key, result, self._lifetime(result, ttl))
 
         with suppress(_Unfit):
-            result = await self.cache.get_or_compute(
-                key, compute, lambda value: self._lifetime(value, ttl), self._tags(ctx)
-            )
-            return cast("R", self._stamped(ctx, key, result))
+            sealed = await self._engine.obtain(self._space, key, compute, attrgetter("seconds"), self._tags(ctx))
+            if made:
+                return cast("R", self._stamped(ctx, made[0], sealed.seconds))
+            return cast("R", self._stamped(ctx, sealed.open(), max(0.0, sealed.ends - self._engine.clock())))
         return made[0] if made else await call_next(ctx)
+
+    def _sealed(self, key: str, result: object, seconds: float) -> Sealed:
+        try:
+            return Sealed(result, seconds, self._engine.clock() + seconds)
+        except Exception as error:  # noqa: BLE001  # pickle raises whatever a class in it raises
+            self._engine.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
+            raise _Unfit(key) from None
 
     def _ttl(self, ctx: CallContext, method: str) -> float | None:
         """Return the operator's seconds for a request, 0 for those of the result, None if it must not be cached."""
@@ -195,13 +219,22 @@ class CacheMiddleware:
         """Return the key of a request, None if there is none that would be safe."""
         is_public = self._is_public(ctx)
         who = None if is_public else principal(ctx)
-        if who is None and not is_public and "authorization" in headers(ctx):
+        if who is None and not is_public and _tells_who(" ".join(headers(ctx))):
             return None
+        session = session_id(ctx) if who is None and not is_public else None
         source = _source(ctx)
         varied = None if self._vary is None else self._vary(ctx)
         try:
             return canonical(
-                [ctx.method, _parameters(ctx), who and [*who], _era(source), _capabilities(ctx, source), varied]
+                [
+                    ctx.method,
+                    _parameters(ctx),
+                    who and [*who],
+                    session,
+                    _era(source),
+                    _capabilities(ctx, source),
+                    varied,
+                ]
             )
         except Unkeyable:
             return None
@@ -210,15 +243,16 @@ class CacheMiddleware:
         method = ctx.method or ""
         return (method, f"{method} {target(ctx)}") if method == "resources/read" else (method,)
 
-    def _stamped(self, ctx: CallContext, key: str, result: Any) -> Any:
-        """Write into a result that has a ``ttlMs`` how long it may still be kept."""
+    def _stamped(self, ctx: CallContext, result: Any, seconds: float) -> Any:
+        """Write into a result that has a ``ttlMs`` for how many *seconds* it may be kept, and by whom."""
         if ctx.method not in CACHEABLE or _field(result, "ttlMs") is None:
             return result
-        left = max(0, int(1000 * (self.cache.explain(key).expires_in or 0)))
+        changed: dict[str, Any] = {"ttlMs": round(1000 * seconds)}
+        if ctx.method in self._public:
+            changed["cacheScope"] = "public"
         if isinstance(result, dict):
-            changed = {"ttlMs": left} if ctx.method not in self._public else {"ttlMs": left, "cacheScope": "public"}
             return {**cast("dict[str, Any]", result), **changed}
-        return result.model_copy(update={"ttl_ms": left})
+        return result.model_copy(update={_snake(name): value for name, value in changed.items()})
 
     def _note_tools(self, method: str | None, result: Any) -> None:
         """Learn from a list of tools which of them say that they may be cached."""
@@ -248,6 +282,18 @@ class CacheMiddleware:
         session.send_notification = send_notification
 
 
+@lru_cache(64)  # most requests have the headers of the one before
+def _tells_who(names: str) -> bool:
+    return CREDENTIALS.search(names) is not None
+
+
+def _space_of(table: Table) -> Space:
+    """Return the space of all middlewares that share a cache."""
+    space = next((space for space in table.spaces if space.name == SPACE), None) or table.new_space(SPACE)
+    space.codec = RESULTS
+    return space
+
+
 class _Unfit(Uncacheable):
     """A result that is one caller's own; a class apart, since a handler may raise Uncacheable itself."""
 
@@ -256,8 +302,11 @@ def _field(source: Any, name: str) -> Any:
     """Read a member of a wire mapping, or the attribute of a model, whichever spelling it has."""
     if isinstance(source, dict):
         return cast("dict[str, Any]", source).get(name)
-    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-    return getattr(source, snake, getattr(source, name, None))
+    return getattr(source, _snake(name), getattr(source, name, None))
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def _source(ctx: Any) -> Any:

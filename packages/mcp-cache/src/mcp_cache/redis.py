@@ -22,120 +22,62 @@ import json
 import math
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from inspect import iscoroutinefunction
+from typing import Any, cast
 
 import anyio
 
+from . import lua
 from .store import By, Heard, Made, Stored
 
-__all__ = ["RedisClient", "RedisStore"]
-
-_VALID = """
-local function valid(token, tags)
-  for _, tag in ipairs(cjson.decode(tags)) do
-    local seq = redis.call('GET', ARGV[1] .. 't:' .. tag)
-    if seq and tonumber(seq) > tonumber(token) then return false end
-  end
-  return true
-end
-local function next_seq()
-  local seq = redis.call('INCR', ARGV[1] .. 'seq')
-  redis.call('PEXPIRE', ARGV[1] .. 'seq', 2 * tonumber(ARGV[2]))
-  return seq
-end
-local function store(key, token, payload, ttl, tags)
-  redis.call('DEL', key)
-  redis.call('HSET', key, 't', token, 'p', payload, 'g', tags)
-  redis.call('PEXPIRE', key, ttl)
-end
-"""
-_READ = """
-local found = {}
-for i, key in ipairs(KEYS) do
-  local v = redis.call('HMGET', key, 't', 'p', 'g')
-  if v[1] and valid(v[1], v[3]) then found[i] = {v[2], redis.call('PTTL', key), v[3]} else found[i] = 0 end
-end
-return found
-"""
-_ACQUIRE = """
-local v = redis.call('HMGET', KEYS[1], 't', 'p', 'g')
-if v[1] and valid(v[1], v[3]) then return {'found', v[2], redis.call('PTTL', KEYS[1]), v[3]} end
-if redis.call('EXISTS', KEYS[2]) == 1 then return {'busy', redis.call('PTTL', KEYS[2])} end
-local token = next_seq()
-redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
-return {'leased', token}
-"""
-_RENEW = """
-if redis.call('GET', KEYS[1]) == ARGV[3] then return redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
-return 0
-"""
-_COMMIT = """
-if redis.call('GET', KEYS[2]) ~= ARGV[3] then return 0 end
-redis.call('DEL', KEYS[2])
-local keep = ARGV[6] ~= '' and valid(ARGV[3], ARGV[5])
-if keep then store(KEYS[1], ARGV[3], ARGV[4], ARGV[6], ARGV[5]) end
-redis.call('PUBLISH', ARGV[7], ARGV[8])
-return keep and 1 or 0
-"""
-_WRITE = """
-redis.call('DEL', KEYS[2])
-store(KEYS[1], next_seq(), ARGV[3], ARGV[5], ARGV[4])
-redis.call('PUBLISH', ARGV[6], ARGV[7])
-"""
-_FORGET = """
-next_seq()
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('PUBLISH', ARGV[3], ARGV[4])
-"""
-_FORGET_TAG = """
-redis.call('SET', KEYS[1], next_seq(), 'PX', ARGV[2])
-redis.call('PUBLISH', ARGV[3], ARGV[4])
-"""
+__all__ = ["RedisStore"]
 
 DAY = 86_400.0  # seconds
 BATCH = 512  # keys that are asked for at once when all are looked through
 LATE = 0.02  # seconds after the end of a lease at which it is certainly over
 
 
-class RedisClient(Protocol):
-    """The two methods of a client that are used; redis-py's and valkey-py's asyncio clients have them."""
-
-    def execute_command(self, *args: Any) -> Awaitable[Any]:
-        """Send one command and return the answer."""
-        ...
-
-    def pubsub(self) -> Any:
-        """Return a subscriber with ``subscribe``, ``get_message`` and ``aclose``."""
-        ...
-
-
 class RedisStore:
     """Values in Redis or Valkey, shared by every process that uses the same server and *prefix*.
 
     Args:
-        client: A ``redis.asyncio.Redis``, or another client of that shape; it stays yours to close.
+        client: Your own async client of redis-py, valkey-py or coredis (which runs on trio too); it stays yours to
+            close.
         prefix: What all keys begin with, also their hash tag; sets one cache apart from all others on the server.
         lease: Seconds after which a process that computes, and no longer says so, is taken to be dead. It says so three
             times a lease.
+        budget: Seconds that one question to the server may take, the making of a connection included; what takes longer
+            has failed. Neither computing counts nor waiting for another process that computes.
         max_ttl: The most seconds for which anything is kept; what has no end is kept for so long.
 
-    Methods raise what the client raises. Runs where the client runs: redis-py's on asyncio alone.
+    Methods raise what the client raises, and TimeoutError when the server takes longer than the budget.
     """
 
     def __init__(
-        self, client: RedisClient, *, prefix: str = "mcp-cache", lease: float = 2.0, max_ttl: float = DAY
+        self,
+        client: Any,
+        *,
+        prefix: str = "mcp-cache",
+        lease: float = 2.0,
+        budget: float = 0.25,
+        max_ttl: float = DAY,
     ) -> None:
-        for argument, value in (("lease", lease), ("max_ttl", max_ttl)):
-            if isinstance(value, bool) or not 0 < value < math.inf:
+        if isinstance(client, type) or not iscoroutinefunction(getattr(client, "execute_command", None)):
+            raise TypeError(f"RedisStore needs an async client such as redis.asyncio.Redis(), got {client!r}")
+        for argument, value in (("lease", lease), ("budget", budget), ("max_ttl", max_ttl)):
+            if type(value) not in (int, float) or not 0 < value < math.inf:
                 raise ValueError(f"RedisStore needs 0 < {argument} < inf, got {value!r}")
         if not prefix or not set("{}").isdisjoint(str(prefix)) or str(prefix) != prefix:
             raise ValueError(f"RedisStore needs prefix to be a non-empty string without braces, got {prefix!r}")
         self._client = client
+        self._is_coredis = type(client).__module__.partition(".")[0] == "coredis"
         self._prefix = f"{{{prefix}}}:"
         self._channel = f"{{{prefix}}}:news"
         self._lease = lease
+        self._budget = budget
         self._max_ttl = max_ttl
         self._origin = uuid.uuid4().hex[:12]
         self._waiting: dict[str, set[anyio.Event]] = {}
@@ -148,7 +90,7 @@ class RedisStore:
         """
         while True:
             with self._expecting(key) as news:
-                state, *facts = await self._run(_ACQUIRE, self._keys(key), self._milliseconds(self._lease))
+                state, *facts = await self._run(lua.ACQUIRE, self._keys(key), self._milliseconds(self._lease))
                 state = _text(state)
                 if state == "found":
                     return _stored(*facts)
@@ -158,26 +100,23 @@ class RedisStore:
 
     async def read(self, keys: Sequence[str]) -> list[Stored | None]:
         """Return what is stored under each of the *keys*, in one round trip."""
-        found = await self._run(_READ, [f"{self._prefix}v:{key}" for key in keys])
-        return [_stored(*answer) if answer else None for answer in found]
+        found = await self._run(lua.READ, [f"{self._prefix}v:{key}" for key in keys])
+        return [None if answer == 0 else _stored(*answer) for answer in found]
 
     async def write(self, key: str, made: Made) -> None:
         """Store a value; what is being computed under its key is not stored any more."""
         if made.payload is None:
             return await self.invalidate("key", key)
         ttl, tags = self._milliseconds(made.ttl), json.dumps(made.tags)
-        await self._run(_WRITE, self._keys(key), made.payload, tags, ttl, self._channel, self._news("key", key))
+        await self._run(lua.WRITE, self._keys(key), made.payload, tags, ttl, self._channel, self._news("key", key))
         return None
 
     async def invalidate(self, by: By, what: str | Callable[[str], bool]) -> None:
-        """Invalidate by key or by tag in one round trip; by a function of the key, by looking at every key there is.
-
-        In a cluster, that reaches the keys of the node that the client asks.
-        """
+        """Invalidate by key or by tag in one round trip; by a function of the key, by looking at every key there is."""
         if by == "tag":
-            await self._run(_FORGET_TAG, [f"{self._prefix}t:{what}"], self._channel, self._news("tag", str(what)))
+            await self._run(lua.FORGET_TAG, [f"{self._prefix}t:{what}"], self._channel, self._news("tag", str(what)))
         elif by == "key":
-            await self._run(_FORGET, self._keys(str(what)), self._channel, self._news("key", str(what)))
+            await self._run(lua.FORGET, self._keys(str(what)), self._channel, self._news("key", str(what)))
         else:
             async for key in self._all_keys():
                 if cast("Callable[[str], bool]", what)(key):
@@ -185,20 +124,12 @@ class RedisStore:
 
     async def listen(self, heard: Heard) -> None:
         """Tell what other processes invalidate, until cancelled."""
-        subscriber = self._client.pubsub()
         try:
-            await subscriber.subscribe(self._channel)
-            while True:
-                message = await subscriber.get_message(timeout=None) or {"type": ""}
-                if message["type"] == "subscribe":  # after a lost connection, too
-                    self._is_listening = True
-                    heard("ready", "")
-                elif message["type"] == "message":
-                    self._hear(_text(message["data"]), heard)
+            async with self._subscribed() as next_message:
+                while True:
+                    self._take(await next_message(), heard)
         finally:
             self._is_listening = False
-            with anyio.move_on_after(1, shield=True), suppress(Exception):  # a cancellation must not be lost by it
-                await subscriber.aclose()
 
     @contextmanager
     def _expecting(self, key: str) -> Generator[anyio.Event, None, None]:
@@ -224,7 +155,7 @@ class RedisStore:
                     failure = error
                 group.cancel_scope.cancel()
         except BaseException:
-            with anyio.move_on_after(1, shield=True):
+            with anyio.CancelScope(shield=True):
                 await self._release(key, token)
             raise
         if failure is not None:
@@ -242,7 +173,7 @@ class RedisStore:
         ttl = "" if made.payload is None else str(self._milliseconds(made.ttl))
         news = self._news("done", key)
         answer = await self._run(
-            _COMMIT, self._keys(key), token, made.payload or b"", json.dumps(made.tags), ttl, self._channel, news
+            lua.COMMIT, self._keys(key), token, made.payload or b"", json.dumps(made.tags), ttl, self._channel, news
         )
         return bool(answer)
 
@@ -251,10 +182,8 @@ class RedisStore:
         held = True
         while held:
             await anyio.sleep(self._lease / 3)
-            try:
-                held = bool(await self._run(_RENEW, self._keys(key)[1:], token, self._milliseconds(self._lease)))
-            except Exception:  # noqa: BLE001  # the commit will say it
-                held = False
+            with suppress(Exception):  # the next time may succeed, and if none does, the commit will say it
+                held = bool(await self._run(lua.RENEW, self._keys(key)[1:], token, self._milliseconds(self._lease)))
 
     async def _wait(self, key: str, news: anyio.Event, seconds: float) -> None:
         """Wait until there is news of *key*, for as long as its lease can last at most."""
@@ -263,32 +192,50 @@ class RedisStore:
 
     async def _listen_for(self, key: str, news: anyio.Event) -> None:
         """Subscribe for one wait; the lease may have ended before the subscription began."""
-        subscriber = self._client.pubsub()
-        try:
-            await subscriber.subscribe(self._channel)
+        async with self._subscribed() as next_message:
             while not news.is_set():
-                message = await subscriber.get_message(timeout=None) or {"type": ""}
-                if message["type"] == "subscribe" and not await self._is_leased(key):
+                message: Any = await next_message() or {"type": ""}
+                if message["type"] == "subscribe" and not await self._run(lua.IS_LEASED, self._keys(key)[1:]):
                     return
                 if message["type"] == "message":
                     self._hear(_text(message["data"]), _ignore)
-        finally:
-            with anyio.move_on_after(1, shield=True), suppress(Exception):  # a cancellation must not be lost by it
-                await subscriber.aclose()
 
-    async def _is_leased(self, key: str) -> bool:
-        return bool(await self._client.execute_command("EXISTS", self._keys(key)[1]))
+    @asynccontextmanager
+    async def _subscribed(self) -> AsyncGenerator[Callable[[], Awaitable[Any]], None]:
+        """Subscribe to the channel, and hand over what waits for its next message."""
+        if self._is_coredis:
+            async with self._client.pubsub(channels=[self._channel], subscription_timeout=self._budget) as subscriber:
+                yield subscriber.get_message
+            return
+        subscriber = self._client.pubsub()
+        try:
+            with anyio.fail_after(self._budget):
+                await subscriber.subscribe(self._channel)
+            yield partial(subscriber.get_message, timeout=None)
+        finally:
+            with anyio.move_on_after(self._budget, shield=True), suppress(Exception):  # or a cancellation would be lost
+                await subscriber.aclose()
 
     async def _all_keys(self) -> AsyncIterator[str]:
         """Yield every key that has a value or a lease, some of them twice."""
         pattern, cursor = re.sub(r"([\[\]*?\\^])", r"\\\1", self._prefix) + "[vl]:*", "0"
         while True:
-            cursor, names = await self._client.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
+            # By a script with a key, so that a cluster looks where the keys are.
+            cursor, names = await self._run(lua.SCAN, [f"{self._prefix}seq"], cursor, pattern, BATCH)
             cursor = _text(cursor)
             for name in names:
                 yield _text(name)[len(self._prefix) + 2 :]
             if cursor == "0":
                 return
+
+    def _take(self, message: Any, heard: Heard) -> None:
+        if message is None:
+            return
+        if message["type"] == "subscribe":  # after a lost connection, too
+            self._is_listening = True
+            heard("ready", "")
+        elif message["type"] == "message":
+            self._hear(_text(message["data"]), heard)
 
     def _hear(self, news: str, heard: Heard) -> None:
         kind, origin, what = news.split(" ", 2)
@@ -308,13 +255,19 @@ class RedisStore:
         return max(1, int(min(seconds, self._max_ttl) * 1000))
 
     async def _run(self, script: str, keys: list[str], *args: Any) -> Any:
-        common = (self._prefix, self._milliseconds(self._max_ttl))
-        return await self._client.execute_command("EVAL", _VALID + script, len(keys), *keys, *common, *args)
+        given = [self._prefix, self._milliseconds(self._max_ttl), *args]
+        with anyio.fail_after(self._budget):
+            if self._is_coredis:
+                return await self._client.eval(script, keys, given)
+            return await self._client.execute_command("EVAL", script, len(keys), *keys, *given)
 
 
-def _stored(payload: Any, milliseconds: int, tags: Any) -> Stored:
+def _stored(payload: Any = None, milliseconds: int = 0, tags: Any = b"[]") -> Stored:
     content = payload.encode() if isinstance(payload, str) else payload
-    return Stored(content, max(0, milliseconds) / 1000, tuple(json.loads(tags)))
+    try:
+        return Stored(content, max(0, milliseconds) / 1000, tuple(json.loads(tags)))
+    except ValueError:  # no JSON, or no UTF-8
+        return Stored(None, 0.0)
 
 
 def _text(value: Any) -> str:

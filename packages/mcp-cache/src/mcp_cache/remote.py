@@ -1,15 +1,17 @@
 """A store as the engine sees it: it may be down, and what it returns may be corrupt, but it never breaks a call.
 
     up ──(the store raises)──▶ down: for *retry_after* seconds it is not asked, the cache lives on its own memory
-    down ──(asked again, and it answers)──▶ up: first, the invalidations that it has missed are made up for
+    down ──(one caller asks again, and it answers)──▶ up: the invalidations that it has missed were made up for
 
-While nobody listens to the store's invalidations, or something may have been missed, nothing is kept in process: an
-opened cache (``async with cache``) listens.
+While nobody listens to the store's invalidations, or something may have been missed, nothing is kept in process, and
+what was kept while the store was down is forgotten: an opened cache (``async with cache``) listens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import anyio
@@ -17,7 +19,7 @@ import anyio
 from .config import Config, Tags, Ttl, checked_tags
 from .events import CacheUnavailable, Event, NotStored, StoreDown, StoreUp
 from .flight import Space
-from .keys import canonical
+from .keys import stored_name
 from .store import By, Heard, Made, Serializer, Store, Stored
 
 __all__ = ["OnStoreError", "Remote"]
@@ -54,6 +56,7 @@ class Remote:
         self._down_until: float | None = None
         self._missed: list[tuple[By, Any]] = []
         self.is_heard = False
+        self.forget: Callable[[], None]  # told by the cache what is in process
         self.places: dict[str, tuple[Space, Any]] = {}
         """Where a name of the store belongs, for what other processes will say of it."""
 
@@ -63,16 +66,17 @@ class Remote:
 
         async def compute() -> Made:
             nonlocal found
+            self._rise()  # it has answered, however long this takes
             try:
                 found = await call()
             except Exception as error:  # noqa: BLE001  # kept apart from what the store raises
                 raise _Computing(error) from None
-            return self._made(key, found, ttl, tags)
+            return self._made(space, key, found, ttl, tags)
 
         failed: Exception | None = None
         try:
             stored = await self._ask(lambda: self._store.load(name, compute))
-            value = _UNSET if stored is None else self._value(key, stored)
+            value = _UNSET if stored is None else self._value(space, key, stored)
             if stored is not None and value is not _UNSET:
                 return value, self._near(stored.expires_in), stored.tags
             if stored is not None:  # corrupt
@@ -92,20 +96,19 @@ class Remote:
     async def read(self, space: Space, keys: Sequence[Any]) -> dict[Any, tuple[Any, float, tuple[str, ...]]]:
         """Return what the store has of the *keys*: value, seconds to be kept in process, tags."""
         names = [self.name(space, key) for key in keys]
-        try:
-            found = await self._ask(lambda: self._store.read(names))
-        except _Down:
-            return {}
-        values = {key: (self._value(key, stored), stored) for key, stored in zip(keys, found, strict=True) if stored}
-        return {
-            key: (value, self._near(stored.expires_in), stored.tags)
-            for key, (value, stored) in values.items()
-            if value is not _UNSET
-        }
+        values = dict[Any, tuple[Any, float, tuple[str, ...]]]()
+        with suppress(_Down):
+            for key, name, stored in zip(keys, names, await self._ask(lambda: self._store.read(names)), strict=True):
+                value = stored and self._value(space, key, stored)
+                if stored is not None and value is not _UNSET:
+                    values[key] = value, self._near(stored.expires_in), stored.tags
+                elif stored is not None:  # corrupt
+                    await self._ask(partial(self._store.invalidate, "key", name))
+        return values
 
     async def write(self, space: Space, key: Any, value: Any, seconds: float, tags: tuple[str, ...]) -> float:
         """Store *value*; return for how long it may be kept in process."""
-        name, made = self.name(space, key), self._made(key, value, seconds, tags)
+        name, made = self.name(space, key), self._made(space, key, value, seconds, tags)
         try:
             await self._ask(lambda: self._store.write(name, made))
         except _Down:
@@ -144,17 +147,21 @@ class Remote:
 
     def name(self, space: Space, key: Any) -> str:
         """Return the key as the store knows it. Raises Unkeyable for one that is no JSON value."""
-        return f"{space.name}{canonical(key)}"
+        return f"{space.name}{stored_name(key)}"
 
     async def _ask(self, operation: Callable[[], Awaitable[Any]]) -> Any:
-        """Await *operation*. Raises _Down, or CacheUnavailable if the cache is to refuse."""
-        if self._down_until is not None and self._clock() < self._down_until:
-            raise self._refusal()
+        """Await *operation*. Raises _Down, or CacheUnavailable if the cache is to refuse.
+
+        While the store is down, one caller asks it now and then, so that no other has to wait for it.
+        """
+        if self._down_until is not None:
+            if self._clock() < self._down_until:
+                raise self._refusal()
+            self._down_until = self._clock() + self._retry_after
         try:
             await self._make_up()
             answer = await operation()
         except _Computing:
-            self._rise()
             raise
         except Exception as error:  # whatever the client raises
             self._fall(error)
@@ -183,6 +190,8 @@ class Remote:
     def _rise(self) -> None:
         if self._down_until is not None:
             self._down_until = None
+            if not self.is_heard:
+                self.forget()
             self._tell(StoreUp())
 
     def _tell(self, event: Event) -> None:
@@ -195,21 +204,26 @@ class Remote:
     def _near(self, seconds: float) -> float:
         return seconds if self.is_heard else 0.0
 
-    def _made(self, key: Any, value: Any, ttl: Ttl, tags: Tags) -> Made:
+    def _made(self, space: Space, key: Any, value: Any, ttl: Ttl, tags: Tags) -> Made:
         names = checked_tags(tags, value)
         lifetime = self._config.lifetime(value, ttl)
         try:
-            return Made(self._serializer.dumps(value) if lifetime > 0 else None, lifetime, names)
+            packed = value if space.codec is None or lifetime <= 0 else space.codec.pack(value)
+            return Made(self._serializer.dumps(packed) if lifetime > 0 else None, lifetime, names)
         except Exception as error:  # noqa: BLE001  # whatever the serializer raises
             self._tell(NotStored(key, f"it cannot be serialized: {error!r}"))
             return Made(None, 0.0, names)
 
-    def _value(self, key: Any, stored: Stored) -> Any:
-        try:
-            return self._serializer.loads(stored.payload)
-        except Exception as error:  # noqa: BLE001  # whatever the serializer raises
-            self._tell(NotStored(key, f"what is stored is corrupt: {error!r}"))
-            return _UNSET
+    def _value(self, space: Space, key: Any, stored: Stored) -> Any:
+        why = "it is no entry of the store's"
+        if stored.payload is not None:
+            try:
+                value, seconds = self._serializer.loads(stored.payload), stored.expires_in
+                return space.codec.unpack(value, seconds, self._clock() + seconds) if space.codec else value
+            except Exception as error:  # noqa: BLE001  # whatever the serializer raises
+                why = repr(error)
+        self._tell(NotStored(key, f"what is stored is corrupt: {why}"))
+        return _UNSET
 
 
 class _Down(Exception):  # noqa: N818  # a signal

@@ -31,10 +31,14 @@ CREATE TABLE IF NOT EXISTS entries (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_end ON entries (ends);
 CREATE TABLE IF NOT EXISTS tagged (tag TEXT, key TEXT, PRIMARY KEY (tag, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_key ON tagged (key);
 CREATE TABLE IF NOT EXISTS total (id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
 INSERT OR IGNORE INTO total SELECT 1, COALESCE(SUM(size), 0) FROM entries;
 CREATE TRIGGER IF NOT EXISTS added AFTER INSERT ON entries BEGIN UPDATE total SET bytes = bytes + NEW.size; END;
-CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON entries BEGIN UPDATE total SET bytes = bytes - OLD.size; END;
+CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON entries BEGIN
+    UPDATE total SET bytes = bytes - OLD.size;
+    DELETE FROM tagged WHERE key = OLD.key;
+END;
 """
 FOREVER = 1e11  # seconds since 1970; the year 5138
 SWEEP = 4  # rows that may be deleted for each one that comes
@@ -146,10 +150,7 @@ class SqliteStore:
         now, connection = self._clock(), self._open()
         query = "SELECT payload, ends, tags FROM entries WHERE key = ? AND ends > ?"
         rows = [connection.execute(query, (key, now)).fetchone() for key in keys]
-        return [
-            row and Stored(row[0], math.inf if row[1] == FOREVER else row[1] - now, tuple(json.loads(row[2])))
-            for row in rows
-        ]
+        return [row and _stored(row, now) for row in rows]
 
     def _insert(self, key: str, made: Made) -> None:
         payload, connection = cast("bytes", made.payload), self._open()
@@ -185,10 +186,12 @@ class SqliteStore:
         self._delete([key for (key,) in self._open().execute("SELECT key FROM entries").fetchall() if match(key)])
 
     def _remove(self, keys: Sequence[str]) -> None:
-        connection = self._open()
-        for key in keys:
-            row = connection.execute("DELETE FROM entries WHERE key = ? RETURNING tags", (key,)).fetchone()
-            if row is not None:
-                connection.executemany(
-                    "DELETE FROM tagged WHERE tag = ? AND key = ?", [(tag, key) for tag in json.loads(row[0])]
-                )
+        self._open().executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
+
+
+def _stored(row: tuple[Any, Any, Any], now: float) -> Stored:
+    payload, ends, tags = row
+    try:
+        return Stored(payload, math.inf if ends == FOREVER else ends - now, tuple(json.loads(tags)))
+    except (TypeError, ValueError):  # written by somebody else
+        return Stored(None, 0.0)

@@ -15,7 +15,7 @@ import pickle
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-__all__ = ["JSON", "PICKLE", "By", "Heard", "Made", "Serializer", "Store", "Stored"]
+__all__ = ["JSON", "PICKLE", "By", "Codec", "Heard", "Made", "Serializer", "Store", "Stored"]
 
 By = Literal["key", "tag", "match"]
 Heard = Callable[[Literal["ready", "lost", "key", "tag"], str], None]
@@ -31,9 +31,9 @@ class Made(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What was found, and for how many seconds it stays fresh."""
+    """What was found, and for how many seconds it stays fresh; None if it is there and cannot be read."""
 
-    payload: bytes
+    payload: bytes | None
     expires_in: float
     tags: tuple[str, ...] = ()
 
@@ -62,6 +62,21 @@ class Store(Protocol):
         ...
 
 
+class Codec(Protocol):
+    """What stands between the values of one kind and the serializer."""
+
+    def pack(self, value: Any, /) -> Any:
+        """Return what the serializer is given for *value*."""
+        ...
+
+    def unpack(self, packed: Any, seconds: float, ends: float, /) -> Any:
+        """Return the value, fresh for *seconds*, until the cache's clock says *ends*.
+
+        Raises for what it cannot read.
+        """
+        ...
+
+
 class Serializer(NamedTuple):
     """Two functions; for msgpack: ``Serializer(msgpack.packb, msgpack.unpackb)``."""
 
@@ -70,11 +85,26 @@ class Serializer(NamedTuple):
 
 
 def _dump_json(value: Any) -> bytes:
+    _refuse_other_keys(value)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def _refuse_other_keys(value: Any) -> None:
+    """Raise TypeError for keys that are no strings: JSON would make them some, and {1: …} come back as {"1": …}."""
+    members: Any = value
+    if isinstance(value, dict):
+        for key, item in members.items():
+            if not isinstance(key, str):
+                raise TypeError(f"keys in JSON are strings, got {key!r}")
+            _refuse_other_keys(item)
+    elif isinstance(value, (list, tuple)):
+        for item in members:
+            _refuse_other_keys(item)
+
+
 JSON = Serializer(_dump_json, json.loads)
-"""Safe whoever can write to the store. Tuples come back as lists; anything that is no JSON value is not stored."""
+"""Safe whoever can write to the store. Tuples come back as lists; anything that is no JSON value is not stored,
+nor is a dictionary whose keys are no strings."""
 
 PICKLE = Serializer(pickle.dumps, pickle.loads)
 """Any value, but whoever can write to the store can run code in this process: only where nobody else can."""

@@ -1,8 +1,8 @@
 """The counter where resources are lent and taken back, in the borrower's own task.
 
-A borrower waits in line, or is refused at once where waiting would be in vain. It runs checks and resets itself, since
-switching to another task costs twenty times as much. When it is cancelled in the middle of one, the resource is closed;
-when its block was cancelled, the owner does the reset.
+A borrower waits in line, or is refused at once where waiting would be in vain. It runs resets itself, and checks unless
+it is in a hurry (``checks``), since switching to another task costs twenty times as much. When it is cancelled in the
+middle of one, the resource is closed; when its block was cancelled, the owner does the reset.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar, cast
 import anyio
 from anyio.abc import TaskGroup
 
+from .checks import Checks
 from .entry import IN_USE, Entry
 from .errors import PoolMisuse
 from .leaks import Borrower, end_loan, stand_in
@@ -47,25 +48,25 @@ class Desk(Generic[T]):
         self.idle: deque[Entry[T]] = self.shelf.idle
         self.pick: Callable[[], Entry[T]] = self.shelf.pick
         self.give: Callable[[Entry[T], float], None] = self.shelf.give
-        self.lends_plainly: bool = False
+        self.lends_plainly: bool
         """Whether nobody wants to know who has an idle resource."""
-        self.takes_plainly: bool = False
+        self.takes_plainly: bool
         """Whether nothing is to be done with a resource that comes back, but a reset."""
         self.check_after: float = math.inf if settings.check is None else settings.check_after
         self.resets: bool = settings.reset is not None
         self._refusals = Refusals(supply)
+        self._checks: Checks[T] = Checks(supply, self._refusals)
         self._identity: Callable[[], object] = _task_id
 
     def open(self, tasks: TaskGroup) -> None:
         """Begin to lend, with the pool's own work done in *tasks*."""
         on_asyncio = is_asyncio()
-        queue = self.shelf.waiters
-        self._waiting = AsyncioWaiting(queue) if on_asyncio else OtherWaiting(queue)
+        self._waiting = AsyncioWaiting(self.shelf.waiters) if on_asyncio else OtherWaiting()
         if on_asyncio:
             self._identity = asyncio.current_task
             self.supply.check.step_by_hand()
             self.supply.reset.step_by_hand()
-        self.start_check: Callable[[Entry[T]], bool] = self.supply.check.start
+        self.start_check: Callable[[Entry[T]], bool] = self._checks.open(tasks)
         self.start_reset: Callable[[Entry[T]], bool] = self.supply.reset.start
         self.supply.ready = self._waiting.ready
         self.returned: Any = self._waiting.ready(None)
@@ -74,12 +75,10 @@ class Desk(Generic[T]):
 
     async def close(self, drain_timeout: float) -> None:
         """Turn everybody away, and close the supply."""
-        self.lends_plainly = False
         if not self.supply.was_opened:
             self.supply.was_opened = True
             return
         self._waiting.stop()
-        self.supply.is_open = False
         self.shelf.dismiss(self._refusals.closed)
         await self.supply.close(drain_timeout)
 
@@ -112,7 +111,7 @@ class Desk(Generic[T]):
         while True:
             entry = entry or self.shelf.take(now) or await self._wait(now, deadline, limit, first=first)
             now = self.clock()
-            if self._needs_no_check(entry, now) or await self._passes_check(entry, deadline - now):
+            if self._needs_no_check(entry, now) or await self._checks.passes(entry, deadline - now, limit):
                 return self._note_borrower(entry)
             entry, first, now = None, True, self.clock()
 
@@ -122,7 +121,7 @@ class Desk(Generic[T]):
             raise self._refusals.closed()
         self.supply.keeper.reclaim(self.clock())
         while (entry := self.shelf.take(now := self.clock())) is not None:
-            if self._needs_no_check(entry, now) or await self._passes_check(entry):
+            if self._needs_no_check(entry, now) or await self._checks.passes(entry):
                 return self._note_borrower(entry)
         return None
 
@@ -150,14 +149,6 @@ class Desk(Generic[T]):
 
     def _needs_no_check(self, entry: Entry[T], now: float) -> bool:
         return entry.state is IN_USE and entry.pending is None and now - entry.used_at < self.check_after
-
-    async def _passes_check(self, entry: Entry[T], left: float = math.inf) -> bool:
-        if entry.state is not IN_USE:  # it died, or was closed by force, before its new borrower woke up
-            return False
-        passed = await self.supply.check.passes(entry, left)
-        if not passed and not entry.uses:  # what connects, but never works, is no reason to connect again at once
-            self.supply.failed(ValueError("a new resource did not pass its check"), self.clock())
-        return passed
 
     def _note_borrower(self, entry: Entry[T]) -> Entry[T]:
         if self.lends_plainly:

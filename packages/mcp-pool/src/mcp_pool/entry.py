@@ -44,21 +44,21 @@ class Entry(Generic[T]):
         "uses", "verdict", "wake",
     )  # fmt: skip
 
-    def __init__(self, now: float, max_uses: float) -> None:
+    def __init__(self, max_uses: float) -> None:
         self.state: State = CONNECTING
         self.max_uses: float = max_uses
         self.leaving: bool = False
         """Whether it is wanted elsewhere, and goes after its next use."""
         self.reason: Reason = "lifetime"
         self.retire_at: float = math.inf
-        self.born_at: float = now
-        self.taken_at: float = now
-        self.used_at: float = now
-        self.checked_at: float = now
+        self.taken_at: float = math.inf
+        self.born_at: float  # what has no value here gets one before it is looked at
+        self.used_at: float
+        self.checked_at: float
         self.uses: int = 0
         self.connected: bool = False
-        self.resource: Any = None
-        self.ready: Any = None
+        self.resource: Any
+        self.ready: Any
         """The resource, as something that can be awaited."""
         self.stand_in: Any = None
         """In debug mode, a weak reference to what the borrower has instead of the resource."""
@@ -68,12 +68,12 @@ class Entry(Generic[T]):
         """In a pool of one, the task that has it."""
         self.borrower: Any = None
         """Where leaks are looked for, the task and the stack that have it."""
-        self.is_dirty: bool = False
+        self.is_dirty: bool
         """Whether its owner is to reset it, and not only to check it."""
-        self.verdict: bool = True
+        self.verdict: bool
         """Whether the last hook was content; if not, the resource is closed."""
         self.pending: Any = None
         """What is left of a hook that began to wait, and what it waits for."""
         self.interrupt: Callable[[], object] = bool
         """Ends what the owner waits for, where that can be ended."""
-        self.wake: Any = None
+        self.wake: Any

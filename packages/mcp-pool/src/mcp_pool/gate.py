@@ -18,7 +18,8 @@ class Gate:
 
     def __init__(self, *, attempts: int, backoff: float, max_backoff: float, random: Callable[[], float]) -> None:
         self.failures: int = 0
-        self.retry_at: float = 0.0
+        self.retry_at: float
+        """When the next connect may begin, after a failure."""
         self.error: BaseException | None = None
         """The last failure, for those who are refused; kept only until a connect succeeds."""
         self._attempts = attempts
@@ -33,7 +34,8 @@ class Gate:
 
     def failed(self, error: BaseException, now: float) -> float:
         """Count a failure; return the seconds until the next connect may begin."""
-        delay = min(self._backoff * 2.0 ** min(self.failures, 60), self._max_backoff)
+        doublings = 2.0 ** min(self.failures, 1023)  # 2¹⁰²³ is the largest power that a float can hold
+        delay = min(self._backoff * doublings, self._max_backoff)
         self.failures += 1
         self.error = error
         delay *= (1 + self._random()) / 2

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import types
 from collections.abc import Callable, Generator
 from typing import Any, Generic, Literal, TypeVar
@@ -61,14 +60,14 @@ class Hook(Generic[T]):
             entry.pending = None, None
         return False
 
-    async def passes(self, entry: Entry[T], left: float = math.inf) -> bool:
-        """Run it, or go on where it was started; False, and *entry* is closed, unless it passes, and within *left*."""
-        return (entry.pending is None and self.start(entry)) or await self._finish(entry, left)
+    async def passes(self, entry: Entry[T]) -> bool:
+        """Run it, or go on where it was started; False, and *entry* is closed, unless it passes in time."""
+        return (entry.pending is None and self.start(entry)) or await self._finish(entry)
 
-    async def _finish(self, entry: Entry[T], left: float) -> bool:
+    async def _finish(self, entry: Entry[T]) -> bool:
         state, error, passed = entry.state, None, False
         try:
-            await self._rest(entry, min(self._limit, left))
+            await self._rest(entry)
             passed = entry.verdict
         except Exception as caught:  # noqa: BLE001  # whatever it is, this resource is not to be lent again
             error = caught
@@ -79,20 +78,26 @@ class Hook(Generic[T]):
             self._report.tell(HookFailed(self._report.name, self.name, error or ValueError("check returned False")))
         return passed and entry.state is state  # it may have been closed by force meanwhile
 
-    async def _rest(self, entry: Entry[T], seconds: float) -> None:
+    async def _rest(self, entry: Entry[T]) -> None:
         if entry.pending is None:
-            with anyio.fail_after(seconds):
+            with anyio.move_on_after(self._limit) as scope:
                 await self._steps(entry)
+            if scope.cancelled_caught:
+                raise _too_long(self._limit)
             return
         (steps, request), entry.pending = entry.pending, None
         if isinstance(request, BaseException):
             raise request
         if steps is not None:
-            await _watched(steps, request, seconds)
+            await _watched(steps, request, self._limit)
 
 
 def _not_at_all(_: object) -> bool:
     return False
+
+
+def _too_long(seconds: float) -> TimeoutError:
+    return TimeoutError(f"took longer than {seconds} s")
 
 
 # Generators instead of coroutines: they need no second object to be stepped.
@@ -131,7 +136,7 @@ def _watched(steps: Any, request: Any, seconds: float) -> Generator[Any, Any, No
         yield from _continued(steps, request)
     except asyncio.CancelledError:
         if deadline.is_over_alone():
-            raise TimeoutError(f"took longer than {seconds} s") from None
+            raise _too_long(seconds) from None
         raise
     finally:
         deadline.close()
@@ -162,7 +167,7 @@ class _Deadline:
         self._task = task
         self._cancelling: int = task.cancelling() if _COUNTS else 0
         self._fired = self._uncancelled = False
-        self._timer = None if seconds == math.inf else asyncio.get_running_loop().call_later(seconds, self._fire)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._fire)
 
     def _fire(self) -> None:
         self._fired = True
@@ -174,8 +179,7 @@ class _Deadline:
 
     def close(self) -> None:
         """Stop the timer, and take back a cancellation that the hook survived."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         if self._fired:
             self._uncancel()
 

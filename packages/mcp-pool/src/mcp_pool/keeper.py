@@ -7,7 +7,6 @@ due any more nor still to come, and the keeper would sleep for ever.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -90,7 +89,7 @@ class Keeper(Generic[T]):
         now = self._settings.clock()
         self.reclaim(now)
         self._grow(now)
-        following = self._look_after if self._shelf.entries else math.inf
+        following = self._look_after
         for due, duty in list(self._duties(now)):
             if due > now:
                 following = min(following, due - now)
@@ -111,8 +110,8 @@ class Keeper(Generic[T]):
             borrower = entry.borrower
             if entry.state is IN_USE and borrower is not None and not borrower.reported:
                 yield borrower.since + settings.leak_after, partial(self._report_leak, borrower, now)
-        if self._gate.failures and self._gate.retry_at > now:  # if it is over, ``grow`` has just acted on it
-            yield self._gate.retry_at, bool
+        if self._gate.failures:
+            yield self._gate.retry_at, bool  # when it is due, ``grow`` has just acted on it
 
     def _expire(self, entry: Entry[T]) -> None:
         if entry.state is IDLE:

@@ -1,15 +1,17 @@
 """One pool for each key (an upstream, a tenant), under one limit for all of them.
 
-When all is taken, a pool that needs another resource gets it from where it is missed least: an idle one of the pool
-that was used longest ago; else the next one to come back to the pool that has most, if that has more than its share.
-So a busy key cannot keep a quiet one out for ever, and what the keys want beyond the limit goes round between them.
+When all is taken, a pool for which somebody waits gets another resource from where it is missed least: an idle one of
+the pool that was used longest ago; else the next one to come back to the pool that has most, if that has more than its
+share. So a busy key cannot keep a quiet one out for ever, and what the keys want beyond the limit goes round between
+them. *min_size* holds as far as there is room: a key that has nothing gets what another one only keeps ready.
 
 Invariants, each tested in ``tests/pool/test_keyed.py``:
 
 1. All pools together have at most *max_total* resources.
 2. There are at most *max_keys* pools; the idle one used longest ago makes room, and if all are busy, a new key is
    refused.
-3. A key that has nothing gets a resource after at most one use of each resource.
+3. A key that has nothing gets a resource, if n - 1 keys waited before it, after at most n / *max_total* uses in a row,
+   rounded up: at once when one is idle, after one use when fewer keys wait than there are resources.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from .entry import CLOSING, Entry
-from .errors import PoolClosed, PoolFull
+from .errors import PoolClosed, PoolFull, PoolMisuse
 from .events import Statistics
 from .lease import Lease
 from .life import Life
@@ -50,7 +52,8 @@ class KeyedPool(Life, Generic[K, T]):
         close: As for ``Pool``.
         max_total: Resources of all keys together.
         max_keys: Pools at once. Keys may come from remote callers, so there is no way to switch this off.
-        options: Those of each pool, see ``Settings``; *max_size* is what one key may have.
+        options: Those of each pool, see ``Settings``; *max_size* is what one key may have, and *min_size*, at most
+            *max_total*, what it keeps while nobody else needs it.
 
     Raises ValueError or TypeError for what cannot be meant. Use it as ``async with pools``; it can be opened once.
     """
@@ -87,7 +90,9 @@ class KeyedPool(Life, Generic[K, T]):
     def _set_up(self, make: Callable[[K], Pool[T]], max_total: int, max_keys: int) -> None:
         check_count("max_total", max_total, 1)
         check_count("max_keys", max_keys, 1)
-        make(None)  # type: ignore[arg-type]  # refuses bad options now and not with the first key; nothing is connected
+        pool = make(None)  # type: ignore[arg-type]  # refuses bad options now, not with the first key; connects nothing
+        if (least := desk_of(pool).settings.min_size) > max_total:
+            raise ValueError(f"KeyedPool needs min_size <= max_total, got min_size={least} and max_total={max_total}")
         self._make = make
         self._max_keys = max_keys
         self._pools: OrderedDict[K, Pool[T]] = OrderedDict()
@@ -107,11 +112,15 @@ class KeyedPool(Life, Generic[K, T]):
     def pool(self, key: K) -> Pool[T]:
         """Return the pool of *key*, made now if need be.
 
-        Raises PoolClosed, or PoolFull when there are *max_keys* pools and none of them is idle.
+        Raises PoolClosed, PoolFull when there are *max_keys* pools and none of them is idle, or TypeError for a key
+        that has no hash.
         """
         if not self._is_open:
             raise PoolClosed("these pools are not open")
-        pool = self._pools.get(key)
+        try:
+            pool = self._pools.get(key)
+        except TypeError:
+            raise TypeError(f"KeyedPool needs a hashable key, got {key!r}") from None
         if pool is None:
             self._make_room()
             pool = self._pools[key] = self._make(key)
@@ -120,6 +129,14 @@ class KeyedPool(Life, Generic[K, T]):
             desk.open(self._task_group)
         self._pools.move_to_end(key)
         return pool
+
+    def discard(self, resource: T) -> None:
+        """Say that a resource in use is broken, whatever its key; as ``Pool.discard``."""
+        for pool in self._pools.values():
+            if desk_of(pool).supply.entry_of(resource):
+                pool.discard(resource)
+                return
+        raise PoolMisuse(f"{resource!r} is not of these pools, or was returned and closed")
 
     def refresh(self) -> None:
         """Replace every resource of every key, as ``Pool.refresh``."""
@@ -162,39 +179,57 @@ class _Shares:
         self._supplies = supplies
         self._held: Counter[Supply[Any]] = Counter()
         self._hungry: OrderedDict[Supply[Any], None] = OrderedDict()
+        """Where somebody waits, in the order in which that began."""
 
     def claim(self, supply: Supply[Any]) -> bool:
-        """Count one more resource of *supply*, or let it wait for room, and see to that."""
+        """Count one more resource of *supply*, or let it wait for room, and see to that if somebody needs it."""
         if self._held.total() < self._limit:
             self._held[supply] += 1
             return True
-        self._hungry[supply] = None
-        self._make_room(supply)
+        self._forget_who_left()
+        if _is_missed(supply):
+            self._hungry[supply] = None
+            self._make_room(supply)
         return False
 
     def release(self, supply: Supply[Any], now: float) -> None:
-        """Count one less, and let those grow who wait for it, first come, first served."""
+        """Count one less, and let those grow where somebody waits, first come, first served; then the others."""
         self._held[supply] -= 1
-        self._held += Counter()  # forgets who has none
+        if not self._held[supply]:
+            del self._held[supply]  # closed pools are forgotten
+        self._forget_who_left()
         while self._hungry and self._held.total() < self._limit:
             first, _ = self._hungry.popitem(last=False)
             first.grow(now)
+        if self._held.total() < self._limit:
+            for below_minimum in self._supplies():
+                below_minimum.grow(now)
         for hungry in self._hungry:
             self._make_room(hungry)
+
+    def _forget_who_left(self) -> None:
+        for supply in [supply for supply in self._hungry if not _is_missed(supply)]:
+            del self._hungry[supply]
 
     def _make_room(self, supply: Supply[Any]) -> None:
         others = [other for other in self._supplies() if other is not supply]
         staying = {other: [entry for entry in other.shelf.entries if _stays(entry)] for other in others}
         if sum(len(other.shelf.entries) - len(staying[other]) for other in others) >= len(self._hungry):
             return  # as many as wait for room are leaving
-        spare = [other for other in others if len(staying[other]) > other.shelf.min_size]
-        for other in spare:
+        surplus = {other: len(staying[other]) - other.shelf.min_size for other in others}
+        spare = [other for other in others if staying[other] and (surplus[other] > 0 or not self._held[supply])]
+        for other in sorted(spare, key=lambda other: surplus[other] <= 0):
             if other.shelf.idle:
                 other.shelf.evict(min(other.shelf.idle, key=lambda entry: entry.used_at))
                 return
         largest = max(spare, key=lambda other: len(staying[other]), default=None)
         if largest is not None and (len(staying[largest]) > self._held[supply] + 1 or not self._held[supply]):
             largest.shelf.evict(min(staying[largest], key=lambda entry: entry.taken_at))
+
+
+def _is_missed(supply: Supply[Any]) -> bool:
+    """Whether somebody waits for whom nothing is on its way; if not, *supply* only wants its minimum."""
+    return len(supply.shelf.waiters) > supply.shelf.connecting + supply.shelf.serviced
 
 
 def _stays(entry: Entry[Any]) -> bool:

@@ -33,7 +33,7 @@ class Borrower:
 
     def __init__(self, now: float) -> None:
         self.since: float = now
-        self.task: str = anyio.get_current_task().name or "?"
+        self.task: str = str(anyio.get_current_task().name)
         self.reported = False
         self._spots: list[tuple[CodeType, int]] = []
         frame: Any = inspect.currentframe()  # traceback would read source lines, which takes a thousand times longer
@@ -52,9 +52,7 @@ def stand_in(resource: Any, dropped: Callable[[], object]) -> Any:
     """Make an object that behaves like *resource*; *dropped()* is called when it is garbage before ``end_loan``."""
     kind = cast("Any", type(resource))
     found = _class_of(kind)(resource)
-    finalizer = weakref.finalize(found, dropped)
-    finalizer.atexit = False
-    object.__setattr__(found, "_finalizer", finalizer)
+    object.__setattr__(found, "_finalizer", weakref.finalize(found, dropped))
     return found
 
 
@@ -97,11 +95,8 @@ def _class_of(kind: Any) -> type[StandIn]:
     """Return a class that also has the special methods of *kind*, which Python looks up on classes alone."""
     names = {name for name in dir(kind) if name.startswith("__") and callable(getattr(kind, name))} - _OWN
     methods: dict[str, Any] = {name: _passing_on(name) for name in names}
-    return type(f"StandIn[{kind.__name__}]", (StandIn,), {"__slots__": (), "__class__": property(_kind), **methods})
-
-
-def _kind(found: Any) -> Any:
-    return cast("Any", type(object.__getattribute__(found, "_resource")))
+    own = {"__slots__": (), "__class__": property(lambda _: kind)}
+    return type(f"StandIn[{kind.__name__}]", (StandIn,), own | methods)
 
 
 def _passing_on(name: str) -> Callable[..., Any]:

@@ -58,7 +58,7 @@ class Lease(Generic[T]):
         # coroutines for each use would be a third of the whole.
         def __aenter__(self):
             desk, entry = self._desk, None
-            if desk.lends_plainly and desk.idle and self._entry is None:
+            if desk.idle and desk.lends_plainly and self._entry is None:
                 now = desk.clock()
                 entry = desk.pick()  # as ``shelf.take`` would; another call is a twentieth of the whole
                 if now >= entry.retire_at:
@@ -66,7 +66,7 @@ class Lease(Generic[T]):
                     return self._obtain(None)
                 entry.state = IN_USE
                 entry.taken_at = now
-                if now - entry.used_at < desk.check_after or desk.start_check(entry):
+                if now - entry.used_at < desk.check_after or (self._timeout is None and desk.start_check(entry)):
                     self._entry = entry
                     return entry.ready
             return self._obtain(entry)

@@ -6,8 +6,9 @@ resource of the outer one: it could wait for ever for a second.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Collection, Hashable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -16,7 +17,7 @@ from .errors import PoolError, PoolFull, PoolMisuse, PoolTimeout, PoolUnavailabl
 from .keyed import KeyedPool
 from .lease import Lease
 from .pool import Pool
-from .settings import check_timeout
+from .settings import check_timeout, is_sync
 
 __all__ = ["PoolMiddleware"]
 
@@ -63,10 +64,12 @@ class PoolMiddleware(Generic[T]):
     ) -> None:
         if not isinstance(pool, (Pool, KeyedPool)):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
             raise TypeError(f"PoolMiddleware needs a Pool or a KeyedPool, got {pool!r}")
-        if key is not None and (isinstance(pool, Pool) or not callable(key)):
-            raise TypeError(f"PoolMiddleware needs a function of ctx as key, and a KeyedPool for it, got {key!r}")
-        if isinstance(methods, str) or not methods:
-            raise ValueError(f"PoolMiddleware needs a collection of method names, got {methods!r}")
+        if key is not None and (isinstance(pool, Pool) or not is_sync(key)):
+            wanted = "a function of ctx as key, which is not async, and a KeyedPool for it"
+            raise TypeError(f"PoolMiddleware needs {wanted}, got {key!r}")
+        if bind is not None and not _makes_context(bind):
+            raise TypeError(f"PoolMiddleware needs a function that returns a context manager as bind, got {bind!r}")
+        _check_methods(methods)
         self._pool = pool
         self._key = key or _principal_of
         self._methods = frozenset(methods)
@@ -87,21 +90,14 @@ class PoolMiddleware(Generic[T]):
         nested = outer is not None and not outer.is_over
         if ctx.method not in self._methods or is_internal(ctx) or nested:
             return await call_next(ctx)
-        try:
-            lease = self._lease(ctx)
-            resource = await lease.__aenter__()
-        except PoolMisuse:  # a slip of the program, of which the client is told nothing
-            raise
-        except PoolError as error:
-            raise _refusal(error) from error
-        # ``async with`` by hand, since what the handler raises is not to be taken for what the pool does.
-        try:
-            result = await self._lent(resource, ctx, call_next)
-        except BaseException as error:
-            await lease.__aexit__(type(error), error, error.__traceback__)
-            raise
-        await lease.__aexit__(None, None, None)
-        return result
+        async with AsyncExitStack() as stack:
+            try:
+                resource = await stack.enter_async_context(self._lease(ctx))
+            except PoolMisuse:  # a slip of the program, of which the client is told nothing
+                raise
+            except PoolError as error:
+                raise _refusal(error) from error
+            return await self._lent(resource, ctx, call_next)
 
     def _lease(self, ctx: CallContext) -> Lease[T]:
         if isinstance(self._pool, Pool):
@@ -119,6 +115,19 @@ class PoolMiddleware(Generic[T]):
         finally:
             loan.is_over = True
             self._loan.reset(token)
+
+
+def _makes_context(fn: Any) -> bool:
+    """Whether it can be, as far as can be seen: nothing async, and no generator that lacks its decorator."""
+    return is_sync(fn) and not inspect.isgeneratorfunction(fn) and not inspect.isasyncgenfunction(inspect.unwrap(fn))
+
+
+def _check_methods(methods: object) -> None:
+    names: Any = methods
+    fits = isinstance(methods, Collection) and all(isinstance(name, str) for name in names)
+    if not fits or isinstance(methods, str) or not methods:
+        refused = ValueError if fits else TypeError
+        raise refused(f"PoolMiddleware needs a collection of method names as methods, got {methods!r}")
 
 
 def _principal_of(ctx: object) -> Hashable:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Settings", "check_async", "check_count", "check_factory", "check_sizes", "check_timeout"]
+__all__ = ["Settings", "check_async", "check_count", "check_factory", "check_sizes", "check_timeout", "is_sync"]
+
+_NUMBERS = (int, float)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Settings(Generic[T]):
         timeout: How long ``acquire`` waits at most, connecting and checks included.
         refuse_early: Refuse at once who would, by the mean time of a use, not be served before its deadline.
         connect_timeout: For one connect.
-        check_timeout: For one check.
+        check_timeout: For one check, also when its caller leaves earlier.
         reset_timeout: For one reset.
         close_timeout: For one close.
         drain_timeout: How long ``close`` waits for resources in use before it closes them too.
@@ -92,10 +94,10 @@ class Settings(Generic[T]):
     random: Callable[[], float] = field(default=random.random, repr=False)
 
     def __post_init__(self) -> None:
-        for names, (is_valid, wanted) in _RULES.items():
+        for names, (kinds, is_valid, wanted) in _RULES.items():
             for name in names.split():
                 if not is_valid(getattr(self, name)):
-                    raise _refused(name, getattr(self, name), wanted)
+                    raise _refused(name, getattr(self, name), wanted, kinds)
         check_sizes(self.min_size, self.max_size)
         for name in ("reset", "check"):
             if getattr(self, name) is not None:
@@ -103,7 +105,7 @@ class Settings(Generic[T]):
 
 
 def check_sizes(min_size: object, max_size: object) -> None:
-    """Raise ValueError, or TypeError for what is no int, unless 0 <= *min_size* <= *max_size* and *max_size* >= 1."""
+    """Raise ValueError, or TypeError for no number, unless 0 <= *min_size* <= *max_size* and *max_size* >= 1."""
     check_count("min_size", min_size, 0)
     check_count("max_size", max_size, 1)
     if cast("int", min_size) > cast("int", max_size):
@@ -111,7 +113,7 @@ def check_sizes(min_size: object, max_size: object) -> None:
 
 
 def check_count(name: str, value: object, minimum: int) -> None:
-    """Raise ValueError, or TypeError for what is no int, unless *value* is at least *minimum*."""
+    """Raise ValueError, or TypeError for no number, unless *value* is at least *minimum*."""
     if not _is_count(value, minimum):
         raise _refused(name, value, f"an int of at least {minimum}")
 
@@ -136,6 +138,12 @@ def check_async(name: str, fn: Any) -> None:
         raise TypeError(f"{name}={label} is not async; did you forget 'async def'?")
 
 
+def is_sync(value: object) -> bool:
+    """Say whether *value* can be called, and what it returns need not be awaited, as far as can be seen."""
+    own = getattr(value, "__call__", None)  # noqa: B004  # the method itself is wanted
+    return callable(value) and not inspect.iscoroutinefunction(value) and not inspect.iscoroutinefunction(own)
+
+
 def check_factory(factory: object) -> None:
     """Raise TypeError unless *factory* can be called; what it returns is looked at when it is."""
     if not callable(factory):
@@ -157,29 +165,35 @@ def _is_number(value: object, minimum: float, *, finite: bool = False) -> bool:
     return minimum <= value < math.inf or (value == math.inf and not finite)
 
 
-def _refused(name: str, value: object, wanted: str) -> Exception:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+def _refused(name: str, value: object, wanted: str, kinds: tuple[type, ...] = _NUMBERS) -> Exception:
+    fits = isinstance(value, kinds) and not isinstance(value, bool)
     return (ValueError if fits else TypeError)(f"Pool needs {wanted} as {name}, got {value!r}")
 
 
 _ABOVE_ZERO = math.ulp(0.0)
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "timeout check_after drain_timeout": (lambda value: _is_number(value, 0), "0 to inf seconds"),
+_RULES: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
+    "timeout check_after drain_timeout": (_NUMBERS, lambda value: _is_number(value, 0), "0 to inf seconds"),
     "connect_timeout check_timeout reset_timeout close_timeout check_interval max_lifetime idle_timeout leak_after": (
+        _NUMBERS,
         lambda value: _is_number(value, _ABOVE_ZERO),
         "seconds above 0, or inf",
     ),
-    "backoff max_backoff": (lambda value: _is_number(value, _ABOVE_ZERO, finite=True), "finite seconds above 0"),
-    "jitter": (lambda value: _is_number(value, 0) and value <= 1, "a share from 0 to 1"),
-    "max_waiters": (lambda value: _is_count(value, 0), "an int of at least 0"),
-    "max_connecting connect_attempts": (lambda value: _is_count(value, 1), "an int of at least 1"),
-    "max_uses": (lambda value: value is None or _is_count(value, 1), "None or an int of at least 1"),
-    "order": (lambda value: value in ("lifo", "fifo"), "'lifo' or 'fifo'"),
-    "name": (lambda value: isinstance(value, str), "a string"),
-    "refuse_early debug check_on_return": (lambda value: isinstance(value, bool), "True or False"),
-    "clock random": (callable, "a function"),
-    "broken on_event": (lambda value: value is None or callable(value), "None or a function"),
+    "backoff max_backoff": (
+        _NUMBERS,
+        lambda value: _is_number(value, _ABOVE_ZERO, finite=True),
+        "finite seconds above 0",
+    ),
+    "jitter": (_NUMBERS, lambda value: _is_number(value, 0) and value <= 1, "a share from 0 to 1"),
+    "max_waiters": (_NUMBERS, lambda value: _is_count(value, 0), "an int of at least 0"),
+    "max_connecting connect_attempts": (_NUMBERS, lambda value: _is_count(value, 1), "an int of at least 1"),
+    "max_uses": (_NUMBERS, lambda value: value is None or _is_count(value, 1), "None or an int of at least 1"),
+    "order": ((str,), lambda value: value in ("lifo", "fifo"), "'lifo' or 'fifo'"),
+    "name": ((), lambda value: isinstance(value, str), "a string"),
+    "refuse_early debug check_on_return": ((), lambda value: isinstance(value, bool), "True or False"),
+    "clock random": ((), is_sync, "a function that is not async"),
+    "broken on_event": ((), lambda value: value is None or is_sync(value), "None or a function that is not async"),
 }
+"""By options: the kinds of which nonsense is a ValueError, not a TypeError; what is none; and the words for that."""
 
 
 if TYPE_CHECKING:

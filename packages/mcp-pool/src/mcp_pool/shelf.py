@@ -80,14 +80,14 @@ class Shelf(Generic[T]):
         """How often a resource came back."""
         return self.past_uses + sum(entry.uses for entry in self.entries)
 
-    def wanted(self, at_least: int = 0) -> int:
+    def wanted(self, at_least: int) -> int:
         """How many connects to start now, for those who wait and for the minimum."""
         missing = max(len(self.waiters) - self.serviced, self.min_size - self.alive, at_least)
         return min(missing - self.connecting, self.max_size - len(self.entries), self.max_connecting - self.connecting)
 
-    def add(self, now: float) -> Entry[T]:
+    def add(self) -> Entry[T]:
         """Make room for a connect that begins."""
-        entry: Entry[T] = Entry(now, self.max_uses)
+        entry: Entry[T] = Entry(self.max_uses)
         self.entries[entry] = None
         self.connecting += 1
         return entry
@@ -209,7 +209,7 @@ class Shelf(Generic[T]):
         self.serviced -= entry.state is SERVICED
         self.closing -= entry.state is CLOSING
 
-    def join(self, waiter: Waiter, *, first: bool = False) -> None:
+    def join(self, waiter: Waiter, *, first: bool) -> None:
         """Let *waiter* wait, behind the others, or before them when it has had its turn and got nothing that works."""
         self.waiters[waiter] = None
         if first:

@@ -5,8 +5,9 @@ last: what the resource entered (a task group, a cancel scope) must be left wher
 so that no caller's cancellation and no end of the program interrupts it; it ends when it is told to, or by its own time
 limits, or because the resource dies in its hands.
 
-A caller runs in its own task only what it would run itself: checks on the way out, resets on the way back. When it is
-cancelled in the middle of one, the resource is closed; when its block was, the owner does the reset.
+A caller runs in its own task only what it would run itself: checks on the way out, unless it is in a hurry
+(``checks``), resets on the way back. When it is cancelled in the middle of one, the resource is closed; when its block
+was, the owner does the reset.
 
 Invariants, each tested under cancellation at every checkpoint in ``tests/pool/test_sweep.py``:
 
@@ -149,7 +150,7 @@ class Supply(Generic[T]):
         for _ in range(self.gate.allowed(shelf.wanted(probes), shelf.connecting, now)):
             if self.budget is not None and not self.budget.claim(self):
                 return
-            entry = shelf.add(now)
+            entry = shelf.add()
             entry.wake = anyio.Event()
             self._tasks.start_soon(self._own, entry, name=f"{self.settings.name} owner")
 
@@ -231,7 +232,10 @@ class Supply(Generic[T]):
                 self.report.tell(HookFailed(settings.name, "close", error))
             self.report.tell(Closed(settings.name, entry.reason, now - entry.born_at, entry.uses))
         elif state is CONNECTING:
-            self.failed(error or PoolUnavailable("connecting was cancelled from inside", retry_after=0.0), now)
+            self.failed(
+                error or PoolUnavailable("its context manager hides why connecting failed", retry_after=0.0),
+                now,
+            )
         if self.budget is not None:
             self.budget.release(self, now)
         self._settle(now)

@@ -92,7 +92,7 @@ class AsyncioWaiting:
 
     def _set(self, deadline: float) -> None:
         self.stop()
-        self._alarm = None if deadline == math.inf else self._loop.call_at(deadline, self._ring)
+        self._alarm = self._loop.call_at(deadline, self._ring)
 
     def _ring(self) -> None:
         now = self._loop.time()
@@ -133,10 +133,9 @@ class _Ready(Generic[T]):
 
 
 class OtherWaiting:
-    """The same on any backend of anyio."""
+    """The same on any backend of anyio; each waiter has a deadline of its own."""
 
-    def __init__(self, queue: MutableMapping[Waiter, None]) -> None:
-        del queue  # each waiter has a deadline of its own, and leaves by itself
+    def __init__(self) -> None:
         self._home = _run()
 
     def waiter(self, timeout: float) -> Waiter:

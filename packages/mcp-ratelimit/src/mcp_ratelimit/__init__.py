@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from ._seam import CallContext, Middleware, Refused, as_fastmcp
 from .asgi import limit_asgi, with_rate_limit_fields
-from .decision import GLOBAL, CostTooLarge, Decision, Key, LimiterStatistics, RateLimited, Refusal
+from .decision import (
+    GLOBAL,
+    CostTooLarge,
+    Decision,
+    Key,
+    LimiterStatistics,
+    RateLimited,
+    Refusal,
+    StoreFailed,
+    StoreRecovered,
+)
 from .headers import (
     QuotaPolicy,
     ServiceLimit,
@@ -19,7 +29,7 @@ from .limiter import RateLimiter
 from .memory import MemoryStore
 from .middleware import COUNTED_METHODS, SEP_3304, CallRefused, RateLimitMiddleware, caller_of, charge
 from .redis import RedisStore
-from .remote import AsyncRateLimiter, RemoteStatistics, StoreFailed, StoreRecovered
+from .remote import AsyncRateLimiter, RemoteStatistics
 from .slots import Slot
 
 __version__ = "0.1.0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
@@ -13,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from ._algorithms import Algorithm, algorithm_for
-from ._core import ROUND, KeysExhausted
+from ._core import ROUND, KeysExhausted, Table
+from ._hostlocks import Locks
 from .limit import Limit
 
 __all__ = ["WAYS", "HostTable"]
 
 WAYS = 16
-PATIENCE = 0.25
-"""Seconds; a decision holds a lock for some millionths of one."""
 MAGIC = b"mcplimit"
 _HEADER = struct.Struct("<8s2Q16s")  # MAGIC, buckets, width, the boot of the machine
 _TIME = struct.Struct("<d")
 _WHICH = struct.Struct("<Q")
 _COPY = struct.Struct("<5d")  # expiry in seconds, amount, period, burst, number of values
 _ONE = struct.Struct("<6d")  # the same with one value
-_LOCKS = 1 << 40  # locks lie beyond the end of the file, where no byte is ever written
 HEADER_SIZE = 64
 
 
@@ -35,27 +32,34 @@ class HostTable:
     """The states of the keys of one limit, in one file."""
 
     def __init__(
-        self, path: Path, limit: Limit, buckets: int, clock: Callable[[], float], fcntl: Any, *, deny: bool
+        self,
+        path: Path,
+        limit: Limit,
+        buckets: int,
+        clock: Callable[[], float],
+        fcntl: Any,
+        *,
+        stand_in: Table,
+        deny: bool,
     ) -> None:
         self.path: Path = path
         self.limit: Limit = limit
         self.algorithm: Algorithm = algorithm_for(limit)
         self._clock = clock
-        self._fcntl = fcntl
+        self.stand_in: Table = stand_in
         self._deny = deny
         self._figures = (float(limit.amount), limit.period, float(limit.burst))
         self._copy = _COPY.size + 8 * self.algorithm.width
         self._slot = 8 + 2 * self._copy
         self._bucket = 8 + 16 * WAYS + (WAYS + 1) * self._slot
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
+        self.locks: Locks = Locks(self._file, fcntl)
         self._buckets = buckets
         self._map = self._mapped(_HEADER.pack(MAGIC, buckets, self.algorithm.width, _boot()))
 
     def _mapped(self, header: bytes) -> mmap.mmap:
         size = HEADER_SIZE + self._buckets * self._bucket
-        self._fcntl.lockf(self._file, self._fcntl.LOCK_EX, 1, _LOCKS - 1)
-        try:
+        with self.locks.for_all():
             found = os.pread(self._file, len(header), 0)
             if not found.strip(b"\0") or (found[:24] == header[:24] and found != header):  # new, or of an earlier boot
                 os.ftruncate(self._file, 0)
@@ -63,8 +67,6 @@ class HostTable:
                 os.pwrite(self._file, header, 0)
             elif found != header:
                 raise ValueError(f"{self.path} was made for other keys= or another amount; remove it or its folder")
-        finally:
-            self._fcntl.lockf(self._file, self._fcntl.LOCK_UN, 1, _LOCKS - 1)
         return mmap.mmap(self._file, size)
 
     def __len__(self) -> int:
@@ -73,11 +75,12 @@ class HostTable:
         slots = (HEADER_SIZE + n * self._bucket + 8 + 16 * WAYS for n in range(self._buckets))
         return sum(self._load(first + way * self._slot)[0] > now for first in slots for way in range(WAYS))
 
-    def lock(self, key: str) -> None:
-        """Take the lock of *key*'s bucket, and find its slot; TimeoutError if another process does not let go."""
+    def lock(self, key: str) -> bool:
+        """Take the lock of *key*'s bucket, and find its slot; False if another process does not let go of it."""
         digest, number = _hash(key)
         self._number = number % self._buckets
-        self._take_lock(self._number)
+        if not self.locks.take(self._number):
+            return False
         at = HEADER_SIZE + self._number * self._bucket
         # The latest time that any process has seen counts for all, so that a clock which lags lets nothing more pass.
         self._seconds = max(self._clock(), *_TIME.unpack_from(self._map, at))
@@ -85,10 +88,11 @@ class HostTable:
         self._hashes, self._digest = at + 8, digest
         self._way, self._is_new = self._found()
         self._at = at + 8 + 16 * WAYS + self._way * self._slot
+        return True
 
     def unlock(self) -> None:
         """Let go of the lock."""
-        self._fcntl.lockf(self._file, self._fcntl.LOCK_UN, 1, _LOCKS + self._number)
+        self.locks.let_go(self._number)
 
     def now(self) -> float:
         """Return the time, in ticks of the algorithm, at which the lock was taken."""
@@ -140,7 +144,8 @@ class HostTable:
         digest, number = _hash(key)
         number %= self._buckets
         at = HEADER_SIZE + number * self._bucket
-        self._take_lock(number)
+        if self.locks.stuck or not self.locks.take(number):
+            return False
         try:
             (latest,) = _TIME.unpack_from(memory, at)
             seconds = self._clock()
@@ -163,7 +168,7 @@ class HostTable:
             _TIME.pack_into(memory, at, seconds)
             return True
         finally:
-            self._fcntl.lockf(self._file, self._fcntl.LOCK_UN, 1, _LOCKS + number)
+            self.locks.let_go(number)
 
     def change(self, limit: Limit) -> None:
         """Count by *limit* from now on; each key keeps its debt, in units, as it is when it is asked about next."""
@@ -172,30 +177,13 @@ class HostTable:
         if algorithm.width > room:
             raise ValueError(f"{self.path} has room for {room} entries a key, {limit.name!r} needs more")
         self.limit, self.algorithm = limit, algorithm
+        self.stand_in.change(limit)
         self._figures = (float(limit.amount), limit.period, float(limit.burst))
 
     def close(self) -> None:
         """Close the file."""
         self._map.close()
         os.close(self._file)
-
-    def _take_lock(self, number: int) -> None:
-        try:
-            self._fcntl.lockf(self._file, self._exclusive, 1, _LOCKS + number)
-        except BlockingIOError:
-            deadline = time.monotonic() + PATIENCE
-            while not self._locks(number):
-                if time.monotonic() > deadline:
-                    # Without the path: where no SDK hides it, the text of an error reaches the caller.
-                    raise TimeoutError(f"another process has held the lock of a limit for {PATIENCE} s") from None
-                time.sleep(0)
-
-    def _locks(self, number: int) -> bool:
-        try:
-            self._fcntl.lockf(self._file, self._exclusive, 1, _LOCKS + number)
-        except BlockingIOError:
-            return False
-        return True
 
     def _found(self) -> tuple[int, bool]:
         """Return the way of the locked key, and whether it is new there."""

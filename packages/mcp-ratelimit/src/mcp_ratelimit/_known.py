@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,12 @@ __all__ = ["Arrival", "Asked", "Known"]
 REMEMBERED = 10_000
 """Keys; of more, the oldest are forgotten, at the cost of a round trip."""
 
+BELIEVED = 1.0
+"""Seconds for which a refusal is believed at most: what other processes give back is seen no later than this.
+
+A key that is out for long costs one round trip in that time.
+"""
+
 Keys = tuple[str, ...]
 
 
@@ -26,12 +33,17 @@ class Asked(NamedTuple):
     since: float
     """The earliest time at which the store can have decided."""
     forgotten: int
+    deadline: float = math.inf
+    """By anyio's clock, for who has waited already."""
 
 
 @dataclass(frozen=True)
 class _Refused:
     cost: int
     until: float
+    """When it is to be asked again."""
+    room: float
+    """When the store said that there would be room."""
     decision: Decision
 
 
@@ -69,8 +81,10 @@ class Arrival:
 class Known:
     """Refusals that still hold and leases that still run; all times are the caller's clock, in seconds.
 
-    A refusal holds exactly: without a refund a key cannot have room earlier than it was told.  One that was asked for
-    before a refund, and is told after it, may be out of date, and is not noted.
+    A refusal holds exactly while nothing is given back: no key has room earlier than it was told.  What this process
+    gives back makes it forget the refusal, and one that was asked for before and is told after is not noted.  What
+    others give back (a refund, a reset, a server that lost its keys) cannot be known, so a refusal is believed for
+    ``BELIEVED`` seconds at most.
     """
 
     def __init__(self, lease: int, ttl: float) -> None:
@@ -95,7 +109,7 @@ class Known:
         if refused is not None and refused.until <= now:
             del self.refused[keys]
         elif refused is not None and refused.cost <= cost:
-            return refused.decision._replace(retry_after=refused.until - now)
+            return refused.decision._replace(retry_after=refused.room - now)
         return None
 
     def renewing(self, keys: Keys) -> None:
@@ -105,10 +119,11 @@ class Known:
 
     def learn(self, asked: Asked, granted: int, decision: Decision, arrival: Arrival | None = None) -> None:
         """Note what the store said; a lease is what *arrival* brings, and has a token for each who waits for that."""
-        keys, cost, since, forgotten = asked
+        keys, cost, since, forgotten, _ = asked
         if not decision.allowed:
             if forgotten == self.forgotten:
-                _note(self.refused, keys, _Refused(cost, since + decision.retry_after, decision))
+                room = since + decision.retry_after
+                _note(self.refused, keys, _Refused(cost, min(room, since + BELIEVED), room, decision))
         elif arrival is not None and granted > cost:
             left = granted - cost
             lease = arrival.lease = Lease(left, since + self._ttl, decision, self._low, min(left, arrival.waiting))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import translate
 from typing import Protocol, cast
 
-from .decision import GLOBAL, Decision, Key, RateLimited
+from .decision import GLOBAL, LONGEST_KEY, Decision, Key, RateLimited
 from .limit import Limit, parse_limits
 from .limiter import RateLimiter
 
@@ -26,8 +26,8 @@ class Limiter(Protocol):
         """Charge *cost* if it may pass now."""
         ...
 
-    def take_up_to(self, key: Key, most: int) -> int | Awaitable[int]:
-        """Charge as much as may pass now."""
+    def take_up_to(self, key: Key, most: int, *, past_line: bool = False) -> int | Awaitable[int]:
+        """Charge as much as may pass now, before or behind those who wait."""
         ...
 
     async def acquire(self, key: Key, cost: int = 1, *, timeout: float | None = None) -> Decision:
@@ -36,7 +36,10 @@ class Limiter(Protocol):
 
 
 KNOWN = 10_000
-"""Callers and tools for whom rule and keys are remembered, which is faster than to match globs and join names."""
+"""Callers and tools for whom rule and keys are remembered, which is faster than to match globs and join names.
+
+Only while their names are no longer than a key: they are the caller's words, and 10,000 long ones would be gigabytes.
+"""
 
 
 class Rule:
@@ -66,8 +69,8 @@ class Rule:
         return decision if isinstance(decision, Decision) else await decision
 
     async def take(self, keys: Key, cost: int) -> None:
-        """Charge *cost*, or what is left."""
-        taken = self.limiter.take_up_to(keys, cost)
+        """Charge *cost* that was used already, or what is left, whoever waits."""
+        taken = self.limiter.take_up_to(keys, cost, past_line=True)
         if not isinstance(taken, int):
             await taken
 
@@ -93,7 +96,7 @@ class Rules:
     def of_limits(
         cls,
         limits: Limit | str,
-        tools: Mapping[str, Limit | str],
+        tools: object,
         overall: Limit | str | None,
         make: Callable[..., Limiter],
     ) -> Rules:
@@ -104,7 +107,7 @@ class Rules:
             named = [limit.renamed(ascii(f"{limit.name} for {glob}")[1:-1][:64]) for limit in extra]
             return Rule(make(*own, *named, *shared), len(own), len(named), len(shared))
 
-        rules = {glob: rule(glob, *parse_limits(limit)) for glob, limit in tools.items()}
+        rules = {glob: rule(glob, *parse_limits(limit)) for glob, limit in _by_glob(tools).items()}
         return cls(rule(), rules, frozenset(limit.name for limit in shared))
 
     def of(self, who: str, tool: str) -> tuple[Rule, Key]:
@@ -112,7 +115,17 @@ class Rules:
         known = self._known.get((who, tool))
         if known is None:
             rule = next((rule for matches, rule in self._by_tool if tool and matches(tool)), self.usual)
+            known = rule, rule.keys(who, tool)
+            if len(who) + len(tool) > LONGEST_KEY:
+                return known
             if len(self._known) >= KNOWN:  # callers invent names
                 self._known.clear()
-            known = self._known[who, tool] = rule, rule.keys(who, tool)
+            self._known[who, tool] = known
         return known
+
+
+def _by_glob(tools: object) -> Mapping[str, Limit | str]:
+    globs = tuple(cast("Mapping[object, object]", tools)) if isinstance(tools, Mapping) else (None,)
+    if not all(isinstance(glob, str) for glob in globs):
+        raise TypeError(f"RateLimitMiddleware needs tools to be limits by glob, as {{'x_*': '5/min'}}, got {tools!r}")
+    return cast("Mapping[str, Limit | str]", tools)

@@ -9,8 +9,10 @@ It takes limits and requests as JSON:
 It reads the server's clock once, and answers with that time and with a text of numbers: for each request, what was
 granted, and the wait, the use and the reset_after of each limit, in ticks.  The time alone is the answer when the
 client's idea of the calendar does not reach it.  A state is kept with the figures of its limit, so that a limit
-whose figures change finds its debts told in its own terms.  Every key gets the time to live that its state needs, and
-a second more for rounding.
+whose figures change finds its debts told in its own terms; and with the time of its last change.  No later decision is
+made at an earlier one: after the clock has stepped back, it stands still for that key until it has caught up, and the
+answers tell of the time that this takes.  Every key gets the time to live that its state needs, and a second more for
+rounding.
 """
 
 from __future__ import annotations
@@ -139,66 +141,66 @@ function counter.reset(s, now, p)
   return count > 0 and (index + 2) * p.unit - now or before > 0 and (index + 1) * p.unit - now or 0
 end
 
-local function bounds(now, p)
-  if not p.edges then
-    local start = now - now % p.unit
-    return start, start + p.unit
-  end
+local function ends(s, now, p)
+  if s and now < s[1] then return s[1] end
+  if not p.edges then return now - now % p.unit + p.unit end
   for i = 1, #p.edges - 1 do
-    if p.edges[i] <= now and now < p.edges[i + 1] then return p.edges[i], p.edges[i + 1] end
+    if p.edges[i] <= now and now < p.edges[i + 1] then return p.edges[i + 1] end
   end
-  error({calendar = now})
+  error({calendar = now / p.hz})
 end
-function fixed.used(s, now, p) return s and s[1] == bounds(now, p) and s[2] or 0 end
+function fixed.used(s, now) return s and now < s[1] and s[2] or 0 end
 function fixed.wait(s, now, cost, p)
-  local _, ends = bounds(now, p)
-  return fixed.used(s, now, p) + cost > p.capacity and ends - now or 0
+  return fixed.used(s, now) + cost > p.capacity and ends(s, now, p) - now or 0
 end
-function fixed.charge(s, now, cost, p) return {(bounds(now, p)), fixed.used(s, now, p) + cost} end
-function fixed.refund(s, now, cost, p)
-  local left = fixed.used(s, now, p) - cost
+function fixed.charge(s, now, cost, p) return {ends(s, now, p), fixed.used(s, now) + cost} end
+function fixed.refund(s, now, cost)
+  local left = fixed.used(s, now) - cost
   return left > 0 and {s[1], left} or nil
 end
 function fixed.owing(used, now, p) return fixed.charge(nil, now, ceil(used), p) end
-function fixed.reset(s, now, p)
-  local _, ends = bounds(now, p)
-  return fixed.used(s, now, p) > 0 and ends - now or 0
-end
+function fixed.reset(s, now) return fixed.used(s, now) > 0 and s[1] - now or 0 end
 
 local time = redis.call('TIME')
-local function ticks(hz) return floor(time[1] * hz + time[2] * hz / 1000000) end
-
-local states, changed = {}, {}
-local function load(row)
-  if states[row.key] == nil then
-    local raw = redis.call('GET', KEYS[row.key])
-    local s = false
-    if raw then
-      local f
-      s = cmsgpack.unpack(raw)
-      f, s = table.remove(s, 1), s
-      local old = {hz = tonumber(f[1]), unit = f[2], capacity = f[3], edges = row.edges}
-      if old.hz ~= row.hz or old.unit ~= row.unit or old.capacity ~= row.capacity then
-        local used = row.algorithm.used(s, ticks(old.hz), old)
-        s = row.algorithm.owing(min(used, row.capacity), row.now, row)
-      end
-    end
-    states[row.key] = s
-  end
-  return states[row.key] or nil
+local clock = time[1] * 1000000 + time[2]
+local function ticks(microseconds, hz)
+  return floor(floor(microseconds / 1000000) * hz + microseconds % 1000000 * hz / 1000000)
 end
-local function store(row, s)
-  states[row.key], changed[row.key] = s or false, row
+
+local function delay(row, wait) return wait > 0 and wait + row.now - ticks(clock, row.hz) or 0 end
+
+local held = {}
+local function load(row)
+  local key = held[row.key] or {seen = clock, row = row}
+  local raw = not held[row.key] and redis.call('GET', KEYS[row.key])
+  if raw then
+    key.state = cmsgpack.unpack(raw)
+    local hz, unit, capacity, seen = unpack(table.remove(key.state, 1))
+    key.row = {hz = tonumber(hz), unit = unit, capacity = capacity}
+    key.seen = max(clock, seen)
+  end
+  held[row.key], row.now = key, ticks(key.seen, row.hz)
+  local old = key.row
+  if key.state and (old.hz ~= row.hz or old.unit ~= row.unit or old.capacity ~= row.capacity) then
+    local used = row.algorithm.used(key.state, ticks(key.seen, old.hz), old)
+    key.state = row.algorithm.owing(min(used, row.capacity), row.now, row)
+  end
+  key.row = row
+  return key
+end
+local function store(key, state)
+  key.state, key.changed = state, true
+  if not state then key.seen = clock end
 end
 local function flush()
-  for key, row in pairs(changed) do
-    local s = states[key]
-    if s then
-      local life = ceil(row.algorithm.reset(s, row.now, row) / row.hz * 1000) + 1000
-      table.insert(s, 1, {string.format('%.17g', row.hz), row.unit, row.capacity})
-      redis.call('SET', KEYS[key], cmsgpack.pack(s), 'PX', string.format('%d', life))
-    else
-      redis.call('DEL', KEYS[key])
+  for place, key in pairs(held) do
+    local s, row = key.state, key.row
+    if key.changed and s then
+      local life = ceil(delay(row, row.algorithm.reset(s, row.now, row)) / row.hz * 1000) + 1000
+      table.insert(s, 1, {string.format('%.17g', row.hz), row.unit, row.capacity, key.seen})
+      redis.call('SET', KEYS[place], cmsgpack.pack(s), 'PX', string.format('%d', life))
+    elseif key.changed then
+      redis.call('DEL', KEYS[place])
     end
   end
 end
@@ -206,26 +208,23 @@ end
 local function take(request, rows)
   local cost, granted = request[2], request[3]
   for _, row in ipairs(rows) do
-    row.wait = row.algorithm.wait(row.state, row.now, cost, row)
-    local room = max(0, floor(row.capacity - row.algorithm.used(row.state, row.now, row)))
+    row.wait = row.algorithm.wait(row.held.state, row.now, cost, row)
+    local room = max(0, floor(row.capacity - row.algorithm.used(row.held.state, row.now, row)))
     granted = row.wait > 0 and 0 or min(granted, room)
   end
   for _, row in ipairs(granted > 0 and rows or {}) do
-    row.state = row.algorithm.charge(row.state, row.now, granted, row)
-    store(row, row.state)
+    store(row.held, row.algorithm.charge(row.held.state, row.now, granted, row))
   end
   return granted
 end
 local function refund(request, rows)
   for _, row in ipairs(rows) do
-    if row.state then
-      row.state = row.algorithm.refund(row.state, row.now, request[2], row)
-      store(row, row.state)
-    end
+    local s = row.held.state
+    if s then store(row.held, row.algorithm.refund(s, row.now, request[2], row)) end
   end
 end
 local function reset(_, rows)
-  for _, row in ipairs(rows) do row.state = nil store(row, nil) end
+  for _, row in ipairs(rows) do store(row.held, nil) end
 end
 
 local operations = {take = take, refund = refund, reset = reset}
@@ -234,14 +233,15 @@ local function answer(limits, request)
   for i = 4, #request, 2 do
     local limit = limits[request[i]]
     local row = {algorithm = algorithms[limit[1]], hz = limit[2], unit = limit[3], capacity = limit[4],
-                 edges = limit[5], now = ticks(limit[2]), key = request[i + 1]}
-    row.state = load(row)
+                 edges = limit[5], key = request[i + 1]}
+    row.held = load(row)
     rows[#rows + 1] = row
   end
   local fields = {operations[request[1]](request, rows) or 0}
   for _, row in ipairs(rows) do
-    local used, reset = row.algorithm.used(row.state, row.now, row), row.algorithm.reset(row.state, row.now, row)
-    fields[#fields + 1] = string.format('%.0f %.17g %.0f', row.wait or 0, used, reset)
+    local s = row.held.state
+    local used, reset = row.algorithm.used(s, row.now, row), row.algorithm.reset(s, row.now, row)
+    fields[#fields + 1] = string.format('%.0f %.17g %.0f', delay(row, row.wait or 0), used, delay(row, reset))
   end
   return table.concat(fields, ' ')
 end
@@ -254,7 +254,7 @@ local function run()
 end
 local ok, answers = pcall(run)
 if ok then return answers end
-if type(answers) == 'table' and answers.calendar then return {time[1] .. ' ' .. time[2]} end
+if type(answers) == 'table' and answers.calendar then return {string.format('%d', answers.calendar)} end
 error(answers)
 """
 

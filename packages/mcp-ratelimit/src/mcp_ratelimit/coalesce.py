@@ -6,13 +6,15 @@
 Who asks does the sending, so there is no task that could outlive its loop.  A batch has one event for all who wait for
 it: an event for each would cost more than a decision does.
 
-1. Whoever asks gets the answer to his request, or ``Unanswered``; nobody waits for ever.
+1. Whoever asks gets the answer to his request, or ``Unanswered``, within the budget, whatever is on its way before:
+   a batch has the deadline of the first of it, and what is sent before it has an earlier one.
 2. What was granted to an asker who was cancelled meanwhile is given back.
 3. An asker may be cancelled at any point; the batch it sends is sent to the end all the same.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -44,9 +46,10 @@ class Store(Protocol):
 
 
 class _Batch:
-    __slots__ = ("answers", "done", "failure", "gone", "requests", "turn")
+    __slots__ = ("answers", "deadline", "done", "failure", "gone", "requests", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: float) -> None:
+        self.deadline = anyio.current_time() + budget
         self.requests: list[Request] = []
         self.turn = anyio.Event()  # for the first of it: send now
         self.done = anyio.Event()  # for the others: answered, or failed
@@ -61,7 +64,7 @@ class _Batch:
 
 
 class Coalescer:
-    """Asks *store*, at most one batch at a time, each for at most *budget* seconds."""
+    """Asks *store*, at most one batch at a time; nobody waits for longer than *budget* seconds."""
 
     def __init__(self, store: Store, budget: float) -> None:
         self._store = store
@@ -70,9 +73,13 @@ class Coalescer:
         self._returned: list[Request] = []
         self._sending = False
 
-    async def ask(self, request: Request) -> Answer:
-        """Return the answer to *request*; raise Unanswered if there is none."""
+    async def ask(self, request: Request, deadline: float = math.inf) -> Answer:
+        """Return the answer to *request*; raise Unanswered if there is none.
+
+        Who has waited already asks within a scope that ends by *deadline*, which is then that of his batch too.
+        """
         batch = self._joined(request)
+        batch.deadline = min(batch.deadline, deadline)
         place = len(batch.requests) - 1
         try:
             if place:
@@ -84,13 +91,15 @@ class Coalescer:
             raise
         if batch.answers:
             return batch.answers[place]
-        if batch.failure == INTERRUPTED:  # by the cancellation of the one who sent: ask anew
-            return await self.ask(request)
+        if batch.failure == INTERRUPTED:  # by the cancellation of the one who sent: ask anew, in the time that is left
+            with anyio.CancelScope(deadline=batch.deadline):
+                return await self.ask(request, batch.deadline)
+            batch.failure = TimeoutError.__name__
         raise Unanswered(batch.failure)
 
     def _joined(self, request: Request) -> _Batch:
         if not self._gathered or len(self._gathered[-1].requests) == BATCH:
-            self._gathered.append(_Batch())
+            self._gathered.append(_Batch(self._budget))
         self._gathered[-1].requests.append(request)
         return self._gathered[-1]
 
@@ -128,11 +137,11 @@ class Coalescer:
             self._hand_over()
 
     async def _send_batch(self) -> None:
-        batch = self._gathered.popleft() if self._gathered else _Batch()
+        batch = self._gathered.popleft() if self._gathered else _Batch(self._budget)
         returned, self._returned = self._returned, []
         failure: str | None = INTERRUPTED
         try:
-            with anyio.fail_after(self._budget):
+            with anyio.fail_after(batch.deadline - anyio.current_time()):
                 batch.answers = await self._store.send(batch.requests + returned)
                 failure = None
         except Exception as error:  # noqa: BLE001  # whatever the client raises, the store has not answered

@@ -8,7 +8,8 @@ whoever writes them would lift the limit.  So a ride must have been earned here:
 
 1. Free calls never outnumber ``ROUNDS`` times the charged ones, whatever the caller sends.
 2. A ride is for its caller, method and target only, and is used once.
-3. What is held is bounded: of too many rides the oldest are forgotten, and their continuations are charged.
+3. What is held is bounded: of too many rides the oldest are forgotten, and names too long to remember earn none;
+   their continuations are charged.
 
 A continuation that reaches another process than the question came from is charged: rides are not shared.
 """
@@ -23,6 +24,8 @@ ROUNDS = 10
 """Questions that one charged call may ask: more than any form has pages, few enough to be worth no attack."""
 OPEN = 16
 """Questions that one caller may leave open for one target."""
+LONGEST = 1000
+"""Characters of caller, method and target together; a target is the caller's own words, and may be megabytes."""
 
 Asked = tuple[str, ...]
 """Who was asked, and about what."""
@@ -47,6 +50,8 @@ class Rides:
 
     def earn(self, asked: Asked, rounds: int = ROUNDS) -> None:
         """Note that a call was answered with a question; *rounds* of 0 earn nothing."""
+        if sum(map(len, asked)) > LONGEST:
+            return
         rides = self.open.setdefault(asked, [])
         if rounds and len(rides) < OPEN:
             rides.append(rounds)

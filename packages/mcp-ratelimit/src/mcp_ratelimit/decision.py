@@ -19,6 +19,8 @@ __all__ = [
     "LimiterStatistics",
     "RateLimited",
     "Refusal",
+    "StoreFailed",
+    "StoreRecovered",
     "checked_key",
     "checked_timeout",
 ]
@@ -87,6 +89,22 @@ class Refusal:
     key: Key
     cost: int
     decision: Decision
+
+
+@dataclass(frozen=True)
+class StoreFailed:
+    """Event: the store has not answered; decisions are made without it from now on."""
+
+    error: str
+    """The name of the class of what went wrong, as the client or the system has it."""
+
+
+@dataclass(frozen=True)
+class StoreRecovered:
+    """Event: the store answers again."""
+
+    after: float
+    """Seconds since it failed."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
-__all__ = ["AlgorithmName", "CalendarUnit", "Limit", "parse_limits", "whole"]
+__all__ = ["AlgorithmName", "CalendarUnit", "Limit", "parse_limits", "share", "whole"]
 
 AlgorithmName = Literal["gcra", "strict_gcra", "sliding_log", "bucketed", "fixed_window", "sliding_counter"]
 CalendarUnit = Literal["day", "week", "month", "year"]
@@ -158,6 +158,14 @@ def _parse(spec: object, algorithm: str) -> tuple[int, float, CalendarUnit | Non
     if unit not in _SECONDS:
         raise ValueError(f"Limit cannot count {spec!r} by {algorithm}: only one {unit} by fixed_window has an end")
     return int(found[1]), count * _SECONDS[unit], None, burst
+
+
+def share(limit: Limit, workers: int) -> Limit:
+    """Return what one of *workers* processes may let through by itself, at least one unit."""
+    if limit.algorithm == "strict_gcra":
+        amount = max(2, limit.amount // workers)
+        return limit.resized(amount, limit.period, min(amount - 1, max(1, limit.burst // workers)))
+    return limit.resized(max(1, limit.amount // workers), limit.period, max(1, limit.burst // workers))
 
 
 def whole(where: str, what: str, value: object, *, least: int = 1) -> int:

@@ -129,31 +129,35 @@ class RateLimiter(Acquiring):
         """Tell whether *cost* would pass now; charges nothing."""
         return self._decide(self._checked(key, cost), cost, charge=False)
 
-    def take_up_to(self, key: Key, most: int) -> int:
-        """Charge as much as may pass now, at most *most*, and return how much it was."""
+    def take_up_to(self, key: Key, most: int, *, past_line: bool = False) -> int:
+        """Charge as much as may pass now, at most *most*, and return how much it was; nothing while others wait.
+
+        With *past_line* they wait on behind it, for what has been used before it could be counted.
+        """
         keys = self._checked(key, 0)
         whole("take_up_to", "most", most, least=0)
-        room = 0 if self._lines.ahead(self._names(keys)) else self._decide(keys, 0, charge=False).remaining
-        cost = min(most, room)
-        return cost if cost and self._decide(keys, cost, charge=True).allowed else 0
+        if not past_line and self._lines.ahead(self._names(keys)):
+            return 0
+        cost = min(most, self._decide(keys, 0, charge=False).remaining)
+        return cost if cost and self._decide(keys, cost, charge=True, first=True).allowed else 0
 
     def refund(self, key: Key, cost: int = 1) -> None:
         """Give back *cost* that was charged under *key*; what has been forgotten by now cannot be given back."""
         whole("refund", "cost", cost, least=0)
         for table, name in zip(self._tables, self._checked(key, 0), strict=True):
-            with self._store.locked([table], (name,)):
-                now = table.now()
-                state = table.read(name)
+            with self._store.locked([table], (name,)) as (held,):
+                now = held.now()
+                state = held.read(name)
                 if state is not None:
-                    table.write(name, table.algorithm.refund(state, now, cost))
+                    held.write(name, held.algorithm.refund(state, now, cost))
         self._lines.wake()
 
     def reset(self, key: Key) -> None:
         """Forget everything charged under *key*."""
         for table, name in zip(self._tables, self._checked(key, 0), strict=True):
-            with self._store.locked([table], (name,)):
-                table.read(name)
-                table.write(name, None)
+            with self._store.locked([table], (name,)) as (held,):
+                held.read(name)
+                held.write(name, None)
         self._lines.wake()
 
     def set_limit(self, limit: Limit | str, *, name: str | None = None) -> None:

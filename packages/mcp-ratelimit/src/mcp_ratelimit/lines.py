@@ -105,9 +105,13 @@ class _Line:
 
 
 class Lines:
-    """The lines of one limiter; *max_waiters* is how many callers may wait in all of them together."""
+    """The lines of one limiter; *max_waiters* is how many callers may wait in all of them together.
 
-    def __init__(self, max_waiters: int | None) -> None:
+    Who is first tries when he was told to, and every *nap* seconds, where room may be made without a call.
+    """
+
+    def __init__(self, max_waiters: int | None, nap: float = math.inf) -> None:
+        self._nap = nap
         self.waiting: int = 0
         self._max_waiters = math.inf if max_waiters is None else max_waiters
         self._tickets = itertools.count()
@@ -167,7 +171,7 @@ class Lines:
             while deadline == math.inf or anyio.current_time() + refused.retry_after <= deadline:
                 self._join(waiter, [name for name in names if name[0] in refused.violated])
                 if waiter.is_first():
-                    await waiter.rest(refused.retry_after)
+                    await waiter.rest(min(refused.retry_after, self._nap))
                 while not waiter.is_first():
                     await waiter.rest()
                 refused = await attempt()

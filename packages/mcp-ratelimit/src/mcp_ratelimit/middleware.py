@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import anyio
 
+from ._methods import COUNTED_METHODS, checked_methods
 from ._rules import Limiter, Rule, Rules
 from ._seam import CallContext, is_continuation, outcome, principal, refuse, target
 from .asgi import note_decision
@@ -33,15 +34,12 @@ from .decision import CostTooLarge, Decision, Key, checked_timeout
 from .limit import Limit, whole
 from .limiter import ONE, RateLimiter
 from .memory import MemoryStore
-from .refusals import refusal_data, refusal_message, refusal_result
+from .refusals import refusal_data, refusal_message, refusal_result, takes_result
 
 __all__ = ["COUNTED_METHODS", "SEP_3304", "CallRefused", "RateLimitMiddleware", "caller_of", "charge"]
 
 C = TypeVar("C", bound=CallContext)
 R = TypeVar("R")
-
-COUNTED_METHODS = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
-"""The requests that make a server work.  Lists, ping, the handshake and notifications pass uncounted."""
 
 SEP_3304 = -32023
 """The code that SEP-3304 proposes for MCP itself; reserved, so not to be sent before that is accepted."""
@@ -52,8 +50,8 @@ _extra: ContextVar[list[int] | None] = ContextVar("mcp_ratelimit_extra", default
 def charge(cost: int) -> None:
     """Charge the call being handled *cost* more when it ends, for what only its handler knows: tokens, bytes, rows.
 
-    It takes what the limits have left, at most.  Without ``post_charge=True``, and outside of a limited call, it does
-    nothing.
+    It takes what the limits have left, at most, also where others wait for that.  Without ``post_charge=True``, and
+    outside of a limited call, it does nothing.
     """
     extra = _extra.get()
     whole("charge", "cost", cost, least=0)
@@ -94,14 +92,15 @@ class RateLimitMiddleware:
         overall: What all callers together may do.
         make: Makes the limiters, as ``RateLimiter`` does, which is the default with a ``MemoryStore`` for all of them:
             ``functools.partial(AsyncRateLimiter, store=…)``.
-        methods: The JSON-RPC methods that count.
+        methods: The JSON-RPC methods that count; a name that looks like a slip of the pen is refused.
         key: Names the caller, a non-empty string; see ``caller_of``.
         cost: Says what a call costs; a cost that can never pass is refused without a time to come back.
         post_charge: Let handlers ``charge`` more while they run.
         max_wait: Seconds that a call may be held up instead of refused.
-        mode: ``"shadow"`` decides, charges and reports, but lets everything pass.
+        mode: ``"shadow"`` decides, charges and reports, but lets everything pass at once: what would have waited is
+            reported as refused.
         refuse_as: ``"result"`` refuses tools with a result marked ``isError``, which the model reads, instead of an
-            error, which the client reads.
+            error, which the client reads; a decorated function and a client's own call always get the error.
         http_fields: Tell ``with_rate_limit_fields`` what was decided, except where the caller shares the limit.
         code: The error's code, outside of -32768..-32000 or ``SEP_3304``.
         on_event: Called with a ``CallRefused`` for each refusal.
@@ -133,6 +132,8 @@ class RateLimitMiddleware:
         for name, value, choices in (
             ("mode", mode, ("enforce", "shadow")),
             ("refuse_as", refuse_as, ("error", "result")),
+            ("post_charge", post_charge, (False, True)),
+            ("http_fields", http_fields, (False, True)),
         ):
             if value not in choices:
                 raise ValueError(f"RateLimitMiddleware needs {name} to be one of {choices}, got {value!r}")
@@ -146,11 +147,12 @@ class RateLimitMiddleware:
             self._rules = Rules.given(limits)
         self._only = self._rules.only
         self._http_fields = http_fields
-        self._methods = frozenset(methods)
+        self._methods = checked_methods(methods)
         self._key = key
         self._cost = cost
-        self._max_wait = checked_timeout(max_wait)
         self._enforce = mode == "enforce"
+        patience = checked_timeout(max_wait)
+        self._max_wait = patience if self._enforce else 0.0
         self._as_result = refuse_as == "result"
         self._code = code
         self._on_event = on_event
@@ -215,7 +217,7 @@ class RateLimitMiddleware:
     def _refuse(self, ctx: CallContext, decision: Decision, *, shared: bool) -> Any:
         data = refusal_data(decision, shared=shared)
         message = refusal_message(data)
-        if self._as_result and ctx.method == "tools/call":
+        if self._as_result and takes_result(ctx, ctx.method):
             return refusal_result(ctx, message, data)
         raise _error(self._code, message, data)
 

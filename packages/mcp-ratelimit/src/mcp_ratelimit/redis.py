@@ -5,7 +5,8 @@
 Nothing here knows a client library: it takes the user's own client, and calls what all of them have.
 
 1. One decision, or one batch of them, is one round trip; a second only after the server has lost its scripts.
-2. Time is the server's alone: a client whose clock is wrong neither gains nor loses.
+2. Time is the server's alone: a client whose clock is wrong neither gains nor loses.  Where that steps back, it stands
+   still for each key until it has caught up with the key's last change, which ``reset`` forgets.
 3. Every key has a time to live, not shorter than its state matters.
 4. All keys carry one hash tag, so that a cluster keeps what is decided together in one place.
 """

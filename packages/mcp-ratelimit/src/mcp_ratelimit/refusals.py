@@ -8,7 +8,7 @@ from typing import Any
 
 from .decision import Decision
 
-__all__ = ["refusal_data", "refusal_message", "refusal_result"]
+__all__ = ["refusal_data", "refusal_message", "refusal_result", "takes_result"]
 
 META = "mcp-ratelimit/refusal"
 
@@ -38,6 +38,14 @@ def refusal_message(data: dict[str, Any]) -> str:
     if "retryAfter" not in data:
         return f"Rate limit {data['policy']!r} can never let a call of this cost pass; make it smaller"
     return f"Rate limit {data['policy']!r} exceeded; try again in {data['retryAfter']} s"
+
+
+def takes_result(ctx: object, method: str | None) -> bool:
+    """Say whether a refusal can be the result of this call: if it is one of a tool, and came over a connection.
+
+    What a decorated function returns is its own value, and what a client's session returns, the model of a result.
+    """
+    return method == "tools/call" and getattr(ctx, "request_id", ctx) is not None
 
 
 def refusal_result(ctx: object, message: str, data: dict[str, Any]) -> Any:

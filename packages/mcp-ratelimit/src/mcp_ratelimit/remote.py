@@ -12,11 +12,13 @@ After a failure the store is left alone for ``RETRY`` seconds; then one call tri
 
 Invariants, each tested against a real server:
 
-1. A decision is one round trip at most; a refusal that is known to hold is none.
+1. A decision is one round trip at most; a refusal that is known to hold is none, for a second: it is exact but for
+   what other processes give back, or the server loses, in that second.
 2. Without leases, an answer is what the script decides (see ``redis``).
 3. With leases, at most burst + rate x (W + lease_ttl) passes in any window of W seconds, over any number of processes:
    what is spent in a window was charged in it or less than lease_ttl before.
-4. A round trip takes no longer than *budget*; while the store is known not to answer, there is none.
+4. No call waits for the store, or for who asks it, for longer than *budget*; while the store is known not to answer,
+   none waits at all.
 5. A cancelled call loses nothing that it was granted, and leaves nothing behind.
 """
 
@@ -24,42 +26,37 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import anyio
 import anyio.lowlevel
 
-from ._known import Arrival, Asked, Known
+from ._known import BELIEVED, Arrival, Asked, Known
 from .coalesce import Coalescer, Unanswered
-from .decision import LONGEST_KEY, CostTooLarge, Decision, Key, RateLimited, Refusal, checked_key, checked_timeout
-from .limit import Limit, parse_limits, whole
+from .decision import (
+    LONGEST_KEY,
+    CostTooLarge,
+    Decision,
+    Key,
+    RateLimited,
+    Refusal,
+    StoreFailed,
+    StoreRecovered,
+    checked_key,
+    checked_timeout,
+)
+from .limit import Limit, parse_limits, share, whole
 from .limiter import ONE, RateLimiter
 from .lines import Lines
 from .redis import RedisStore, Request
 from .slots import Acquiring
 
-__all__ = ["AsyncRateLimiter", "RemoteStatistics", "StoreFailed", "StoreRecovered"]
+__all__ = ["AsyncRateLimiter", "RemoteStatistics"]
 
 RETRY = 0.5
 """Seconds between two tries of a store that does not answer."""
-
-
-@dataclass(frozen=True)
-class StoreFailed:
-    """Event: the store has not answered; decisions are made without it from now on."""
-
-    error: str
-    """The name of the class of what the client raised."""
-
-
-@dataclass(frozen=True)
-class StoreRecovered:
-    """Event: the store answers again."""
-
-    after: float
-    """Seconds since it failed."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +78,10 @@ class AsyncRateLimiter(Acquiring):
         limits: As for ``RateLimiter``.
         store: A ``RedisStore``.
         on_store_error: What decides while the store does not answer: ``"local"``, limits of this process at its share,
-            kept warm while all is well; ``"open"``, nothing, all passes; ``"closed"`` refuses all.
+            kept warm while all is well; ``"open"``, nothing, all passes; ``"closed"`` refuses all that costs anything.
         workers: How many processes share the limits, for the share of one.
-        budget: Seconds that one round trip may take.
+        budget: Seconds that a call may wait for the store, for a round trip that is on its way already too: so twice
+            the time that one usually takes, at the least.
         lease: Tokens to take at once for a key, to be spent without asking; 0 for none.  What is not spent within
             *lease_ttl* seconds is lost, and the bound of invariant 3 is a little wider.
         max_waiters: How many calls of ``acquire`` may wait at once; None for any number.
@@ -123,11 +121,12 @@ class AsyncRateLimiter(Acquiring):
         self._lease = whole("AsyncRateLimiter", "lease", lease, least=0)
         self._lease_ttl = lease_ttl
         self._mark = store.mark
+        self._budget = budget
         self._coalescer = Coalescer(store, budget)
         self._policy = on_store_error
-        self._local = RateLimiter(*(_share(limit, workers) for limit in self._limits))
+        self._local = RateLimiter(*(share(limit, workers) for limit in self._limits))
         self._known = Known(self._lease, self._lease_ttl)
-        self._lines = Lines(max_waiters)
+        self._lines = Lines(max_waiters, nap=BELIEVED)
         self._on_event = on_event
         self._clock = clock
         self._failed_at: float | None = None
@@ -163,11 +162,14 @@ class AsyncRateLimiter(Acquiring):
         keys = self._checked(key, cost)
         return (await self._ask(Request(self._limits, keys, cost, 0)))[1]
 
-    async def take_up_to(self, key: Key, most: int) -> int:
-        """Charge as much as may pass now, at most *most*, and return how much it was."""
+    async def take_up_to(self, key: Key, most: int, *, past_line: bool = False) -> int:
+        """Charge as much as may pass now, at most *most*, and return how much it was; nothing while others wait.
+
+        With *past_line* they wait on behind it, for what has been used before it could be counted.
+        """
         whole("take_up_to", "most", most, least=0)
         keys = self._checked(key, 0)
-        if self._lines.ahead(self._names(keys)):
+        if not past_line and self._lines.ahead(self._names(keys)):
             return 0
         return (await self._ask(Request(self._limits, keys, 0, most)))[0]
 
@@ -191,7 +193,7 @@ class AsyncRateLimiter(Acquiring):
         Each process has to be told; until then each decides by the figures that it knows, about the same state.
         """
         (changed,) = parse_limits(limit)
-        self._local.set_limit(_share(changed, self._workers), name=name)
+        self._local.set_limit(share(changed, self._workers), name=name)
         old = self._limits[0].name if name is None else name
         self._limits = tuple(changed.renamed(old) if each.name == old else each for each in self._limits)
         self._known = Known(self._lease, self._lease_ttl)
@@ -258,22 +260,33 @@ class AsyncRateLimiter(Acquiring):
         return decision._replace(allowed=False, retry_after=decision.retry_after + later, violated=names)
 
     async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
-        while cost:
-            now = self._clock()
-            known = self._known.decide(keys, cost, now)
-            if known is not None:
-                return known
-            arrival = self._arrivals.get(keys)
-            if arrival is None:
-                asked = Asked(keys, cost, now, self._known.forgotten)
-                return await (self._take_lease(asked) if self._lease > cost else self._take_from_store(asked))
-            await arrival.wait(cost)
-        return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
+        if not cost:
+            return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
+        known = self._known.decide(keys, cost, self._clock())
+        if known is not None:
+            return known
+        return await (self._take_behind(keys, cost) if keys in self._arrivals else self._fetch(keys, cost))
+
+    async def _take_behind(self, keys: tuple[str, ...], cost: int) -> Decision:
+        """Wait for what others have gone for, so long as it is not enough, and then go."""
+        with anyio.move_on_after(self._budget) as scope:
+            while (arrival := self._arrivals.get(keys)) is not None:
+                await arrival.wait(cost)
+                known = self._known.decide(keys, cost, self._clock())
+                if known is not None:
+                    return known
+            return await self._fetch(keys, cost, scope.deadline)
+        self._failed(TimeoutError.__name__)
+        return self._without_store(Request(self._limits, keys, cost, cost))[1]
+
+    def _fetch(self, keys: tuple[str, ...], cost: int, deadline: float = math.inf) -> Awaitable[Decision]:
+        asked = Asked(keys, cost, self._clock(), self._known.forgotten, deadline)
+        return self._take_lease(asked) if self._lease > cost else self._take_from_store(asked)
 
     async def _take_from_store(self, asked: Asked, arrival: Arrival | None = None) -> Decision:
         known = self._known  # a change of the limits replaces it, so that what they were is learned for nobody
         most = asked.cost if arrival is None else self._lease + arrival.waiting
-        granted, decision = await self._ask(Request(self._limits, asked.keys, asked.cost, most))
+        granted, decision = await self._ask(Request(self._limits, asked.keys, asked.cost, most), asked.deadline)
         if self._failed_at is None:
             known.learn(asked, granted, decision, arrival)
         return decision
@@ -296,12 +309,12 @@ class AsyncRateLimiter(Acquiring):
             self._known.forget(request.keys)
         self._lines.wake()
 
-    async def _ask(self, request: Request) -> tuple[int, Decision]:
+    async def _ask(self, request: Request, deadline: float = math.inf) -> tuple[int, Decision]:
         now = self._clock()
         if self._failed_at is None or now >= self._next_try:
             self._next_try = now + RETRY
             try:
-                answer = await self._coalescer.ask(request)
+                answer = await self._coalescer.ask(request, deadline)
             except Unanswered as error:
                 self._failed(str(error))
             else:
@@ -320,10 +333,12 @@ class AsyncRateLimiter(Acquiring):
     def _without_store(self, request: Request) -> tuple[int, Decision]:
         if self._policy == "local":
             return self._locally(request)
-        names = tuple(limit.name for limit in self._limits)
         limit = self._limits[0]
         if self._policy == "open":
             return request.most, Decision(True, limit, limit.burst, 0.0, 0.0)
+        if not request.cost:
+            return 0, Decision(True, limit, 0, 0.0, 0.0)
+        names = tuple(limit.name for limit in self._limits)
         return 0, Decision(False, limit, 0, max(0.001, self._next_try - self._clock()), 0.0, names)
 
     def _locally(self, request: Request) -> tuple[int, Decision]:
@@ -350,11 +365,3 @@ class AsyncRateLimiter(Acquiring):
     def _tell(self, event: Refusal | StoreFailed | StoreRecovered) -> None:
         if self._on_event is not None:
             self._on_event(event)
-
-
-def _share(limit: Limit, workers: int) -> Limit:
-    """Return what one of *workers* processes may let through by itself, at least one unit."""
-    if limit.algorithm == "strict_gcra":
-        amount = max(2, limit.amount // workers)
-        return limit.resized(amount, limit.period, min(amount - 1, max(1, limit.burst // workers)))
-    return limit.resized(max(1, limit.amount // workers), limit.period, max(1, limit.burst // workers))

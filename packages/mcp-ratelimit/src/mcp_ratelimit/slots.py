@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from .decision import Decision, Key
+from .decision import GLOBAL, Decision, Key, checked_timeout
 from .limit import whole
 
 __all__ = ["Acquiring", "Slot"]
@@ -41,6 +41,11 @@ class Acquiring(ABC):
     @abstractmethod
     async def acquire(self, key: Key, cost: int = 1, *, timeout: float | None = None) -> Decision:
         """Wait until *cost* has been charged."""
+        ...
+
+    @abstractmethod
+    def _checked(self, key: Key, cost: int) -> tuple[str, ...]:
+        """Return a key for each limit; raises what ``acquire`` raises for what is no key or no cost."""
         ...
 
     @abstractmethod
@@ -77,7 +82,10 @@ class Acquiring(ABC):
         """Decorate an async function so that each call waits for its charge first.
 
         *key* and *cost* may be functions of the call's own arguments: ``@limiter.throttle(lambda user, text: user)``.
+        Raises at once what ``acquire`` would raise for them at each call, as far as they are none.
         """
+        self._checked(GLOBAL if callable(key) else key, 0 if callable(cost) else cost)
+        checked_timeout(timeout)
 
         def decorate(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
             if not inspect.iscoroutinefunction(fn):

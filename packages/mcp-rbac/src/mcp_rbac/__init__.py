@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._seam import Principal, as_fastmcp
 from .conditions import Condition, Request, Subject
+from .difference import Change
 from .engine import Decision, Reason, Statistics
 from .identity import SubjectOf, by_client, by_subject, from_token
 from .live import LivePolicy, PolicyRejected, PolicyReplaced, load_file
@@ -11,7 +12,7 @@ from .methods import HANDSHAKE, METHODS, check_methods
 from .middleware import RBACMiddleware
 from .options import CODE, AccessDecided, OnDeny, PolicySource
 from .policy import Policy, SeparationOfDuty
-from .review import Change, Holders
+from .review import Holders
 from .rules import Assignment, Exclusive, Grant, PolicyError, Problem, Role, Scope
 from .stepup import StepUp
 

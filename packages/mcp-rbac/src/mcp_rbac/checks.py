@@ -6,15 +6,14 @@ Each check reports all it finds.  None depends on what another found, so that on
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from .conditions import condition_from, is_mapping
 from .permission import Patterns, fault_in
 from .rules import Exclusive, Grant, Parts, Problem, Role, meant
 
-__all__ = ["Effect", "ancestors", "problems_in", "rules", "unmet"]
+__all__ = ["ancestors", "problems_in", "rules", "unmet"]
 
-Effect: TypeAlias = Literal["allow", "deny"]
 HINTS = 20  # "did you mean" for so many names; one takes 0.2 s where there are 10,000 roles
 
 
@@ -62,20 +61,20 @@ def _references(parts: Parts) -> Iterator[tuple[str, Sequence[str], Collection[s
         yield f"scopes.{name}.implies", scope.implies, scopes, "scope"
 
 
-def rules(parts: Parts) -> Iterator[tuple[str, Effect, str | None, Grant]]:
-    """Yield the place, the effect, the role and the text of every rule; a denial for everyone has no role."""
+def rules(parts: Parts) -> Iterator[tuple[str, bool, str | None, Grant]]:
+    """Yield of every rule its place, whether it denies, its role and its text; a denial for everyone has no role."""
     for number, grant in enumerate(parts.deny):
-        yield f"deny[{number}]", "deny", None, grant
+        yield f"deny[{number}]", True, None, grant
     for name, role in parts.roles.items():
         for number, grant in enumerate(cast("Sequence[Grant]", role.deny)):
-            yield f"roles.{name}.deny[{number}]", "deny", name, grant
+            yield f"roles.{name}.deny[{number}]", True, name, grant
         for number, grant in enumerate(cast("Sequence[Grant]", role.allow)):
-            yield f"roles.{name}.allow[{number}]", "allow", name, grant
+            yield f"roles.{name}.allow[{number}]", False, name, grant
 
 
 def _bad_rules(parts: Parts) -> Iterator[Problem]:
     names: dict[str, str] = {}
-    for place, effect, _, grant in rules(parts):
+    for place, denies, _, grant in rules(parts):
         if grant.permission not in parts.aliases and (fault := fault_in(grant.permission)):
             yield Problem(place, fault + meant(grant.permission, parts.aliases))
         if grant.when is not None and is_mapping(grant.when):
@@ -83,7 +82,7 @@ def _bad_rules(parts: Parts) -> Iterator[Problem]:
                 yield Problem(".".join(filter(None, (place, "when", where))), fault)
         if grant.name is not None and names.setdefault(grant.name, place) is not place:
             yield Problem(f"{place}.name", f"{grant.name!r} is the name of {names[grant.name]} already")
-        if effect == "deny" and (grant.scopes or grant.obligations):
+        if denies and (grant.scopes or grant.obligations):
             yield Problem(place, "a denial takes neither scopes nor obligations: it would hold for some tokens only")
         for number, scope in enumerate(grant.scopes if parts.scopes else ()):
             if scope not in parts.scopes:
@@ -97,6 +96,14 @@ def _bad_patterns(parts: Parts) -> Iterator[Problem]:
     for name, scope in parts.scopes.items():
         patterns += [(f"scopes.{name}.allow", pattern) for pattern in scope.allow if pattern not in parts.aliases]
     yield from (Problem(place, fault) for place, pattern in patterns if (fault := fault_in(pattern)))
+    for name, meaning in parts.aliases.items():
+        if not meaning or not parts.aliases.keys().isdisjoint(meaning):
+            yield Problem(f"aliases.{name}", "an alias stands for one permission or more, and for no alias")
+        if "*" in name or "/" in name.partition(":")[0]:
+            # A rule that reads like a permission must be about that permission, or a denial of it denies another.
+            yield Problem(
+                f"aliases.{name}", f"{name!r} is a permission or a pattern, and an alias is a word for others"
+            )
 
 
 def _circles(parts: Parts) -> Iterator[Problem]:
@@ -173,60 +180,64 @@ def _unreachable_roles(parts: Parts) -> Iterator[Problem]:
 
 
 def _shadowed_rules(parts: Parts) -> Iterator[Problem]:
+    everyone = _placed("deny", parts.deny)
+    yield from _shadowed(parts, "", everyone, [Patterns(_first(parts, everyone))])
+    above: _Index = Patterns(_first(parts, [(f"{place} for everyone", grant) for place, grant in everyone]))
     for name, role in parts.roles.items():
-        if not role.deny and _all_literal(parts, cast("Sequence[Grant]", role.allow)):
+        is_plain = not role.deny and _all_literal(parts, cast("Sequence[Grant]", role.allow))
+        if is_plain and not everyone:
             continue  # the usual case, and most of the time it takes to make a large policy
-        above = {"deny": _unconditional(parts, "deny", role.deny)}
-        yield from _shadowed(parts, name, "deny", role.deny, above)
-        above["allow"] = _unconditional(parts, "allow", role.allow)
-        yield from _shadowed(parts, name, "allow", role.allow, above)
+        denied, allowed = _placed("deny", role.deny), _placed("allow", role.allow)
+        own = [] if is_plain else [Patterns(_first(parts, [*denied, *allowed]))]
+        yield from _shadowed(parts, f"roles.{name}.", denied, [above, Patterns(_first(parts, denied))])
+        yield from _shadowed(parts, f"roles.{name}.", allowed, [above, *own])
+
+
+_Placed: TypeAlias = Sequence[tuple[str, Grant]]
+_Index: TypeAlias = Patterns[tuple[str, str]]  # of places, each with one of its patterns
+
+
+def _placed(effect: str, grants: Sequence[str | Grant]) -> _Placed:
+    return [(f"{effect}[{number}]", grant) for number, grant in enumerate(cast("Sequence[Grant]", grants))]
+
+
+def _first(parts: Parts, rules: _Placed) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Return where each pattern stands first without conditions."""
+    first: dict[str, str] = {}
+    for place, grant in rules:
+        for pattern in _meaning(parts, grant) if _is_unconditional(grant) else ():
+            first.setdefault(pattern, place)
+    return ((pattern, (place, pattern)) for pattern, place in first.items())
+
+
+def _shadowed(parts: Parts, prefix: str, own: _Placed, indexes: Sequence[_Index]) -> Iterator[Problem]:
+    for place, grant in own:
+        covers = [_cover(indexes, pattern, place) for pattern in _meaning(parts, grant)]
+        if all(covers):
+            yield Problem(f"{prefix}{place}", f"{grant.permission!r} changes nothing beside {covers[0]}")
+
+
+def _is_unconditional(grant: Grant) -> bool:
+    return grant.when is None and grant.until is None and not grant.scopes and not grant.obligations
 
 
 def _all_literal(parts: Parts, grants: Sequence[Grant]) -> bool:
     permissions = {grant.permission for grant in grants}
-    return len(permissions) == len(grants) and "*" not in "".join(permissions) and permissions.isdisjoint(parts.aliases)
+    is_literal = all("*" not in permission for permission in permissions)
+    return is_literal and len(permissions) == len(grants) and permissions.isdisjoint(parts.aliases)
 
 
-_Index = Patterns[tuple[str, int, str]]
-
-
-def _shadowed(
-    parts: Parts, role: str, effect: str, grants: Sequence[str | Grant], above: Mapping[str, _Index]
-) -> Iterator[Problem]:
-    for number, grant in enumerate(cast("Sequence[Grant]", grants)):
-        own = (effect, number, grant.permission)
-        for index in above.values():
-            covers = [_cover(index, pattern, own) for pattern in _meaning(parts, grant)]
-            if covers and all(covers):
-                message = f"{grant.permission!r} changes nothing beside {covers[0]}"
-                yield Problem(f"roles.{role}.{effect}[{number}]", message)
-                break
-
-
-def _cover(index: _Index, pattern: str, own: tuple[str, int, str]) -> str | None:
-    """Name a rule of *index* that matches all that *pattern* does: with ``**`` as one segment, and as two."""
-    found = index.find(pattern.replace("**", "*"))
+def _cover(indexes: Sequence[_Index], pattern: str, own: str) -> str | None:
+    """Name the place of a rule, not the *own*, that matches all that *pattern* does: with one segment, and with two."""
+    found = [rule for index in indexes for rule in index.find(pattern)]
     if pattern.endswith("**"):
-        longer = index.find(pattern.replace("**", "*/*"))
-        found = [] if pattern == "**" else [rule for rule in found if rule in longer]
-    for effect, number, permission in found:
-        twin = effect == own[0] and permission == own[2]
-        if (effect, number) != own[:2] and not (twin and number > own[1]):
-            return f"{effect}[{number}]"
-    return None
-
-
-def _unconditional(parts: Parts, effect: str, grants: Sequence[str | Grant]) -> _Index:
-    return Patterns(
-        (pattern, (effect, number, grant.permission))
-        for number, grant in enumerate(cast("Sequence[Grant]", grants))
-        if grant.when is None and grant.until is None and not grant.scopes and not grant.obligations
-        for pattern in _meaning(parts, grant)
-    )
+        longer = [rule for index in indexes for rule in index.find(f"{pattern}/*")]
+        found = [rule for rule in found if rule in longer]
+    return next((place for place, _ in found if place != own), None)
 
 
 def _meaning(parts: Parts, grant: Grant) -> Sequence[str]:
-    return parts.aliases.get(grant.permission) or (grant.permission,)
+    return parts.aliases.get(grant.permission, (grant.permission,))
 
 
 _CHECKS: tuple[Callable[[Parts], Iterator[Problem]], ...] = (

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard, cast
 
@@ -24,6 +24,7 @@ __all__ = [
     "Request",
     "Subject",
     "condition_from",
+    "is_async",
     "is_mapping",
     "is_sync",
     "mapping_of",
@@ -41,7 +42,7 @@ class Subject:
     *scopes* are those of the access token, an upper limit on what the roles grant; None where there is no token.
     *attributes* are for conditions.  A user is never a role, whatever he is called: the two are compared nowhere.
 
-    Raises TypeError for roles or scopes that are no collection of strings.
+    Raises TypeError for roles or scopes that are no collection of strings, and attributes that are no mapping.
     """
 
     user: str | None = None
@@ -55,6 +56,8 @@ class Subject:
         for name, value in (("user", self.user), ("tenant", self.tenant)):
             if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
                 raise TypeError(f"Subject needs {name} to be a string or None, got {value!r}")
+        if not is_mapping(cast("object", self.attributes)):
+            raise TypeError(f"Subject needs attributes to be a mapping, got {self.attributes!r}")
         roles = _names("roles", self.roles)
         scopes = None if self.scopes is None else _names("scopes", self.scopes)
         self.__dict__.update(roles=roles, scopes=scopes, key=(roles, scopes))
@@ -96,23 +99,36 @@ def is_sync(value: object) -> bool:
     return asks and not inspect.iscoroutinefunction(value) and not inspect.iscoroutinefunction(called)
 
 
+def is_async(value: object) -> bool:
+    """Say whether *value* is an async function, or an object that is called like one."""
+    asks = callable(value) and not inspect.isclass(value)
+    return asks and not is_sync(value)
+
+
 def condition_from(table: Mapping[str, Any]) -> tuple[Condition | None, list[tuple[str, str]]]:
     """Return the condition that *table* says, or None and every fault in it with its place."""
     faults: list[tuple[str, str]] = []
     tests: list[Condition] = []
+    for place, test in _tests_in(table):
+        if isinstance(test, str):
+            faults.append((place, test))
+        else:
+            tests.append(test)
+    return (None if faults else _AllOf(tuple(tests))), faults
+
+
+def _tests_in(table: Mapping[str, Any]) -> Iterator[tuple[str, Condition | str]]:
+    """Yield what each comparison asks of a request, or what is wrong with it, with its place."""
+    if not table:
+        yield "", "an empty condition holds always; leave it out"
     for path, comparisons in table.items():
         if not _is_path(path):
-            faults.append((path, f"{path!r} is no path: it begins with {', '.join(_ROOTS)}"))
+            yield path, f"{path!r} is no path: it begins with {', '.join(_ROOTS)}"
         elif not mapping_of(comparisons):
-            faults.append((path, f"a comparison is a table such as {{le = 5}}, not {comparisons!r}"))
+            yield path, f"a comparison is a table such as {{le = 5}}, not {comparisons!r}"
         else:
             for name, expected in mapping_of(comparisons).items():
-                test, fault = _test(path, name, expected)
-                tests += [test] if test else []
-                faults += [(f"{path}.{name}", fault)] if fault else []
-    if not table:
-        faults.append(("", "an empty condition holds always; leave it out"))
-    return (None if faults else _AllOf(tuple(tests))), faults
+                yield f"{path}.{name}", _test(path, name, expected)
 
 
 @dataclass(frozen=True)
@@ -125,19 +141,19 @@ class _AllOf:
         return all(answers)
 
 
-def _test(path: str, name: str, expected: Any) -> tuple[Condition | None, str | None]:
+def _test(path: str, name: str, expected: Any) -> Condition | str:
     if name == "same_as":
         if not _is_path(expected):
-            return None, f"same_as needs a path that begins with {', '.join(_ROOTS)}, got {expected!r}"
-        return (lambda request: _compare("eq", _at(request, path), _at(request, expected))), None
+            return f"same_as needs a path that begins with {', '.join(_ROOTS)}, got {expected!r}"
+        return lambda request: _compare("eq", _at(request, path), _at(request, expected))
     if name not in _COMPARISONS:
-        return None, f"{name!r} is no comparison: there are {', '.join(_COMPARISONS)}"
+        return f"{name!r} is no comparison: there are {', '.join(_COMPARISONS)}"
     if name == "in":
         if not isinstance(expected, (list, tuple)) or not all(map(_kind, cast("list[Any]", expected))):
-            return None, f"in needs a list of strings, numbers or booleans, got {expected!r}"
+            return f"in needs a list of strings, numbers or booleans, got {expected!r}"
     elif not _kind(expected) or (name not in ("eq", "ne") and _kind(expected) is bool):
-        return None, f"{name} needs a string or a number, got {expected!r}"
-    return (lambda request: _compare(name, _at(request, path), expected)), None
+        return f"{name} needs a string or a number, got {expected!r}"
+    return lambda request: _compare(name, _at(request, path), expected)
 
 
 def _compare(name: str, left: Any, right: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -16,7 +17,7 @@ from typing import Any, TypeVar, cast
 from .conditions import is_mapping, is_sync, mapping_of
 from .rules import Assignment, Exclusive, Grant, Parts, PolicyError, Problem, Role, Scope, meant
 
-__all__ = ["dump", "parse_json", "parse_toml", "read", "version_of"]
+__all__ = ["dump", "parse_json", "parse_toml", "read", "terms_of", "version_of"]
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class _Reader:
             elif name in seen:
                 self.fault(f"{place}[{number}]", f"{name!r} stands there twice")
             else:
-                seen[name] = None
+                seen.setdefault(name)
         return tuple(seen)
 
     def text(self, value: object, place: str) -> str | None:
@@ -64,12 +65,10 @@ class _Reader:
         return value if isinstance(value, str) else None
 
     def moment(self, value: object, place: str) -> datetime | None:
-        try:
+        with suppress(ValueError, OverflowError):  # the second where the year in UTC is another, and is none
             found = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
-        except ValueError:
-            found = object()
-        if isinstance(found, datetime) and found.tzinfo is not None:
-            return found
+            if isinstance(found, datetime) and found.utcoffset() is not None:
+                return found.astimezone(timezone.utc)
         if value is not None:
             self.fault(place, f"wants a date and time with its zone, such as 2030-01-31T12:00:00Z, got {value!r}")
         return None
@@ -105,6 +104,8 @@ class _Reader:
         for number, item in enumerate(self.sequence(value, place)):
             brief = short and isinstance(item, str)
             read = kind(item) if brief else self.record(kind, item, f"{place}[{number}]")  # type: ignore[call-arg]  # of one field, where brief
+            if kind in _UNIQUE and read in found:
+                self.fault(f"{place}[{number}]", f"{_plain(read)!r} stands there twice")
             found += [] if read is None else [read]
         return tuple(found)
 
@@ -144,6 +145,7 @@ _FIELDS: Mapping[type, Mapping[str, _Read]] = {
         "dsd": lambda reader, value, place: reader.records(Exclusive, value, place),
     },
 }
+_UNIQUE: Sequence[type] = (Assignment, Exclusive)  # a rule that stands twice is for the checks to see
 _REQUIRED: Mapping[type, tuple[str, ...]] = {Grant: ("permission",), Assignment: ("role",), Exclusive: ("roles",)}
 
 
@@ -157,7 +159,6 @@ def read(document: object) -> tuple[Parts, list[Problem]]:
 def parse_json(text: str | bytes) -> object:
     """Return what JSON *text* says; a repeated key, NaN or a syntax error raises PolicyError."""
     problems: list[Problem] = []
-    found: object = None
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in items]
@@ -170,9 +171,9 @@ def parse_json(text: str | bytes) -> object:
         problems.append(Problem("JSON", f"{name} is no JSON"))
 
     try:
-        found = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        found: object = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        problems.append(Problem("JSON", str(error)))
+        raise PolicyError([*problems, Problem("JSON", str(error))]) from error
     if problems:
         raise PolicyError(problems)
     return found
@@ -197,8 +198,13 @@ def dump(parts: Parts) -> dict[str, Any]:
 
 def version_of(document: Mapping[str, Any]) -> str:
     """Return a hash of a canonical document, 16 hexadecimal digits: the same for the same policy anywhere."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def terms_of(grant: Grant) -> dict[str, Any]:
+    """Return what *grant* asks for beside its permission, as in a document; a condition in Python is the object."""
+    when = id(grant.when) if grant.when is not None and not is_mapping(grant.when) else _plain(grant.when)
+    return {"when": when, "until": _plain(grant.until), "needs": [sorted(grant.scopes), sorted(grant.obligations)]}
 
 
 def _attributes(value: object) -> dict[str, Any]:
@@ -217,7 +223,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in cast("Sequence[Any]", value)]
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+        return value.isoformat().replace("+00:00", "Z")
     if callable(value):
         return {"callable": f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"}
     return value

@@ -18,9 +18,9 @@ Invariants, each a property in ``tests/rbac``:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from .checks import ancestors, unmet
@@ -96,8 +96,8 @@ class Engine:
         verdict = self._verdict(view, permission)
         if not isinstance(verdict, Open):
             return verdict
-        request, now = Request(subject, permission, arguments or {}), self._clock()
-        if _denier(verdict.denies, request, now) is not None:
+        request, now = Request(subject, permission, arguments or {}), self._moment()
+        if now is None or _denier(verdict.denies, request, now) is not None:
             return False
         return any(self._shortfall(view, rule, request, now, ()).reason == "granted" for rule in verdict.allows)
 
@@ -108,8 +108,8 @@ class Engine:
         verdict = self._verdict(view, permission)
         if not isinstance(verdict, Open):
             return verdict
-        now = self._clock()
-        if any(rule.test is None and not _is_over(rule, now) for rule in verdict.denies):
+        now = self._moment()
+        if now is None or any(rule.test is None and not _is_over(rule, now) for rule in verdict.denies):
             return False
         return any(
             not _is_over(rule, now) and (view.held is None or view.held.issuperset(rule.grant.scopes))
@@ -123,8 +123,12 @@ class Engine:
         view = self._views.get(subject.key) or self.view(subject.key)
         if view.excluded or not _is_permission(permission):
             return Decision(False, "separation" if view.excluded else "invalid", f"{permission}"[:LONGEST])
-        request, now = Request(subject, permission, arguments or {}), self._clock()
+        request, now = Request(subject, permission, arguments or {}), self._moment()
         denies, allows = view.found(permission)
+        if now is None:
+            if any(rule.is_open for rule in (*denies, *allows)):
+                return Decision(False, "condition", permission)
+            now = 0.0  # which none of them looks at
         denier = _denier(denies, request, now)
         if denier is not None:
             return Decision(False, "denied", permission, denier.id, view.way_to(denier))
@@ -142,13 +146,26 @@ class Engine:
             obligations=nearest.obligations,
         )
 
+    def now(self) -> float:
+        """Return the time by the policy's clock; raises what that raises, and ValueError for what is no time."""
+        now = cast("object", self._clock())
+        if not isinstance(now, (int, float)) or not math.isfinite(now):
+            raise ValueError(f"the clock of the policy needs to return seconds, got {now!r}")
+        return now
+
+    def _moment(self) -> float | None:
+        try:
+            return self.now()
+        except Exception:  # noqa: BLE001  # without a time, what may have ended is denied
+            return None
+
     def statistics(self) -> Statistics:
         """Count; two policies with equal counts are not equal."""
         return Statistics(len(self.parts.roles), len(self.rules), len(self._views), self._remembered)
 
     def meaning(self, rule: Rule) -> Sequence[str]:
         """Return the patterns that *rule* stands for."""
-        return self.parts.aliases.get(rule.grant.permission) or (rule.grant.permission,)
+        return self.parts.aliases.get(rule.grant.permission, (rule.grant.permission,))
 
     def rules_of(self, subject: Subject) -> list[Rule]:
         """Return the rules of all roles that *subject* has, inherited ones and those for everyone among them."""
@@ -185,7 +202,7 @@ class Engine:
         self, view: View, rule: Rule, request: Request, now: float, fulfilled: Collection[str]
     ) -> _Shortfall:
         """Say what keeps *rule* from allowing; scopes are named only to one for whom the rest holds."""
-        if _is_over(rule, now) or not _holds(rule, request, in_doubt=False):
+        if _is_over(rule, now) or not _holds(rule, request):
             return _Shortfall("condition")
         scopes = [scope for scope in rule.grant.scopes if view.held is not None and scope not in view.held]
         if view.covers is not None and not view.covers.find(request.permission):
@@ -198,20 +215,19 @@ class Engine:
 
     def _covering(self, permission: str) -> Sequence[str]:
         """Return the scope to ask for: the first in the policy that covers *permission*."""
-        return next(([name] for name in self.parts.scopes if self._coverage([name]).find(permission)), ())
+        return next(([name] for name in self.parts.scopes if Patterns(self.coverage([name])).find(permission)), ())
 
     def view(self, key: Key) -> View:
         """Return what one set of roles and scopes may do, built if it is not at hand."""
         roles, scopes = key
         path = ancestors(self.parts.roles, roles)
-        held = None if scopes is None else self._held(scopes)
+        held = None if scopes is None else self.held(scopes)
         excluded = unmet(self._exclusive, path) is not None
-        # Denials come first, so that the search for the one that settles it ends at once.
-        rules = () if excluded else sorted(self._rules_under(path), key=attrgetter("denies"), reverse=True)
+        rules = () if excluded else self._rules_under(path)
         view = View(
             path,
             rules=Patterns((pattern, rule) for rule in rules for pattern in self.meaning(rule)),
-            covers=None if held is None or not self.parts.scopes else self._coverage(held),
+            covers=None if held is None or not self.parts.scopes else Patterns(self.coverage(held)),
             held=held,
             excluded=excluded,
         )
@@ -223,7 +239,7 @@ class Engine:
         self.memories[key] = view.settled
         return view
 
-    def _held(self, scopes: Collection[str]) -> frozenset[str]:
+    def held(self, scopes: Collection[str]) -> frozenset[str]:
         """Return *scopes* and all they imply."""
         declared, found, front = self.parts.scopes, set(scopes), list(scopes)
         while front:
@@ -235,11 +251,12 @@ class Engine:
             found.update(implied)
         return frozenset(found)
 
-    def _coverage(self, scopes: Iterable[str]) -> Patterns[str]:
+    def coverage(self, scopes: Iterable[str]) -> list[tuple[str, str]]:
+        """Return the patterns that *scopes* cover, each with the scope that does."""
         declared, aliases = self.parts.scopes, self.parts.aliases
-        names = [name for name in self._held(list(scopes)) if name in declared]
+        names = [name for name in self.held(list(scopes)) if name in declared]
         patterns = [(pattern, name) for name in names for pattern in declared[name].allow]
-        return Patterns((meaning, name) for pattern, name in patterns for meaning in aliases.get(pattern, (pattern,)))
+        return [(meaning, name) for pattern, name in patterns for meaning in aliases.get(pattern, (pattern,))]
 
 
 class _Shortfall(NamedTuple):
@@ -256,19 +273,19 @@ def _is_permission(value: object) -> bool:
 
 
 def _denier(rules: Sequence[Rule], request: Request, now: float) -> Rule | None:
-    return next((rule for rule in rules if not _is_over(rule, now) and _holds(rule, request, in_doubt=True)), None)
+    return next((rule for rule in rules if not _is_over(rule, now) and _holds(rule, request)), None)
 
 
 def _is_over(rule: Rule, now: float) -> bool:
     return rule.until is not None and now >= rule.until
 
 
-def _holds(rule: Rule, request: Request, *, in_doubt: bool) -> bool:
-    """Ask the rule's condition; an exception, or an answer that is no bool, counts as *in_doubt*."""
+def _holds(rule: Rule, request: Request) -> bool:
+    """Ask the rule's condition; an exception, or an answer that is no bool, holds against the request."""
     if rule.test is None:
         return True
     try:
         answer = cast("object", rule.test(request))
     except Exception:  # noqa: BLE001  # whatever it is, the rule cannot be evaluated
-        return in_doubt
-    return answer if isinstance(answer, bool) else in_doubt
+        return rule.denies
+    return answer if isinstance(answer, bool) else rule.denies

@@ -56,12 +56,8 @@ def with_fields(ctx: C, fields: Mapping[str, Any]) -> C:
 
 
 def renamed(ctx: C, field: str) -> C:
-    """Return a copy of *ctx* that asks for what does not exist; *field* is ``name``, ``uri`` or ``ref``."""
-    if field != "ref":
-        return with_fields(ctx, {field: nowhere(field)})
-    ref = field_of(params_of(ctx), "ref")
-    inner = "uri" if field_of(ref, "uri") is not None else "name"
-    return with_fields(ctx, {"ref": _changed(ref, {inner: nowhere(inner)})})
+    """Return a copy of *ctx* that asks for what does not exist; *field* is ``name`` or ``uri``."""
+    return with_fields(ctx, {field: nowhere(field)})
 
 
 def put_back(answer: Any, name: str) -> Any:
@@ -78,7 +74,9 @@ def put_back(answer: Any, name: str) -> Any:
         values = [put_back(value, name) for value in cast("list[object]", answer)]
         return tuple(values) if isinstance(answer, tuple) else values
     elif hasattr(answer, "model_copy"):
-        return answer.model_copy(update={key: put_back(value, name) for key, value in _attributes(answer).items()})
+        # What stays as it was is not set again: a field that was never set may be left out on the wire.
+        pairs = {key: (value, put_back(value, name)) for key, value in _attributes(answer).items()}
+        return answer.model_copy(update={key: new for key, (old, new) in pairs.items() if new != old})
     return answer
 
 
@@ -87,7 +85,7 @@ def _attributes(model: object) -> dict[str, Any]:
 
 
 def _named(text: str, name: str) -> str:
-    for invented in (nowhere("uri"), NOWHERE) if NOWHERE in text else ():
+    for invented in (nowhere("uri"), NOWHERE):
         text = text.replace(repr(invented), repr(name)).replace(invented, name)
     return text
 

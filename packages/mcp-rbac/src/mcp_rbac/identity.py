@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias, cast
 
 from ._seam import Principal, access_token, principal
-from .conditions import Subject, mapping_of
+from .conditions import Subject, is_sync, mapping_of
 from .policy import Policy
 
 __all__ = ["SubjectOf", "by_client", "by_subject", "from_token"]
@@ -44,7 +44,10 @@ def from_token(
     something for one issuer only.  *roles* and *tenant* are the claims that have them, ``"realm_access.roles"`` one
     inside another; a claim that is absent gives no roles and no tenant, one of another type refuses the request.  Which
     of the roles count is for the policy to say (``external``).  All claims are there for conditions, as attributes.
+
+    Raises TypeError for names that are no strings, and a *user* that is no sync function.
     """
+    _check(issuer, user, roles=roles, tenant=tenant)
     issuers = {issuer} if isinstance(issuer, str) else issuer
 
     def subject_of(ctx: Any, policy: Policy) -> Subject | None:
@@ -67,6 +70,18 @@ def from_token(
         )
 
     return subject_of
+
+
+def _check(issuer: object, user: object, **claims: object) -> None:
+    names = [issuer] if isinstance(issuer, str) else () if issuer is None else issuer
+    is_collection = isinstance(names, Collection) and not isinstance(names, (str, bytes))
+    if not is_collection or not all(isinstance(name, str) for name in cast("Collection[object]", names)):
+        raise TypeError(f"from_token needs issuer to be a string or a collection of strings, got {issuer!r}")
+    if not is_sync(user):
+        raise TypeError(f"from_token needs user to be a sync function of a Principal, got {user!r}")
+    for name, claim in claims.items():
+        if claim is not None and not (claim and isinstance(claim, str)):
+            raise TypeError(f"from_token needs {name} to be the name of a claim or None, got {claim!r}")
 
 
 def _claims(ctx: object) -> Mapping[str, Any]:

@@ -9,13 +9,16 @@ A request takes ``current`` once and is decided by that, so that replacing needs
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from inspect import isawaitable
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import anyio
 from anyio import to_thread
 
+from .conditions import is_async, is_sync
 from .policy import Policy
 
 __all__ = ["LivePolicy", "PolicyRejected", "PolicyReplaced", "load_file"]
@@ -46,7 +49,7 @@ def load_file(path: str | Path) -> Policy:
     if path.suffix == ".json":
         return Policy.from_json(path.read_bytes())
     if path.suffix == ".toml":
-        return Policy.from_toml(path.read_text("utf-8"))
+        return Policy.from_toml(path.read_bytes().decode())
     raise ValueError(f"load_file reads .json and .toml, got {str(path)!r}; for others use Policy.from_dict")
 
 
@@ -54,7 +57,10 @@ class LivePolicy:
     """The policy of the moment.
 
     *load* makes one, and is called at once: what it raises then is raised here.  *validate* raises for a policy that
-    must not be taken, as ``check_methods`` does for a server's.  *on_event* is told of replacements and failures.
+    must not be taken, as ``check_methods`` does for a server's.  *on_event* is told of replacements and failures; what
+    it raises is dropped, since the policy has been taken or refused by then.
+
+    Raises TypeError for an async *load*, *validate* or *on_event*, for which nobody would wait, and a sync *sleep*.
     """
 
     def __init__(
@@ -65,6 +71,11 @@ class LivePolicy:
         on_event: Callable[[LiveEvent], None] | None = None,
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
+        for name, value in {"load": load, "validate": validate, "on_event": on_event}.items():
+            if not is_sync(value) and (value is not None or name == "load"):
+                raise TypeError(f"LivePolicy needs {name} to be a sync function, got {value!r}")
+        if not is_async(sleep):
+            raise TypeError(f"LivePolicy needs sleep to be an async function, got {sleep!r}")
         self._load, self._validate = load, validate
         self._on_event = on_event
         self._sleep = sleep
@@ -89,31 +100,34 @@ class LivePolicy:
         return True
 
     async def watch(self, path: str | Path, *, every: float = 1.0) -> None:
-        """Reload, in a worker thread, whenever the file at *path* has changed; looks every so many seconds, for ever.
+        """Reload at once, for what has changed since the last time, and whenever the file at *path* changes again.
 
-        Raises ValueError unless *every* is positive.
+        Looks every so many seconds, for ever, and reloads in a worker thread.  Raises ValueError unless *every* is
+        positive.
         """
         if not every > 0:
             raise ValueError(f"watch needs every > 0, in seconds, got {every!r}")
-        seen = _stamp(path)
+        seen = None
         while True:
-            await self._sleep(every)
             found = _stamp(path)
             if found != seen:
                 seen = found
                 await to_thread.run_sync(self.reload)
+            await self._sleep(every)
 
     def _loaded(self) -> Policy:
         policy = self._load()
         if not isinstance(cast("object", policy), Policy):
             raise TypeError(f"LivePolicy needs load to return a Policy, got {policy!r}")
-        if self._validate is not None:
-            self._validate(policy)
+        answer = None if self._validate is None else self._validate(policy)
+        if isawaitable(answer):
+            raise TypeError(f"LivePolicy needs validate to be a sync function, and it returned {answer!r}")
         return policy
 
     def _tell(self, event: LiveEvent) -> None:
         if self._on_event is not None:
-            self._on_event(event)
+            with suppress(Exception):
+                self._on_event(event)
 
 
 def _stamp(path: str | Path) -> tuple[int, int, int] | None:

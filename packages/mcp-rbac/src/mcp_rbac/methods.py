@@ -73,10 +73,18 @@ METHODS: frozenset[str] = frozenset(
 
 
 def check_methods(policy: Policy, methods: Collection[str] = ()) -> None:
-    """Raise PolicyError for rules that no MCP request can match; *methods* are custom ones that may be named too."""
+    """Raise PolicyError for rules that no MCP request can match, and for aliases with the name of a method.
+
+    *methods* are custom ones that may be named too.
+    """
     known = METHODS - {"completion/complete"} | frozenset(methods)
     problems = [
         Problem(place, fault) for place, pattern in policy.patterns() if (fault := _fault_in(pattern, known, methods))
+    ]
+    problems += [
+        Problem(f"aliases.{name}", "an alias is not named like a method")
+        for name in policy.aliases
+        if name.partition(":")[0] in known
     ]
     if problems:
         raise PolicyError(problems)
@@ -86,8 +94,6 @@ def _fault_in(pattern: str, known: frozenset[str], custom: Collection[str]) -> s
     action = pattern.partition(":")[0]
     if action == "completion/complete":
         return "completions belong to what they complete: grant 'prompts/get:…' or 'resources/read:…'"
-    if pattern == "**":
-        return None
     matching = _matching(action, known)
     if not matching:
         return f"unknown method {action!r}{meant(action, known)}"

@@ -9,7 +9,8 @@ need, callers without a token.  A denied notification is dropped, since nobody w
 
 Invariants, each tested in ``tests/rbac`` and on every SDK in ``tests/seams``:
 
-1. Nothing of the server runs for a denied message, but what answers an unknown name, and a list to be emptied.
+1. Nothing of the server runs for a denied message, but what answers an unknown name, and a list to be emptied; for a
+   completion, not even that.
 2. What the caller may not see is answered byte for byte like what does not exist.
 3. ``on_event`` is told of every decision before anything else happens, so also if the call is then cancelled.
 4. No answer that was made for one caller is marked as cacheable for others.
@@ -17,7 +18,7 @@ Invariants, each tested in ``tests/rbac`` and on every SDK in ``tests/seams``:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,7 @@ from ._seam import (
     request_id,
 )
 from .asking import Asked, asked_by, of_uri
+from .completing import nothing_completed
 from .conditions import Subject, is_mapping, mapping_of
 from .engine import Decision, Reason
 from .identity import SubjectOf, from_token
@@ -85,7 +87,7 @@ class RBACMiddleware:
         audit_arguments: Collection[str] = (),
     ) -> None:
         check(policy, on_deny, anonymous=anonymous, local=local)
-        check_callables(subject, on_event, obligations or {})
+        check_callables(subject, on_event, obligations)
         check_names(public=public, methods=methods, audit_arguments=audit_arguments)
         check_methods(policy.current, methods)
         self._source = policy
@@ -104,10 +106,10 @@ class RBACMiddleware:
             settle(request, None)
             return await call_next(ctx)
         policy = self._source.current
-        subject, decision = self._decide(ctx, asked, policy, request)
+        subject, decision = self._decide(ctx, asked, policy, over_http=request is not None)
         if decision.reason == "obligation" and subject is not None:
             try:
-                subject, decision = await self._fulfilled(ctx, asked, subject, decision, request)
+                subject, decision = await self._fulfilled(ctx, asked, subject, decision, over_http=request is not None)
             except BaseException:
                 with suppress(Exception):  # a failing audit must not take the place of the cancellation
                     self._tell(ctx, subject, decision)
@@ -143,37 +145,36 @@ class RBACMiddleware:
             lowlevel.get_tool_input_schema = partial(self._schema, lowlevel.get_tool_input_schema)
 
     def _schema(self, lookup: Callable[[str], Any], name: str) -> Any:
-        """Look a schema up for the caller whose token is in force; called before there is a context."""
+        """Look a schema up for the caller whose token is in force; called over HTTP, before there is a context."""
         policy = self._source.current
-        subject, _ = self._subject(_NO_CONTEXT, policy, http_request(_NO_CONTEXT))
+        subject, _ = self._subject(None, policy, over_http=True)
         seen = subject is not None and policy.visible(subject, f"tools/call:{name}")
         return lookup(name) if seen else None
 
     def _decide(
-        self, ctx: Any, asked: Asked, policy: Policy, request: object, fulfilled: Collection[str] = ()
+        self, ctx: Any, asked: Asked, policy: Policy, *, over_http: bool, fulfilled: Collection[str] = ()
     ) -> tuple[Subject | None, Decision]:
-        subject, reason = self._subject(ctx, policy, request)
+        subject, reason = self._subject(ctx, policy, over_http=over_http)
         given = _arguments(ctx)
         if subject is not None and asked.any_object and _may_all(policy, subject, asked.any_object, given):
             return subject, Decision(True, "granted", asked.method, version=policy.version)
         if subject is None or not asked.permissions:
             permission = asked.permissions[0] if asked.permissions else ctx.method
             return subject, Decision(False, reason or "invalid", str(permission)[:LONGEST], version=policy.version)
-        decision = _YES
+        decision, denied = _YES, list[Decision]()
         for permission in asked.permissions:
             if self._on_event is None and policy.allowed(subject, permission, given):
                 continue
             decision = policy.decide(subject, permission, given, fulfilled=fulfilled, advise=self._on_deny == "explain")
-            if not decision.allowed:
-                break
-        return subject, decision
+            denied += () if decision.allowed else (decision,)
+        return subject, _gravest(denied) if denied else decision
 
-    def _subject(self, ctx: Any, policy: Policy, request: object) -> tuple[Subject | None, Reason | None]:
-        """Return who calls, or why nobody does; without a *request*, over stdio or in this process."""
+    def _subject(self, ctx: Any, policy: Policy, *, over_http: bool) -> tuple[Subject | None, Reason | None]:
+        """Return who calls, or why nobody does; if not *over_http*, over stdio or in this process."""
         try:
             found = cast("object", self._subject_of(ctx, policy))
             if found is None:
-                found = self._local if request is None else self._anonymous
+                found = self._anonymous if over_http else self._local
         except SeparationOfDuty:
             return None, "separation"
         except Exception:  # noqa: BLE001  # what a token holds is another's to choose, and no answer is an answer
@@ -181,14 +182,15 @@ class RBACMiddleware:
         return (found, None) if isinstance(found, Subject) else (None, "anonymous" if found is None else "invalid")
 
     async def _fulfilled(
-        self, ctx: Any, asked: Asked, subject: Subject, decision: Decision, request: object
+        self, ctx: Any, asked: Asked, subject: Subject, decision: Decision, *, over_http: bool
     ) -> tuple[Subject | None, Decision]:
         """Meet the obligations, and decide all of it again, by the policy and the roles that are in force by then."""
         for name in decision.obligations:
             fulfil = self._obligations.get(name)
             if fulfil is None or not await _succeeds(fulfil, ctx, decision):
                 return subject, decision
-        return self._decide(ctx, asked, self._source.current, request, fulfilled=decision.obligations)
+        policy = self._source.current
+        return self._decide(ctx, asked, policy, over_http=over_http, fulfilled=decision.obligations)
 
     async def _pass(self, ctx: Any, call_next: Any, policy: Policy, subject: Subject) -> Any:
         method = ctx.method
@@ -241,6 +243,8 @@ class RBACMiddleware:
             raise refuse(CODE, "access denied")
         if not asked.field:
             raise hiding.not_found(ctx.method)
+        if asked.field == "ref":
+            return await nothing_completed(ctx, call_next)
         if hiding.is_bound(call_next):
             raise refuse(CODE, "access denied")
         return await _asking_for_nothing(ctx, call_next, asked)
@@ -250,7 +254,7 @@ class RBACMiddleware:
             return
         who, given = principal(ctx), arguments(ctx)
         event = AccessDecided(
-            ctx.method,
+            str(ctx.method)[:LONGEST],
             decision.permission,
             decision.allowed,
             decision.reason,
@@ -272,7 +276,6 @@ class RBACMiddleware:
 
 
 _YES = Decision(True, "granted", "")
-_NO_CONTEXT: Any = object()
 _RESHAPED = {*LISTS, "subscriptions/listen"}  # what is passed on, or comes back, with less in it
 _LISTENED = {
     "toolsListChanged": "tools/list",
@@ -295,6 +298,16 @@ async def _asking_for_nothing(ctx: Any, call_next: Any, asked: Asked) -> Any:
         hiding.put_back(error, asked.target)
         raise
     return hiding.put_back(result, asked.target)
+
+
+def _gravest(denied: Sequence[Decision]) -> Decision:
+    """Return what stands in the way of all that was asked: neither scopes nor obligations help against the rest."""
+    gravest = min(denied, key=lambda one: _MENDABLE.get(one.reason, 0))
+    scopes = dict.fromkeys(scope for one in denied for scope in one.scopes)
+    return replace(gravest, scopes=tuple(scopes)) if gravest.reason == "scope" else gravest
+
+
+_MENDABLE: Mapping[str, int] = {"scope": 1, "obligation": 2}
 
 
 def _arguments(ctx: Any) -> Mapping[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
-from .conditions import Subject, is_sync
+from .conditions import Subject, is_async, is_mapping, is_sync, mapping_of
 from .engine import Decision
 from .policy import Policy
 
@@ -59,13 +58,15 @@ def check(policy: object, on_deny: object, **subjects: object) -> None:
             raise TypeError(f"RBACMiddleware needs {name} to be a Subject or None, got {subject!r}")
 
 
-def check_callables(subject: object, on_event: object, obligations: Mapping[str, object]) -> None:
+def check_callables(subject: object, on_event: object, obligations: object) -> None:
     """Raise TypeError for an async function where nobody would wait for it, and for a sync one where somebody does."""
     for name, value in {"subject": subject, "on_event": on_event}.items():
         if value is not None and not is_sync(value):
             raise TypeError(f"RBACMiddleware needs {name} to be a sync function, got {value!r}")
-    for name, value in obligations.items():
-        if is_sync(value) or inspect.isclass(value) or not callable(value):
+    if obligations is not None and not is_mapping(obligations):
+        raise TypeError(f"RBACMiddleware needs obligations to be a mapping, got {obligations!r}")
+    for name, value in mapping_of(obligations).items():
+        if not is_async(value):
             raise TypeError(f"RBACMiddleware needs obligations[{name!r}] to be an async function, got {value!r}")
 
 

@@ -26,7 +26,7 @@ __all__ = ["LONGEST", "Patterns", "fault_in"]
 V = TypeVar("V")
 _NOTHING: list[Any] = []  # found often, and never changed
 LONGEST = 4096  # characters of a permission or URI; a longer one is nobody's
-_ACTION_SEGMENT = re.compile(r"[A-Za-z0-9_.$*-]+")
+_ACTION_SEGMENT = re.compile(r"(?=.)[A-Za-z0-9_.$-]*\*?[A-Za-z0-9_.$-]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_.$-]+(?:/[A-Za-z0-9_.$-]+)*(?::[!-)+-~]+)?")  # a short cut past what follows
 
 
@@ -37,8 +37,8 @@ def fault_in(pattern: object) -> str | None:
     if pattern == "**" or _PLAIN.fullmatch(pattern):
         return None
     action, colon, object_ = pattern.partition(":")
-    if not all(map(_ACTION_SEGMENT.fullmatch, action.split("/"))) or "**" in action:
-        return f"{pattern!r} needs an action such as 'tools/call' before the colon, '*' for one segment of it"
+    if not all(map(_ACTION_SEGMENT.fullmatch, action.split("/"))):
+        return f"{pattern!r} needs an action such as 'tools/call' before the colon, with one '*' a segment at most"
     if colon and not object_:
         return f"{pattern!r} names no object after the colon; '**' stands for any"
     return _fault_in_stars(pattern, object_.split("/")) or _fault_in_text(pattern)
@@ -47,7 +47,7 @@ def fault_in(pattern: object) -> str | None:
 def _fault_in_stars(pattern: str, segments: list[str]) -> str | None:
     if "**" in segments[:-1]:
         return f"{pattern!r} has '**' before the last segment; it stands for all that follows"
-    if any(segment.count("*") > 1 for segment in segments if segment != "**") or pattern.partition(":")[0].count("**"):
+    if any(segment.count("*") > 1 for segment in segments if segment != "**"):
         return f"{pattern!r} has more than one '*' in a segment"
     return None
 
@@ -63,31 +63,27 @@ def _fault_in_text(pattern: str) -> str | None:
 class _Names(Generic[V]):
     """Patterns for objects of one segment, as names are: by the parts before and after the star, and their lengths."""
 
-    __slots__ = ("any", "both", "has_rest", "parts")
+    __slots__ = ("any", "both", "parts")
 
     def __init__(self) -> None:
-        self.has_rest = False
         self.any: list[V] = []
-        self.parts: list[tuple[slice, dict[str, list[V]]]] = []
+        self.parts: dict[int, tuple[slice, dict[str, list[V]]]] = {}  # by the length, that of an end negative
         self.both: dict[tuple[int, int], dict[tuple[str, str], list[V]]] = {}
 
     def filed(self, segment: str) -> list[V]:
         """Return the list under the pattern *segment*, made if need be."""
-        before, _, after = segment.partition("*")
-        self.has_rest |= bool(before) is bool(after) or segment == "**"
         if segment in ("*", "**"):
             return self.any
+        before, after = segment.split("*")
         if before and after:
             return self.both.setdefault((len(before), len(after)), {}).setdefault((before, after), [])
-        part = slice(len(before)) if before else slice(-len(after), None)
-        table = next((table for own, table in self.parts if own == part), None)
-        if table is None:
-            self.parts.append((part, table := {}))
+        length = len(before) or -len(after)
+        _, table = self.parts.setdefault(length, (slice(length) if before else slice(length, None), {}))
         return table.setdefault(before or after, [])
 
     def find(self, name: str) -> list[V]:
         """Return the values of all patterns that match."""
-        return [value for part, table in self.parts for value in table.get(name[part], ())] + self.rest(name)
+        return [value for part, table in self.parts.values() for value in table.get(name[part], ())] + self.rest(name)
 
     def rest(self, name: str) -> list[V]:
         """Return those of a star alone, and of one with something on both sides."""
@@ -170,10 +166,10 @@ class Patterns(Generic[V]):
             return found
         if "/" in object_:
             return found + self._found_on_path(action, object_)
-        for part, table in names.parts:
+        for part, table in names.parts.values():
             if hits := table.get(object_[part]):
                 found = found + hits if found else hits
-        return found + names.rest(object_) if names.has_rest else found
+        return found + names.rest(object_) if names.any or names.both else found
 
     def _found_on_path(self, action: str, object_: str) -> list[V]:
         root = self._paths.get(action)

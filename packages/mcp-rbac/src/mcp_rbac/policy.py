@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from . import document, review
+from . import difference, document, review
 from .checks import ancestors, problems_in, unmet
-from .conditions import Subject, with_roles
+from .conditions import Subject, is_sync, with_roles
 from .engine import Decision, Engine, Statistics
+from .permission import LONGEST
 from .rules import Assignment, Exclusive, Grant, PolicyError, Problem, Role, Scope
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Policy:
     - ``scopes``: scope of an access token → ``Scope``; when there are any, a token limits what roles grant;
     - ``ssd``, ``dsd``: ``Exclusive`` sets of roles, that nobody may have, or have active, together.
 
-    *clock* returns the seconds since 1970, for rules that end.  Raises PolicyError with everything that is wrong.
+    *clock* returns the seconds since 1970, for rules that end; when it fails, what depends on the time is denied.
+    Raises PolicyError with everything that is wrong.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Policy:
         self._become({**given, "deny": deny, "external": external, "ssd": ssd, "dsd": dsd}, clock)
 
     def _become(self, source: object, clock: Callable[[], float]) -> None:
+        if not is_sync(clock):
+            raise TypeError(f"Policy needs clock to be a sync function, got {clock!r}")
         parts, problems = document.read(source)
         problems += problems_in(parts)
         if problems:
             raise PolicyError(problems)
         self._parts = parts
-        self._clock = clock
+        self._admitted = parts.admitted
         self._engine = Engine(parts, clock)
         self._memories = self._engine.memories
 
@@ -117,6 +121,11 @@ class Policy:
         """Return the canonical document, of which ``from_dict`` makes an equal policy if it has no Python in it."""
         return document.dump(self._parts)
 
+    @property
+    def aliases(self) -> Collection[str]:
+        """The words that stand for permissions."""
+        return self._parts.aliases.keys()
+
     def patterns(self) -> Iterator[tuple[str, str]]:
         """Yield the place and the text of every pattern, aliases and scopes included."""
         parts = self._parts
@@ -137,11 +146,12 @@ class Policy:
     ) -> Subject:
         """Begin a session: the roles assigned to *user*, and those of *external* that the policy lets others assign.
 
-        *active* chooses among them; without it all are active.  Raises ValueError for a role he does not have, and
-        SeparationOfDuty for roles that exclude each other.
+        *active* chooses among them; without it all are active.  The roles are those of this policy at this time: begin
+        another session when either may have changed.  Raises ValueError for a role he does not have, SeparationOfDuty
+        for roles that exclude each other, and what the clock raises.
         """
         given = Subject(user, external, scopes, tenant, attributes or {})
-        roles = self._assigned(user, tenant) | self._admitted(given.key[0])
+        roles = self._assigned(user, tenant) | (given.key[0] & self._admitted)
         chosen = roles if active is None else frozenset(active)
         if strangers := chosen - roles:
             raise ValueError(f"subject needs active roles that {user!r} has, got {', '.join(sorted(strangers))}")
@@ -157,6 +167,8 @@ class Policy:
             return self._memories[subject.key][permission]
         except (KeyError, TypeError):  # not remembered, or nothing that can be
             return self._engine.allowed(subject, permission, arguments)
+        except AttributeError:  # it is no subject
+            return False
 
     def visible(self, subject: Subject, permission: str, *, scopes_aside: bool = False) -> bool:
         """Say whether *subject* may, or would with other arguments, an obligation met, or other scopes if so wished.
@@ -167,6 +179,8 @@ class Policy:
             verdict = self._memories[subject.key][permission]
         except (KeyError, TypeError):
             return self._engine.visible(subject, permission, scopes_aside)
+        except AttributeError:
+            return False
         return verdict or (scopes_aside and self._engine.visible(subject, permission, scopes_aside))
 
     def decide(
@@ -181,8 +195,13 @@ class Policy:
         """Decide like ``allowed``, with the reason and what is lacking; *fulfilled* names obligations that are met.
 
         Without *advise*, no time is spent on the roles that would allow what no rule does: how long it takes tells how
-        many there are.
+        many there are.  Raises TypeError if *fulfilled* is a text, of which many a name is a part.
         """
+        names = cast("object", fulfilled)
+        if isinstance(names, (str, bytes)) or not isinstance(names, Collection):
+            raise TypeError(f"decide needs fulfilled to be a collection of names, such as ['approve'], got {names!r}")
+        if not isinstance(cast("object", subject), Subject):
+            return Decision(False, "anonymous", f"{permission}"[:LONGEST], version=self.version)
         decision = self._engine.decide(subject, permission, arguments, fulfilled)
         roles = set(self._engine.grants.find(permission)) if advise and decision.reason == "default" else ()
         return replace(decision, version=self.version, roles=tuple(sorted(roles)))
@@ -206,16 +225,19 @@ class Policy:
             raise AssertionError("\n\n".join(self.explain(subject, name, arguments) for name in wrong))
 
     def who_can(self, permission: str) -> review.Holders:
-        """Return the roles and users that may, and those that may under conditions."""
+        """Return the roles and users that may, and those that may under conditions, in some tenants or for a time."""
         return review.who_can(self._engine, permission)
 
     def permissions_of(self, subject: Subject) -> tuple[str, ...]:
         """Return the patterns that allow *subject* something, conditions aside, those that a denial covers left out."""
         return review.permissions_of(self._engine, subject)
 
-    def diff(self, newer: Policy) -> tuple[review.Change, ...]:
-        """Return what each role and user gains and loses when *newer* takes the place of this policy."""
-        return review.diff(self._engine, newer._engine)
+    def diff(self, newer: Policy) -> tuple[difference.Change, ...]:
+        """Return who gains and loses what when *newer* takes the place of this policy; empty if nobody does.
+
+        A condition in Python is another unless it is the same object.
+        """
+        return difference.diff(self._engine, newer._engine)
 
     def lint(
         self,
@@ -232,15 +254,6 @@ class Policy:
         return review.lint(self._engine, objects)
 
     def _assigned(self, user: str | None, tenant: str | None) -> frozenset[str]:
-        assignments = self._parts.users.get(user, ()) if user is not None else ()
-        return frozenset(
-            one.role
-            for one in assignments
-            if one.tenant in (None, tenant) and (one.until is None or self._clock() < one.until.timestamp())
-        )
-
-    def _admitted(self, external: frozenset[str]) -> frozenset[str]:
-        parts = self._parts
-        if parts.external is None:
-            return frozenset() if parts.users else external & parts.roles.keys()
-        return external & frozenset(parts.external)
+        mine = self._parts.users.get(cast("str", user), ())  # None is nobody's name
+        now = self._engine.now() if any(one.until for one in mine) else 0.0
+        return frozenset(one.role for one in mine if one.holds(tenant, now))

@@ -1,44 +1,32 @@
-"""Questions about a policy that no request waits for: who may, what may he, what changes, what is never used."""
+"""Questions about a policy that no request waits for: who may, what may he, why, what is never used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, TypeAlias
 
+from .checks import ancestors
 from .conditions import Subject, is_mapping
 from .engine import Decision, Engine
+from .outlook import Verdict, outlook, session, situations, verdict_of
 from .permission import Patterns
 from .rules import Problem
-from .witness import depth_of, instances, overlaps
+from .witness import depth_of, instances
 
-__all__ = ["Change", "Holders", "diff", "explain", "lint", "permissions_of", "who_can"]
+__all__ = ["Holders", "explain", "lint", "permissions_of", "who_can"]
 
 _Kind: TypeAlias = Literal["role", "user"]
-_Holder: TypeAlias = tuple[_Kind, str]
-Verdict: TypeAlias = Literal["allowed", "conditional", "denied"]
 
 
 @dataclass(frozen=True)
 class Holders:
-    """Who may: by name, and under conditions those that no rule allows without."""
+    """Who may, with all his roles active: always, or under conditions, in some tenants, or up to a time."""
 
     roles: tuple[str, ...]
     users: tuple[str, ...]
     conditional_roles: tuple[str, ...] = ()
     conditional_users: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a new policy does to one role or user."""
-
-    kind: _Kind
-    holder: str
-    permission: str
-    before: Verdict
-    after: Verdict
 
 
 def explain(decision: Decision, subject: Subject) -> str:
@@ -78,9 +66,10 @@ def who_can(engine: Engine, permission: str) -> Holders:
     """Return who may do *permission*."""
     granting = set(engine.grants.find(permission))
     found: dict[tuple[_Kind, Verdict], list[str]] = {}
-    for kind, holder, subject in _holders(engine):
-        if not granting.isdisjoint(rule.role for rule in engine.rules_of(subject)):
-            found.setdefault((kind, _verdict(engine, subject, permission)), []).append(holder)
+    for kind, holder, sessions in _holders(engine):
+        if any(not granting.isdisjoint(ancestors(engine.parts.roles, subject.roles)) for subject in sessions):
+            verdict = verdict_of(outlook(engine.view(subject.key), permission) for subject in sessions)
+            found.setdefault((kind, verdict), []).append(holder)
     return Holders(
         roles=tuple(sorted(found.get(("role", "allowed"), ()))),
         users=tuple(sorted(found.get(("user", "allowed"), ()))),
@@ -94,44 +83,6 @@ def permissions_of(engine: Engine, subject: Subject) -> tuple[str, ...]:
     own = [pattern for rule in engine.rules_of(subject) if not rule.denies for pattern in engine.meaning(rule)]
     depth = depth_of(_patterns(engine, subject))
     return tuple(pattern for pattern in sorted(set(own)) if not _is_denied(engine, subject, pattern, depth))
-
-
-def diff(old: Engine, new: Engine) -> tuple[Change, ...]:
-    """Return who gains and loses what: whole patterns, what two of them have in common, and ``**`` of some depth."""
-    before: dict[_Holder, Subject] = {(kind, holder): subject for kind, holder, subject in _holders(old)}
-    after: dict[_Holder, Subject] = {(kind, holder): subject for kind, holder, subject in _holders(new)}
-    duties = (old.parts.ssd, old.parts.dsd) == (new.parts.ssd, new.parts.dsd)
-    changes: list[Change] = []
-    for kind, holder in sorted({*before, *after}):
-        was, will = before.get((kind, holder), Subject()), after.get((kind, holder), Subject())
-        touched = {pattern for _, _, pattern in _effects(old, was) ^ _effects(new, will)}
-        if touched or not duties:
-            patterns = _patterns(old, was) | _patterns(new, will)
-            found = _changed(partial(_verdict, old, was), partial(_verdict, new, will), patterns, touched)
-            changes += [Change(kind, holder, pattern, *verdicts) for pattern, verdicts in sorted(found.items())]
-    return tuple(changes)
-
-
-def _effects(engine: Engine, subject: Subject) -> set[tuple[bool, bool, str]]:
-    return {(rule.denies, rule.is_open, one) for rule in engine.rules_of(subject) for one in engine.meaning(rule)}
-
-
-def _changed(
-    before: Callable[[str], Verdict], after: Callable[[str], Verdict], patterns: set[str], touched: set[str]
-) -> dict[str, tuple[Verdict, Verdict]]:
-    """Return what is decided otherwise, each once: not the part where the whole has changed alike."""
-    depth = depth_of(patterns)
-    found: dict[str, tuple[Verdict, Verdict]] = {}
-    for pattern, wholes in {**dict.fromkeys(patterns, ()), **overlaps(touched, patterns)}.items():
-        verdicts: dict[str, tuple[Verdict, Verdict]] = {
-            one: (before(one), after(one)) for one in instances(pattern, depth)
-        }
-        *_, own = verdicts.values()
-        known = [found.get(whole) for whole in wholes]
-        if own not in known:
-            found[pattern] = own
-        found.update({one: pair for one, pair in verdicts.items() if pair not in (own, *known)})
-    return {one: pair for one, pair in found.items() if pair[0] != pair[1]}
 
 
 def lint(engine: Engine, objects: Mapping[str, Iterable[object]]) -> tuple[Problem, ...]:
@@ -166,11 +117,12 @@ def _undone(engine: Engine) -> Iterator[Problem]:
                 yield Problem(rule.id, f"{rule.grant.permission!r} is denied to every holder of {rule.role!r}")
 
 
-def _holders(engine: Engine) -> Iterator[tuple[_Kind, str, Subject]]:
+def _holders(engine: Engine) -> Iterator[tuple[_Kind, str, Sequence[Subject]]]:
     for role in engine.parts.roles:
-        yield "role", role, Subject(roles=[role])
+        yield "role", role, [Subject(roles=[role])]
+    now = engine.now()
     for user, assignments in engine.parts.users.items():
-        yield "user", user, Subject(user, [assignment.role for assignment in assignments])
+        yield "user", user, [session(user, assignments, one) for one in situations(assignments, now)]
 
 
 def _patterns(engine: Engine, subject: Subject) -> set[str]:
@@ -178,12 +130,8 @@ def _patterns(engine: Engine, subject: Subject) -> set[str]:
 
 
 def _is_denied(engine: Engine, subject: Subject, pattern: str, depth: int) -> bool:
-    return all(_verdict(engine, subject, one) == "denied" for one in instances(pattern, depth))
-
-
-def _verdict(engine: Engine, subject: Subject, permission: str) -> Verdict:
-    settled = engine.view(subject.key).settle(permission)
-    return "conditional" if not isinstance(settled, bool) else "allowed" if settled else "denied"
+    view = engine.view(subject.key)
+    return all(outlook(view, one).verdict == "denied" for one in instances(pattern, depth))
 
 
 def _name(item: object) -> str:

@@ -64,6 +64,10 @@ class Assignment:
     tenant: str | None = None
     until: datetime | None = None
 
+    def holds(self, tenant: str | None, now: float) -> bool:
+        """Say whether the user has the role in *tenant* at *now*, in seconds since 1970."""
+        return self.tenant in (None, tenant) and (self.until is None or now < self.until.timestamp())
+
 
 @dataclass(frozen=True)
 class Exclusive:
@@ -95,7 +99,7 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True)
 class Parts:
-    """A policy that has been read: sequences are tuples, and rules are ``Grant``."""
+    """A policy that has been read: sequences are tuples, rules are ``Grant``, and times are in UTC."""
 
     roles: Mapping[str, Role] = field(default_factory=dict[str, Role])
     deny: Sequence[Grant] = ()
@@ -106,8 +110,15 @@ class Parts:
     ssd: Sequence[Exclusive] = ()
     dsd: Sequence[Exclusive] = ()
 
+    @property
+    def admitted(self) -> frozenset[str]:
+        """The roles that others may assign: those that are named, or all if the policy assigns none itself."""
+        if self.external is None:
+            return frozenset(() if self.users else self.roles)
+        return frozenset(self.external)
 
-def meant(word: object, known: Iterable[str]) -> str:
+
+def meant(word: str, known: Iterable[str]) -> str:
     """Return ``, did you mean …?`` for the nearest of *known*, or nothing."""
-    near = get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
+    near = get_close_matches(word, list(known))
     return f", did you mean {near[0]!r}?" if near else ""

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from .conditions import is_async
 from .options import CODE
 
 __all__ = ["Challenge", "StepUp", "settle"]
@@ -46,7 +47,7 @@ class _Exchange:
     async def pass_on(self, message: Message) -> None:
         """Send *message*, or keep it, or drop it."""
         self.held.append(message)
-        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        is_last = message["type"] == "http.response.body" and not message.get("more_body")
         if self.is_settled or is_last:
             await self.flush()
 
@@ -67,12 +68,14 @@ class StepUp:
     *resource_metadata* is the URL of the protected resource's metadata, where a client learns whom to ask.  What is no
     POST passes untouched.  A client of mcp 1.x takes any HTTP error but this for the end of its session.
 
-    Raises TypeError if *app* is not callable, ValueError for a URL that cannot stand in a header.
+    Raises TypeError if *app* is not an async function or object, ValueError for a URL that cannot stand in a header.
     """
 
     def __init__(self, app: App, *, resource_metadata: str) -> None:
-        if not callable(app):
+        if not is_async(app):
             raise TypeError(f"StepUp takes an ASGI app, such as server.streamable_http_app(), got {app!r}")
+        if not isinstance(resource_metadata, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may err
+            raise TypeError(f"StepUp needs resource_metadata to be a string, got {resource_metadata!r}")
         if not resource_metadata.startswith(("https://", "http://")) or not _is_quotable(resource_metadata):
             raise ValueError(f"StepUp needs resource_metadata to be an absolute URL, got {resource_metadata!r}")
         self._app = app
@@ -84,6 +87,7 @@ class StepUp:
         if scope["type"] == "http" and scope["method"] == "POST":
             scope, send = {**scope, _KEY: exchange}, exchange.pass_on
         await self._app(scope, receive, send)
+        await exchange.flush()  # of an answer that ends in an extension's way, as with a file or trailers
 
 
 def settle(request: object, challenge: Challenge | None) -> None:

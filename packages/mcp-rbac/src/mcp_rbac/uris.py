@@ -34,11 +34,11 @@ def uri_spellings(uri: str) -> tuple[str, ...]:
 
 @lru_cache(1024)
 def _spellings(uri: str) -> tuple[str, ...]:
-    plain = unquote(uri, errors="replace") if "%" in uri and not _BAD_ESCAPE.search(uri) else uri
+    plain = uri if "%2f" in uri.lower() else unquote(uri)
     if not plain.isprintable() or not _DUBIOUS.isdisjoint(plain) or not unicodedata.is_normalized("NFC", plain):
         return ()
     plain = _with_plain_authority(plain)
-    before = re.split(r"[?#]", plain, maxsplit=1)[0]
+    before = re.split(r"[?#]", plain)[0]
     segments = re.split(r"[/:;]", before)
     if not before or any(segment.endswith(".") or segment != segment.strip() for segment in segments):
         return ()
@@ -47,8 +47,7 @@ def _spellings(uri: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((plain, before, _with_plain_path(before))))
 
 
-_DUBIOUS = frozenset("\\%\N{REPLACEMENT CHARACTER}")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%2[fF]|%5[cC]|%00")
+_DUBIOUS = frozenset("\\%\N{REPLACEMENT CHARACTER}")  # a percent sign that is left was no escape, or a double one
 _HEAD = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*")
 _ODD_HOST = re.compile(r"@|[^\x00-\x7f]|:(?:0\d*)?\Z")
 
@@ -61,13 +60,14 @@ def _with_plain_authority(uri: str) -> str:
     scheme = scheme.lower()
     if not rest.startswith("//"):
         return f"{scheme}:{rest}"
-    host = re.split(r"[/?#]", rest[2:], maxsplit=1)[0]
+    host = re.split(r"[/?#]", rest[2:])[0]
     tail = rest[2 + len(host) :]
     if port := _DEFAULT_PORTS.get(scheme):
         if _ODD_HOST.search(host):
             return ""
+        host = host.removesuffix(port)
         tail = re.sub(r"\A/(?=[?#]|\Z)", "", tail)
-    return f"{scheme}://{host.lower().removesuffix(port or '')}{tail}"
+    return f"{scheme}://{host.lower()}{tail}"
 
 
 def _with_plain_path(uri: str) -> str:

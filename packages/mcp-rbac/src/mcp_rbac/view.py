@@ -83,9 +83,9 @@ class View:
 
 def compiled(parts: Parts) -> Iterator[Rule]:
     """Yield the rules of *parts*."""
-    for place, effect, role, grant in rules(parts):
+    for place, denies, role, grant in rules(parts):
         when = grant.when  # most rules have none, and for None an abstract class is slow to say no
         test = condition_from(when)[0] if when is not None and is_mapping(when) else cast("Condition | None", when)
         is_open = test is not None or grant.until is not None or bool(grant.scopes or grant.obligations)
         until = None if grant.until is None else grant.until.timestamp()
-        yield Rule(grant.name or place, effect == "deny", role, grant, test, until, is_open)
+        yield Rule(grant.name or place, denies, role, grant, test, until, is_open)

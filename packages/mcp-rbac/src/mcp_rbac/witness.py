@@ -13,8 +13,8 @@ __all__ = ["common", "depth_of", "instances", "overlaps"]
 
 
 def depth_of(patterns: set[str]) -> int:
-    """Return a number of segments that is more than any of *patterns* counts."""
-    return 1 + max((part.count("/") + 1 for pattern in patterns for part in pattern.split(":", 1)), default=0)
+    """Return a number of segments that is more than any of *patterns* has, in its action or its object."""
+    return 2 + max((pattern.count("/") for pattern in patterns), default=-1)
 
 
 def instances(pattern: str, depth: int) -> list[str]:
@@ -47,13 +47,12 @@ def common(one: str, other: str) -> str | None:
 
 
 def _all_common(one: list[str], other: list[str]) -> str | None:
-    if len(one) > len(other):
-        one, other = other, one
+    one, other = sorted((one, other), key=len)
     if one[-1] == "**":
         one = [*one[:-1], *["*"] * (len(other) - len(one)), "**"]
     if len(one) != len(other):
         return None
-    found = [both for pair in zip(one, other, strict=True) if (both := _segment(*pair)) is not None]
+    found = [both for both in map(_segment, one, other) if both is not None]
     return "/".join(found) if len(found) == len(one) else None
 
 
@@ -62,8 +61,8 @@ def _segment(one: str, other: str) -> str | None:
         return other if one == "**" else one
     if "*" not in one or "*" not in other:
         literal, pattern = (one, other) if "*" not in one else (other, one)
-        return literal if Patterns([(f"x:{pattern}", 1)]).find(f"x:{literal}") else None
-    (before, _, after), (before_too, _, after_too) = one.partition("*"), other.partition("*")
+        return literal if Patterns([(f"x:{pattern}", pattern)]).find(f"x:{literal}") else None
+    (before, after), (before_too, after_too) = one.split("*"), other.split("*")
     start, end = max(before, before_too, key=len), max(after, after_too, key=len)
     agree = all(map(start.startswith, (before, before_too))) and all(map(end.endswith, (after, after_too)))
     return f"{start}*{end}" if agree else None

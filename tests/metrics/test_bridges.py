@@ -208,3 +208,10 @@ def test_meter_sink_takes_what_a_registry_takes(kind):
     """One goes in the other's place: the same parameters, by the same names, with the same defaults."""
     theirs, ours = (inspect.signature(getattr(cls, kind)).parameters for cls in (Registry, MeterSink))
     assert list(ours.values()) == list(theirs.values())
+
+
+@pytest.mark.parametrize("source", [None, Registry])
+def test_statsd_needs_a_source(source):
+    """An instance, not the class."""
+    with pytest.raises(TypeError, match="StatsdWriter needs a Registry or a Snapshot, got"):
+        StatsdWriter(source)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_metrics import Registry, openmetrics, prometheus_text
+from mcp_metrics import MetricsMiddleware, Registry, openmetrics, prometheus_text
 from mcp_metrics.exposition import CHUNK
 from mcp_metrics.testing import parse
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict_om
 from prometheus_client.parser import text_string_to_metric_families as strict_text
+
+from tests.support.servers import find_program
 
 ANY_TEXT = st.text(st.characters() | st.sampled_from('\n\\"{},= #%\ud800\0'), max_size=12)
 
@@ -181,17 +183,37 @@ def test_chunks_are_small():
 
 
 def promtool(text):
-    path = shutil.which("promtool")
-    if path is None:
-        pytest.skip("this test needs promtool (Debian package prometheus) on the PATH")
     return subprocess.run(
-        [path, "check", "metrics"], input=text, capture_output=True, text=True, timeout=20, check=False
+        [find_program(("promtool",)), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
 
 
 def test_promtool_finds_nothing():
     """Not a word, not even of style."""
     done = promtool(text(example()))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def answer(ctx):
+    return {"isError": False}
+
+
+async def test_promtool_finds_nothing_in_what_the_middleware_says():
+    """Both sides, with all that they can measure, and series without room."""
+    registry = Registry(max_series=3)
+    for side in ("server", "client"):
+        metrics = MetricsMiddleware(registry, side=side, sizes=True, native=3, exemplars=True)
+        with metrics.session(protocol_version="2026-07-28"):
+            for name in "abcdef":
+                await metrics(SimpleNamespace(method="tools/call", params={"name": name}), answer)
+            await metrics(SimpleNamespace(method="subscriptions/listen"), answer)
+    assert "_OTHER" in text(registry)
+    done = promtool(text(registry))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

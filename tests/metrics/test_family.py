@@ -82,9 +82,9 @@ def test_idle_series_leave_and_come_back(kind):
     series = family.bind("x")
     write = series.inc if kind == "counter" else lambda: series.observe(1)
     write()
-    for clock.now in (0.0, 60.0):
-        assert ("x",) in scrape(family)  # seen, then frozen
-    clock.now = 120.0
+    for clock.now in (0.0, 60.0, 120.0):
+        assert ("x",) in scrape(family)  # seen, then frozen, then dropped, and told of for the last time
+    assert len(family) == 0
     assert scrape(family) == {}
     assert family.activity() == 1
     wall.now = 500.0
@@ -92,6 +92,24 @@ def test_idle_series_leave_and_come_back(kind):
     write()
     point = scrape(family)[("x",)]
     assert (point.created, series.activity(), family.activity()) == (500.0, 2, 3)
+
+
+def test_two_scrapes_at_once_drop_a_series_once():
+    """Each looks for idle series as it reads them; what the other has dropped is neither counted again nor missed."""
+    clock = Time()
+    family = Registry(idle=IDLE, clock=clock).counter("jobs", "Jobs.", labels=["name"])
+    for name in "ab":
+        family.bind(name).inc()
+    for clock.now in (0.0, 60.0):
+        scrape(family)
+    clock.now = 120.0
+    one = family.points()
+    next(one)
+    assert len(scrape(family)) == 1
+    family.bind("b").inc(5)
+    assert [point.labels for point in one] == [("b",)]
+    assert scrape(family)[("b",)].value == 5
+    assert (len(family), family.activity()) == (1, 7)
 
 
 def test_a_write_thaws_a_frozen_series():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections import Counter
 from dataclasses import dataclass, field
@@ -57,6 +58,18 @@ class Unruly:
 
     def get(self, name):
         raise RuntimeError(name)
+
+
+class Vague:
+    """Neither true nor false."""
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+
+class Asynchronous:
+    async def __call__(self, code):
+        return True
 
 
 class Hostile(Exception):
@@ -227,9 +240,9 @@ async def test_one_key_is_never_taken_for_another(registry):
     assert sum(sample.value for sample in find(registry, COUNT)) == 9
 
 
-async def test_a_foreign_result_passes(registry):
+@pytest.mark.parametrize("result", [Unruly(), SimpleNamespace(root=Vague()), SimpleNamespace(isError=Vague())])
+async def test_a_foreign_result_passes(registry, result):
     """Whatever it does when it is looked at, it is passed on and counted."""
-    result = Unruly()
     assert await send(MetricsMiddleware(registry), result) is result
     assert_metric(registry, COUNT, 1)
 
@@ -333,6 +346,30 @@ async def test_error_table_is_pluggable(registry):
     assert [labels.get("error_type") for labels in labels_of(registry)] == ["-32601", None]
 
 
+async def test_a_table_that_raises_hides_nothing(registry, caplog):
+    """The handler's exception passes, the message counts as failed, and the log says why."""
+    metrics = MetricsMiddleware(registry, is_error=lambda code: code / 0)
+    error = SdkError(-32601)
+    assert await send(metrics, error) is error
+    assert_metric(registry, COUNT, 1, error_type="-32601")
+    assert "is_error failed for -32601" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_listener_that_raises_changes_no_answer(caplog):
+    """A full family is told of while a request is counted: the result is the caller's all the same."""
+
+    def listener(event):
+        raise RuntimeError("listener")
+
+    registry = Registry(max_series=1, on_event=listener)
+    metrics = MetricsMiddleware(registry)
+    for name in "ab":
+        assert await send(metrics, params={"name": name}) is OK
+    assert sum(sample.value for sample in find(registry, COUNT)) == 2
+    assert "on_event failed for Overflow(metric='mcp.server.operation.duration')" in caplog.text
+
+
 async def test_fastmcp_contexts(registry):
     """Models for messages, headers for the transport, typed results."""
     metrics = MetricsMiddleware(registry)
@@ -343,6 +380,60 @@ async def test_fastmcp_contexts(registry):
     one, two = labels_of(registry)
     assert (one["gen_ai_tool_name"], one["network_transport"], one["mcp_protocol_version"]) == ("add", "tcp", VERSION)
     assert (two["gen_ai_tool_name"], two["network_transport"]) == ("add", "pipe")
+
+
+class FastError(Exception):
+    """FastMCP's own, by the name that it goes by."""
+
+
+def fast_error(name):
+    return type(name, (FastError,), {"__module__": "fastmcp.exceptions"})("secret text")
+
+
+@pytest.mark.parametrize(
+    ("version", "method", "name", "expected"),
+    [
+        ("2.14.7", "tools/call", "NotFoundError", ("tool_error", None)),
+        ("4.1.2", "tools/call", "ValidationError", ("tool_error", None)),
+        ("3.4.10", "tools/call", "DisabledError", ("tool_error", None)),
+        ("4.1.2", "tools/call", "ValueError", ("ValueError", None)),
+        ("4.1.2", "resources/read", "NotFoundError", (None, "-32602")),
+        ("4.1.2", "resources/read", "DisabledError", (None, "-32602")),
+        ("4.1.2", "prompts/get", "NotFoundError", (None, "-32602")),
+        ("4.1.2", "prompts/get", "PromptError", ("PromptError", None)),
+        ("3.4.10", "resources/read", "NotFoundError", (None, "-32002")),
+        ("3.4.10", "resources/read", "ValidationError", ("ValidationError", None)),
+        ("3.4.10", "prompts/get", "NotFoundError", ("NotFoundError", None)),
+        ("2.14.7", "resources/read", "NotFoundError", ("NotFoundError", None)),
+        ("", "resources/read", "NotFoundError", (None, "-32602")),
+    ],
+)
+async def test_what_fastmcp_raises(registry, monkeypatch, version, method, name, expected):  # noqa: PLR0917
+    """It is answered further out, as tests/seams sees it on the wire; an unknown name is not the server's failure."""
+    monkeypatch.setitem(sys.modules, "fastmcp", SimpleNamespace(__version__=version) if version else None)
+    call = Fast(method, SimpleNamespace(name="add"))
+    call.fastmcp_context = None
+    error = fast_error(name)
+    with pytest.raises(type(error)):
+        await MetricsMiddleware(registry)(call, answering(error))
+    (labels,) = labels_of(registry)
+    assert (labels.get("error_type"), labels.get("rpc_response_status_code")) == expected
+
+
+async def test_a_class_of_the_same_name_is_not_fastmcps(registry):
+    """On another SDK it is an exception like any other."""
+    await send(MetricsMiddleware(registry), fast_error("NotFoundError"))
+    assert_metric(registry, COUNT, 1, error_type="NotFoundError")
+
+
+@pytest.mark.parametrize("version", [VERSION, None])
+async def test_the_version_behind_fastmcps_context(registry, version):
+    """Over stdio there is no header that says it."""
+    call = Fast("tools/call", SimpleNamespace(name="add"))
+    call.fastmcp_context = SimpleNamespace(request_context=SimpleNamespace(protocol_version=version))
+    call.headers = {} if version else {"mcp-protocol-version": VERSION}
+    await MetricsMiddleware(registry)(call, answering(OK))
+    assert_metric(registry, COUNT, 1, mcp_protocol_version=VERSION)
 
 
 @pytest.mark.parametrize(
@@ -627,7 +718,13 @@ def test_shuffled_calls_are_conserved():
         ({"network": "tcp"}, TypeError, "a Network, or None, got 'tcp'"),
         ({"network": Network(address="a")}, ValueError, "address with side='client' alone, got Network"),
         ({"is_error": 7}, TypeError, "callable is_error, got 7"),
+        ({"is_error": send}, TypeError, "is_error that is not async, got <function send"),
+        ({"is_error": Asynchronous()}, TypeError, "is_error that is not async, got <"),
         ({"methods": "tools/call"}, TypeError, "a collection of methods, got the text 'tools/call'"),
+        ({"methods": 7}, TypeError, "a collection of methods, got 7"),
+        ({"methods": [["a"]]}, TypeError, r"text for each of its methods, got \['a'\]"),
+        ({"clock": 3}, TypeError, "a callable clock, got 3"),
+        ({"clock": None}, TypeError, "a callable clock, got None"),
         ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
         ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),
         ({"native": 99}, ValueError, "native must be a schema from -4 to 8, got 99"),

@@ -72,7 +72,15 @@ def test_limit_is_a_number_of_names(limit):
         Names(limit=limit)
 
 
-def test_a_text_is_no_collection_of_names():
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ("add", "a collection of names, got the text 'add'"),
+        (7, "a collection of names, got 7"),
+        ([3], "text for each of its names, got 3"),
+    ],
+)
+def test_what_is_no_collection_of_names(known, message):
     """``Names("add")`` would admit a, d and d."""
-    with pytest.raises(TypeError, match="collection of names, got the text 'add'"):
-        Names("add")
+    with pytest.raises(TypeError, match=message):
+        Names(known)

@@ -150,6 +150,8 @@ def test_merging_by_example():
         ({"limit": 2.5}, "got 2.5"),
         ({"zero_threshold": -1.0}, "zero_threshold >= 0, got -1.0"),
         ({"zero_threshold": math.nan}, "got nan"),
+        ({"zero_threshold": "0"}, "got '0'"),
+        ({"zero_threshold": True}, "got True"),
     ],
 )
 def test_nonsense_is_refused(options, message):
@@ -165,6 +167,12 @@ def test_what_is_not_finite_has_no_bucket(value):
     with pytest.raises(ValueError, match=f"finite value, got {value!r}"):
         buckets.add(value)
     assert buckets.count() == 0
+
+
+def test_the_largest_floats_may_have_the_zero_bucket_alone():
+    """Their bound is infinite, and such buckets are copied by every scrape."""
+    buckets = filled([1e308, -1e308], limit=1).copy()
+    assert (buckets.zero_threshold, buckets.count()) == (math.inf, 2)
 
 
 @pytest.mark.parametrize("value", [1.0, -2.5, 5e-324, 0.0])

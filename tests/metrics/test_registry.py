@@ -25,12 +25,32 @@ def names(registry):
         ({"idle": math.nan}, "got nan"),
         ({"idle": math.inf}, "got inf"),
         ({"idle": True}, "got True"),
+        ({"idle": "5"}, "got '5'"),
     ],
 )
 def test_registry_refuses_nonsense(options, message):
     """A limit that limits nothing is found at start."""
     with pytest.raises(ValueError, match=message):
         Registry(**options)
+
+
+async def asynchronous():
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", ["clock", "now", "on_event"])
+@pytest.mark.parametrize(("value", "shown"), [(3, "got 3"), (asynchronous, "that is not async, got <function")])
+def test_registry_refuses_what_cannot_be_called(name, value, shown):
+    """At start, and not in the middle of a scrape."""
+    with pytest.raises(TypeError, match=f"Registry needs a callable {name},? {shown}"):
+        Registry(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["clock", "now"])
+def test_registry_needs_its_clocks(name):
+    """None is no default."""
+    with pytest.raises(TypeError, match=f"Registry needs a callable {name}, got None"):
+        Registry(**{name: None})
 
 
 @pytest.mark.parametrize(
@@ -49,13 +69,19 @@ def test_registry_refuses_nonsense(options, message):
         ("counter", ("a", "Help."), {"labels": ["__name"]}, "reserved"),
         ("counter", ("a", "Help."), {"labels": ["..name"]}, "reserved"),
         ("counter", ("a", "Help."), {"labels": ["x:y"]}, "reserved"),
-        ("counter", ("a", "Help."), {"labels": "name"}, "labels must be a sequence of names, got the text 'name'"),
+        ("counter", ("a", "Help."), {"labels": "name"}, "a: labels must be a sequence of names, got 'name'"),
+        ("counter", ("a", "Help."), {"labels": None}, "a: labels must be a sequence of names, got None"),
+        ("counter", ("a", "Help."), {"labels": 7}, "got 7"),
         ("counter", ("a", "Help."), {"labels": ["a.b", "a_b"]}, "'a.b' and 'a_b' are the same to a scraper"),
         ("gauge", ("a", "Help."), {"merge": "mean"}, "merge must be 'sum', 'max' or 'min', got 'mean'"),
         ("histogram", ("a", "Help."), {"buckets": [2, 1]}, "buckets must be finite and ascending"),
         ("histogram", ("a", "Help."), {"buckets": [1, 1]}, "ascending"),
         ("histogram", ("a", "Help."), {"buckets": [1, math.nan]}, "nan"),
         ("histogram", ("a", "Help."), {"buckets": [-math.inf, 1]}, "-inf"),
+        ("histogram", ("a", "Help."), {"buckets": "12"}, "a: buckets must be numbers, got '12'"),
+        ("histogram", ("a", "Help."), {"buckets": ["a"]}, r"a: buckets must be numbers, got \['a'\]"),
+        ("histogram", ("a", "Help."), {"buckets": [10**400]}, r"a: buckets must be numbers, got \[1000"),
+        ("histogram", ("a", "Help."), {"buckets": None}, "a: buckets must be numbers, got None"),
         ("histogram", ("a", "Help."), {"buckets": range(201)}, "at most 200 buckets, got 201"),
         ("histogram", ("a", "Help."), {"native": 9}, "native must be a schema from -4 to 8, got 9"),
         ("histogram", ("a", "Help."), {"native": -5}, "got -5"),

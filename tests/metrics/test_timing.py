@@ -9,7 +9,7 @@ import gc
 import inspect
 import weakref
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import partial, wraps
 
 import anyio
 import pytest
@@ -74,6 +74,20 @@ async def test_coroutine_function(work):
         return_annotation=str,
     )
     assert fetch.__doc__ == "Fetch."
+
+
+def test_a_function_that_raises(work):
+    """Its exception passes, and is counted."""
+
+    @work.timed
+    def fetch():
+        work.clock.now += 2
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        fetch()
+    assert work.counts() == {"LookupError": 1}
+    assert work.seconds() == 2
 
 
 def test_function(work):
@@ -301,6 +315,39 @@ async def test_what_runs_decides_how_it_is_measured(work):
     assert work.seconds() == 3
 
 
+async def test_what_returns_a_coroutine_is_over_when_that_is(work):
+    """A lambda, or a wrapper that is not async itself: measured as a call, it would take no time and never fail."""
+
+    async def fetch(fails):
+        work.clock.now += 2
+        if fails:
+            raise ValueError(fails)
+        return "fetched"
+
+    @wraps(fetch)
+    def wrapper(*args):
+        return fetch(*args)
+
+    for each in (lambda *args: fetch(*args), wrapper):  # noqa: PLW0108  # the lambda is what is tested
+        assert await work.timed(each)(0) == "fetched"
+        with pytest.raises(ValueError, match="1"):
+            await work.timed(each)(1)
+    assert work.counts() == {"": 2, "ValueError": 2}
+    assert work.seconds() == 8
+
+
+async def test_what_returns_an_async_generator_is_over_when_that_is(work):
+    """With its time until the first item, as if it were one itself."""
+
+    async def items():
+        work.clock.now += 2
+        yield 1
+
+    assert [item async for item in work.timed(lambda: items())()] == [1]  # noqa: PLW0108  # as above
+    assert work.counts() == {"": 1}
+    assert work.seconds() == 2
+
+
 @pytest.mark.parametrize("wrap", [staticmethod, classmethod])
 def test_methods_are_decorated_inside_out(work, wrap):
     """Above ``@staticmethod`` an async function would be measured as one that returns at once."""
@@ -318,6 +365,20 @@ def test_every_timeout_is_one(work, error):
     with pytest.raises(error), work.timed.block():
         raise error
     assert work.counts() == {"timeout": 1}
+
+
+@pytest.mark.parametrize(
+    ("registry", "options", "message"),
+    [
+        (None, {}, "a Registry or a MeterSink, got None"),
+        (Registry, {}, "got <class"),
+        (Registry(), {"clock": 3}, "a callable clock, got 3"),
+    ],
+)
+def test_nonsense_is_refused(registry, options, message):
+    """At construction, naming the value."""
+    with pytest.raises(TypeError, match=message):
+        Timed(registry, "work", "Work.", **options)
 
 
 class Thrown(Exception):

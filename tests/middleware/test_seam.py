@@ -56,6 +56,18 @@ class Hostile:
         raise RuntimeError(name)
 
 
+class Vague:
+    """Neither true nor false, nor equal to anything: what a column of a data frame says."""
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+    def __eq__(self, other):
+        return self
+
+    __hash__ = None
+
+
 class Url:
     def unicode_string(self):
         return str(self)
@@ -423,6 +435,11 @@ ring.__cause__ = ring
         (SimpleNamespace(result_type="input_required"), "input_required"),
         (SimpleNamespace(input_required=SimpleNamespace()), "input_required"),
         (SimpleNamespace(code=-32601, message="no"), "protocol_error"),
+        (SimpleNamespace(isError=Vague()), "ok"),
+        (SimpleNamespace(isError=Vague(), is_error=True), "tool_error"),
+        (SimpleNamespace(root=Vague()), "ok"),
+        (SimpleNamespace(result_type=Vague()), "ok"),
+        ({"resultType": Vague(), "isError": True}, "tool_error"),
         (None, "ok"),
         (ValueError("x"), "tool_error"),
         (ToolError("x"), "tool_error"),

@@ -191,13 +191,15 @@ def outcome(value: object) -> Outcome:
         wire = _mapping(value)
         kind, failed = wire.get("resultType"), wire.get("isError")
     else:
-        root = _attr(value, "root") or value
-        kind, failed = _attr(root, "result_type"), _attr(root, "isError") or _attr(root, "is_error")
+        inner = _attr(value, "root")
+        root = value if inner is None else inner
+        kind, failed = _attr(root, "result_type"), _attr(root, "isError") is True or _attr(root, "is_error") is True
         if _attr(root, "input_required") is not None:  # FastMCP's ToolResult of a tool that asks
             return "input_required"
         if _is_error_object(root):  # the SDK lets a handler return its ErrorData
             return "protocol_error"
-    return "input_required" if kind == "input_required" else "tool_error" if failed is True else "ok"
+    asks = isinstance(kind, str) and kind == "input_required"  # another type may compare as it likes
+    return "input_required" if asks else "tool_error" if failed is True else "ok"
 
 
 class Refused(Exception):  # noqa: N818  # the field's word, like Cancelled

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .checks import checked_source
 from .exposition import Source
 from .family import Description
 from .native import NativeBuckets
@@ -62,7 +63,7 @@ class StatsdWriter:
     """
 
     def __init__(self, source: Source, *, prefix: str = "") -> None:
-        self._source = source
+        self._source = checked_source("StatsdWriter", source, "collect", "a Registry or a Snapshot")
         self._prefix = prefix and _safe(prefix) + "."
         self._sent: dict[Key, tuple[float, float]] = {}
 

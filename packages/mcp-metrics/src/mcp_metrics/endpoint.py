@@ -20,6 +20,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from .checks import checked_source
 from .exposition import Source
 from .negotiation import Format, accepts_gzip, choose
 
@@ -30,6 +31,7 @@ THREAD_FROM = 65_536  # bytes: 0.2 ms of compressing, what moving to a thread an
 GZIP = 31  # for zlib: the largest window, and gzip's frame around it
 PATIENCE = 5.0  # seconds for a request to arrive and an answer to leave
 LONGEST_REQUEST = 16_384  # bytes
+PORTS = range(65_536)  # 0 for any free one
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -73,9 +75,7 @@ class MetricsApp:
     """An ASGI app that answers every path: mount it where the metrics shall be, or run it by itself."""
 
     def __init__(self, source: Source) -> None:
-        if isinstance(source, type) or not hasattr(source, "collect"):
-            raise TypeError(f"MetricsApp needs a Registry or a Snapshot, got {source!r}")
-        self._source = source
+        self._source = checked_source("MetricsApp", source, "collect", "a Registry or a Snapshot")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the lifespan protocol."""
@@ -102,6 +102,9 @@ async def serve(source: Source, *, port: int = 0, host: str = "127.0.0.1") -> As
     Port 0 is any free one. There is no authentication: bind to other addresses than loopback in a private network only.
     Raises OSError when the port is taken.
     """
+    checked_source("serve()", source, "collect", "a Registry or a Snapshot")
+    if type(port) is not int or port not in PORTS:
+        raise ValueError(f"serve() needs a port from 0 to 65535, got {port!r}")
     listeners = await anyio.create_tcp_listener(local_host=host, local_port=port)
     bound = listeners.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610  # anyio's, not Django's
 

@@ -5,8 +5,9 @@
                                            ▲ ◀──────── written to ──────────┘                              │
                                            └───────────── written to: begins again, at zero ───────────────┘
 
-A write that has begun when its series is frozen is seen at the next sweep, and the series stays. A frozen series sends
-writes through ``live``, so a bound child may be kept for ever: it always finds its way back.
+Series are swept by scrapes, each as it is read. A write that has begun when its series is frozen is seen at the next
+sweep, and the series stays. A frozen series sends writes through ``live``, so a bound child may be kept for ever: it
+always finds its way back.
 
 Invariants, each tested in ``tests/metrics/test_family.py``:
 
@@ -18,15 +19,16 @@ Invariants, each tested in ``tests/metrics/test_family.py``:
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from .histogram import Histogram, NativeHistogram
 from .native import LIMIT
 from .series import Counter, Gauge, Info, Point, Series
-from .text import OTHER, label_value, unit_word
+from .text import OTHER, escape, label_value, unit_word
 
-__all__ = ["ENDINGS", "Description", "Family"]
+__all__ = ["ENDINGS", "SUFFIXES", "Description", "Family"]
 
 S = TypeVar("S", bound=Series)
 
@@ -36,6 +38,12 @@ KINDS: dict[type[Series], str] = {
     Info: "info",
     Histogram: "histogram",
     NativeHistogram: "histogram",
+}
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "counter": ("", "_total", "_created"),
+    "gauge": ("",),
+    "info": ("", "_info"),
+    "histogram": ("", "_bucket", "_sum", "_count", "_created"),
 }
 ENDINGS = {"counter": "_total", "info": "_info"}  # of a kind's samples; a registered name does without
 
@@ -58,6 +66,12 @@ class Description(NamedTuple):
         rest = self.name.removesuffix(word)
         has_word = rest != self.name and not rest[-1:].isalnum()  # microseconds are not seconds
         return self.name if has_word or not word else f"{self.name}_{word}"
+
+    @property
+    def samples(self) -> list[str]:
+        """The names that its lines may have, in any format, under the escaping scheme that confuses most."""
+        exposed = escape(self.exposed, "underscores")
+        return [exposed + suffix for suffix in SUFFIXES[self.kind]]
 
 
 class Family(Generic[S]):
@@ -106,10 +120,18 @@ class Family(Generic[S]):
             return self._bind(values)
 
     def points(self) -> Iterator[Point]:
-        """Let idle series go, then yield what each of the others says; one series at a time is read."""
-        self._sweep()
-        for series in tuple(self._series.values()):
-            yield series.read()
+        """Yield what each series says, one read at a time; one that leaves says so for the last time.
+
+        Idle series are looked for as they are read, so that a scrape of many does not wait for all of them at once.
+        """
+        now = self._clock() if self._idle is not None else 0.0
+        waiting = deque(self._series.values())  # to free all that leave at once, in the end, would take milliseconds
+        while waiting:
+            series = waiting.popleft()
+            point = series.read()
+            if self._idle is not None:
+                self._age(series, now, self._idle)
+            yield point
 
     def activity(self) -> float:
         """Return what counters have added up and histograms have counted, dropped series included."""
@@ -154,22 +176,15 @@ class Family(Generic[S]):
             return self._series.setdefault(series.labels, series)
         return self._series.setdefault(others, self._kind(self, others))
 
-    def _sweep(self) -> None:
-        if self._idle is None:
-            return
-        with self.lock:
-            now = self._clock()
-            for series in tuple(self._series.values()):
-                self._age(series, now, self._idle)
-
     def _age(self, series: S, now: float, idle: float) -> None:
-        activity = series.activity()
-        if series.marked is None or series.marked[0] != activity:
-            series.marked = activity, now
-        elif now - series.marked[1] < idle:
-            pass
-        elif series.frozen:
-            self.retired += activity
-            del self._series[series.labels]
-        else:
-            series.freeze()
+        with self.lock:
+            activity = series.activity()
+            if series.marked is None or series.marked[0] != activity:
+                series.marked = activity, now
+            elif now - series.marked[1] < idle:
+                pass
+            elif not series.frozen:
+                series.freeze()
+            elif self._series.get(series.labels) is series:  # another scrape may have dropped it meanwhile
+                self.retired += activity
+                del self._series[series.labels]

@@ -33,10 +33,13 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from ._seam import C, R, headers, is_internal, is_stream, outcome, target
+from ._seam import C, R, headers, is_internal, is_stream, target
+from .checks import checked_function, checked_source, checked_words
+from .failures import SUCCESS, TOOL_ERROR, Failure, Failures
+from .foreign import field, sdk_context
 from .names import Names
 from .network import UNKNOWN, Network, seen
-from .semconv import CODES, METHODS, PROTOCOL_VERSIONS, is_client_error, is_server_error
+from .semconv import METHODS, PROTOCOL_VERSIONS, is_client_error, is_server_error
 from .sink import Instruments
 from .text import OTHER
 
@@ -46,9 +49,6 @@ NAMED = ("tools/call", "prompts/get")
 LISTS = {"tools/list": "tools", "prompts/list": "prompts"}
 APART = frozenset({"tools/list", "subscriptions/listen"})
 SIZES = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7)  # bytes
-MALFORMED = -32602  # what the SDKs answer to a request that does not fit its model
-ERROR_TYPES = 64  # exception classes, and codes, that get series of their own
-LARGEST_CODE = 2**63  # what is larger is no code
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 OPERATION = (
     "mcp.method.name",
@@ -73,16 +73,6 @@ class _Message(NamedTuple):
     ctx: object
     method: str | None
     name: object
-
-
-class _Failure(NamedTuple):
-    """The attributes ``error.type`` and ``rpc.response.status_code``; both empty for success."""
-
-    error_type: str = ""
-    code: str = ""
-
-
-SUCCESS, TOOL_ERROR = _Failure(), _Failure("tool_error")
 
 
 class MetricsMiddleware:
@@ -124,22 +114,17 @@ class MetricsMiddleware:
     ) -> None:
         if side not in ("server", "client"):
             raise ValueError(f"MetricsMiddleware needs side 'server' or 'client', got {side!r}")
-        if isinstance(registry, type) or not hasattr(registry, "histogram"):
-            raise TypeError(f"MetricsMiddleware needs a Registry or a MeterSink, got {registry!r}")
-        if isinstance(methods, str):
-            raise TypeError(f"MetricsMiddleware needs a collection of methods, got the text {methods!r}")
-        if is_error is not None and not callable(is_error):
-            raise TypeError(f"MetricsMiddleware needs a callable is_error, got {is_error!r}")
         self._names: tuple[Names, ...] = (Names() if tools is None else tools, Names() if prompts is None else prompts)
         if strangers := [names for names in self._names if type(names) is not Names]:
             raise TypeError(f"MetricsMiddleware needs Names for tools and prompts, got {strangers[0]!r}")
-        self._methods = frozenset(methods)
-        self._is_error = is_error or (is_server_error if side == "server" else is_client_error)
+        self._methods = checked_words("MetricsMiddleware", "methods", methods)
+        table = is_server_error if side == "server" else is_client_error
+        self._failures = Failures(table if is_error is None else is_error)
         self._side = side
-        self._clock = clock
-        self._codes, self._classes = Names(CODES, limit=ERROR_TYPES), Names(limit=ERROR_TYPES)
+        self._clock = checked_function("MetricsMiddleware", "clock", clock)
         self._exemplars = exemplars
         self._connect(network)
+        checked_source("MetricsMiddleware", registry, "histogram", "a Registry or a MeterSink")
         self._declare(registry, f"mcp.{side}", native, sizes=sizes)
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
@@ -161,7 +146,7 @@ class MetricsMiddleware:
         try:
             result = await call_next(ctx)
         except BaseException as error:
-            self._observe(_Message(ctx, method, name), self._failure(error), clock() - began)
+            self._observe(_Message(ctx, method, name), self._failures.raised(error, ctx), clock() - began)
             raise
         finally:
             running.pop()
@@ -199,7 +184,7 @@ class MetricsMiddleware:
         try:
             yield
         except BaseException as error:
-            failure = self._failure(error)
+            failure = self._failures.raised(error)
             raise
         finally:
             version = _one_of(PROTOCOL_VERSIONS, protocol_version)
@@ -241,11 +226,8 @@ class MetricsMiddleware:
             self._unmeasured.bind("stream" if is_stream(ctx) else "internal").inc()
 
     def _returned(self, message: _Message, key: _Key | None, result: object, seconds: float) -> None:
-        method, kind = message.method, outcome(result)
-        failure = TOOL_ERROR if kind == "tool_error" else SUCCESS
-        if kind == "protocol_error":  # the SDK lets a handler return its error
-            failure = self._coded(_code(result), OTHER)
-        if method in LISTS and kind == "ok":
+        method, failure = message.method, self._failures.returned(result)
+        if method in LISTS and failure is SUCCESS:
             self._names[method == "prompts/list"].listed(_listed(result, LISTS[method]))
         if self._sizes is not None:
             self._sizes.bind(_one_of(self._methods, method)).observe(_size(result))
@@ -255,7 +237,7 @@ class MetricsMiddleware:
         if key is not None and failure is (TOOL_ERROR if key[2] else SUCCESS):
             self._hot[key] = observe
 
-    def _observe(self, message: _Message, failure: _Failure, seconds: float) -> Observe | None:
+    def _observe(self, message: _Message, failure: Failure, seconds: float) -> Observe | None:
         """Count one message; return the way to its series if all its attributes were admitted as they are."""
         ctx, method, name = message
         version, known = _one_of(PROTOCOL_VERSIONS, _version(ctx)), _one_of(self._methods, method)
@@ -270,25 +252,6 @@ class MetricsMiddleware:
         series.observe(seconds, _trace(ctx) if self._exemplars else None)
         return None if OTHER in series.labels else series.observe  # room may be found later, as a name may be learned
 
-    def _failure(self, error: BaseException) -> _Failure:
-        """Classify what a handler raised."""
-        kind, names = outcome(error), {cls.__name__ for cls in type(error).__mro__}
-        code = None if kind in ("cancelled", "tool_error") else _code(error)
-        if kind in ("cancelled", "timeout"):
-            return _Failure(kind, "" if code is None else self._coded(code, "").code)
-        if "ToolError" in names:  # FastMCP's, an isError result by and by
-            return TOOL_ERROR
-        if code is None and kind == "protocol_error" and "ValidationError" in names:
-            code = MALFORMED
-        return self._coded(code, type(error).__qualname__)
-
-    def _coded(self, code: int | None, otherwise: str) -> _Failure:
-        """Classify by *code*, or without one by the name of a class."""
-        if code is None:
-            return _Failure(self._classes.admit(otherwise, succeeded=True))
-        admitted = self._codes.admit(str(code), succeeded=True)
-        return _Failure(admitted if self._is_error(code) else "", admitted)
-
 
 def _one_of(known: frozenset[str], value: object) -> str:
     """Return *value* if it is known, nothing if it is nothing, ``_OTHER`` for all else."""
@@ -299,32 +262,19 @@ def _one_of(known: frozenset[str], value: object) -> str:
 
 def _version(ctx: Any) -> object:
     """Return the version of MCP that the message is in."""
-    return ctx.protocol_version if hasattr(ctx, "protocol_version") else headers(ctx).get("mcp-protocol-version")
+    if hasattr(ctx, "protocol_version"):
+        return ctx.protocol_version
+    found = field(sdk_context(ctx), "protocol_version")  # FastMCP 4's
+    return headers(ctx).get("mcp-protocol-version") if found is None else found
 
 
-def _code(value: object) -> int | None:
-    """Return the JSON-RPC code of an SDK's error, of a refusal, or of error data."""
-    for source in (_field(value, "error"), _field(value, "root"), value):
-        code = _field(source, "code")
-        if type(code) is int and abs(code) < LARGEST_CODE:
-            return code
-    return None
-
-
-def _listed(result: object, field: str) -> list[object]:
+def _listed(result: object, kind: str) -> list[object]:
     """Return the names in what ``tools/list`` or ``prompts/list`` answered, in any SDK's shape."""
     root: Any = getattr(result, "root", result)
-    items = _field(root, field)
+    items = field(root, kind)
     if items is None:
         items = root  # FastMCP's middleware sees plain lists
-    return [_field(item, "name") for item in items] if type(items) in (list, tuple) else []
-
-
-def _field(source: Any, name: str) -> Any:
-    try:
-        return source.get(name) if hasattr(source, "get") else getattr(source, name, None)
-    except Exception:  # noqa: BLE001  # a property of a foreign object
-        return None
+    return [field(item, "name") for item in items] if type(items) in (list, tuple) else []
 
 
 def _size(result: object) -> int:
@@ -337,8 +287,8 @@ def _size(result: object) -> int:
 
 def _trace(ctx: object) -> Mapping[str, object] | None:
     """Return the ids of the trace that the caller says this request belongs to, if they are well formed."""
-    params = _field(ctx, "params") or _field(ctx, "message")
-    meta = _field(params, "_meta") or _field(params, "meta")
-    parent = _field(meta, "traceparent")
+    params = field(ctx, "params") or field(ctx, "message")
+    meta = field(params, "_meta") or field(params, "meta")
+    parent = field(meta, "traceparent")
     found = TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
     return {"trace_id": found[1], "span_id": found[2]} if found else None

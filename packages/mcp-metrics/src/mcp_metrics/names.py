@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .checks import checked_words
 from .text import LONGEST_VALUE, OTHER
 
 __all__ = ["Names"]
@@ -32,11 +33,9 @@ class Names:
     """
 
     def __init__(self, known: Iterable[str] = (), *, learn: bool = True, limit: int = 500) -> None:
-        if isinstance(known, str):
-            raise TypeError(f"Names needs a collection of names, got the text {known!r}")
         if type(limit) is not int or limit < 0:
             raise ValueError(f"Names needs an int limit >= 0, got {limit!r}")
-        self._given = frozenset(known)
+        self._given = checked_words("Names", "names", known)
         self._known = set(self._given)
         self._learn = learn
         self._limit = max(limit, len(self._known))

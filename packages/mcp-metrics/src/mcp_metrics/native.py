@@ -20,7 +20,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 __all__ = ["COARSEST", "FINEST", "NativeBuckets", "Span", "bound", "spans"]
 
@@ -75,7 +75,8 @@ class NativeBuckets:
     """The buckets of one series.
 
     *schema* is 8 (0.3 % wide) to -4; it gets coarser by itself when more than *limit* buckets would be needed. Values
-    as near to zero as *zero_threshold* are in the zero bucket. Raises ValueError for a schema or limit that is none.
+    as near to zero as *zero_threshold* are in the zero bucket: all where it is infinite, as it becomes when *limit*
+    leaves the largest floats no other place. Raises ValueError for a schema or limit that is none.
     """
 
     __slots__ = ("limit", "negative", "positive", "schema", "zero_count", "zero_threshold")
@@ -85,8 +86,9 @@ class NativeBuckets:
             raise ValueError(f"NativeBuckets needs a schema from {COARSEST} to {FINEST}, got {schema!r}")
         if type(limit) is not int or limit < 1:
             raise ValueError(f"NativeBuckets needs an int limit >= 1, got {limit!r}")
-        if not zero_threshold >= 0:
-            raise ValueError(f"NativeBuckets needs a zero_threshold >= 0, got {zero_threshold!r}")
+        given = cast("object", zero_threshold)
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not given >= 0:
+            raise ValueError(f"NativeBuckets needs a number zero_threshold >= 0, got {zero_threshold!r}")
         self.schema: int = schema
         self.limit: int = limit
         self.zero_threshold: float = zero_threshold

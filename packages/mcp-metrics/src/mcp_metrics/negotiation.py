@@ -124,8 +124,9 @@ def _specificity(found: _Range, offer: _Offer) -> tuple[int, int, float]:
 
 
 def _speaks(ours: str, asked: str) -> bool:
-    """Say whether who asks for a version can be given ours: it is not newer."""
+    """Say whether who asks for a version can be given ours: it is not newer. Parts left out are zero: 1 is 1.0.0."""
     try:
-        return [int(part) for part in ours.split(".")] <= [int(part) for part in asked.split(".")]
+        own, other = ([int(part) for part in version.split(".")] for version in (ours, asked))
     except ValueError:
         return False
+    return own <= other + [0] * (len(own) - len(other))

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from .foreign import field, sdk_context
 from .text import OTHER
 
 __all__ = ["Network", "seen"]
@@ -60,19 +60,10 @@ OTHER_HTTP = Network("tcp", "http", OTHER)
 
 def seen(ctx: object, headers: Mapping[str, str]) -> Network:
     """Return what a server's context, and its HTTP headers, tell of its connection; never raises."""
-    request = _request(ctx)
+    request = field(sdk_context(ctx), "request")
     if request is None:
         return HTTP if headers else PIPE
     try:
         return VERSIONS.get(request.scope["http_version"], OTHER_HTTP)
     except (AttributeError, KeyError, TypeError):  # not ASGI, or no text
         return HTTP
-
-
-def _request(ctx: Any) -> Any:
-    """Return the HTTP request, if the SDK hands it over: the official one by itself, FastMCP behind two doors."""
-    try:
-        outer = getattr(ctx, "fastmcp_context", None)
-        return getattr(ctx if outer is None else outer.request_context, "request", None)
-    except Exception:  # noqa: BLE001  # properties of a foreign object; FastMCP's raise outside a request
-        return None

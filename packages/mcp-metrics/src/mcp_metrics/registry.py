@@ -12,13 +12,15 @@ Rules, each tested in ``tests/metrics/test_registry.py``:
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from .checks import checked_function
 from .family import ENDINGS, KINDS, Description, Family, S
 from .histogram import Histogram, NativeHistogram
 from .native import COARSEST, FINEST
@@ -30,12 +32,6 @@ __all__ = ["DEFAULT_BUCKETS", "Overflow", "Registry", "RegistryStatistics"]
 DEFAULT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds; what the OpenTelemetry conventions for MCP advise."""
 MAX_BUCKETS = 200
-SUFFIXES: dict[str, tuple[str, ...]] = {
-    "counter": ("", "_total", "_created"),
-    "gauge": ("",),
-    "info": ("", "_info"),
-    "histogram": ("", "_bucket", "_sum", "_count", "_created"),
-}
 RESERVED_LABELS = {"le", "quantile"}
 
 Merge = Literal["sum", "max", "min"]
@@ -66,7 +62,7 @@ class Registry:
             None never. Make it several times the scrape interval, or ``rate()`` has too few samples.
         clock: for *idle*, seconds.
         now: for start times and exemplars, Unix seconds.
-        on_event: is told of every ``Overflow``.
+        on_event: is told of every ``Overflow``, in the thread that writes; what it raises is logged.
     """
 
     def __init__(
@@ -80,8 +76,12 @@ class Registry:
     ) -> None:
         if type(max_series) is not int or max_series < 1:
             raise ValueError(f"Registry needs an int max_series >= 1, got {max_series!r}")
-        if idle is not None and (isinstance(idle, bool) or not 0 < idle < math.inf):
+        if idle is not None and (type(idle) not in (int, float) or not 0 < idle < math.inf):
             raise ValueError(f"Registry needs 0 < idle < inf seconds, or None, got {idle!r}")
+        checked_function("Registry", "clock", clock)
+        checked_function("Registry", "now", now)
+        if on_event is not None:
+            checked_function("Registry", "on_event", on_event)
         self._families: dict[str, Family[Any]] = {}
         self._claimed: dict[str, str] = {}
         self._options: dict[str, Any] = {"max_series": max_series, "idle": idle, "clock": clock, "now": now}
@@ -166,8 +166,8 @@ class Registry:
         return family
 
     def _claim(self, description: Description) -> None:
-        exposed = escape(check_name(description.exposed, "a name with its unit"), "underscores")
-        names = [exposed + suffix for suffix in SUFFIXES[description.kind]]
+        check_name(description.exposed, "a name with its unit")
+        names = description.samples
         if taken := [name for name in names if name in self._claimed]:
             raise ValueError(f"{description.name} would expose {taken[0]!r}, as {self._claimed[taken[0]]!r} does")
         self._claimed.update(dict.fromkeys(names, description.name))
@@ -177,12 +177,21 @@ class Registry:
         if metric != self._overflow.name:  # it has one series a family; never more than it may have
             self._overflow.bind(metric).inc()
         if self._on_event is not None:
-            self._on_event(Overflow(metric))
+            _report(self._on_event, Overflow(metric))
+
+
+def _report(on_event: Callable[[Overflow], object], event: Overflow) -> None:
+    """Hand *event* over; what the listener raises is logged, since a write must not fail by it."""
+    try:
+        on_event(event)
+    except Exception:
+        logging.getLogger(__name__).exception("on_event failed for %r", event)
 
 
 def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(labels, str):
-        raise ValueError(f"{metric}: labels must be a sequence of names, got the text {labels!r}")  # noqa: TRY004  # a wrong value, like all that is wrong with labels
+    given = cast("object", labels)
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise ValueError(f"{metric}: labels must be a sequence of names, got {labels!r}")  # noqa: TRY004  # a wrong value, like all that is wrong with labels
     escaped: dict[str, str] = {}
     for label in labels:
         short = escape(check_name(label, f"a label of {metric}"), "underscores")
@@ -195,7 +204,14 @@ def _labels(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _bounds(metric: str, buckets: Iterable[float]) -> tuple[float, ...]:
-    bounds = tuple(map(float, buckets))
+    given = cast("object", buckets)
+    refusal = f"{metric}: buckets must be numbers, got {buckets!r}"
+    if isinstance(given, str):  # whose digits could be taken for numbers
+        raise ValueError(refusal)  # noqa: TRY004  # a wrong value, as below
+    try:
+        bounds = tuple(map(float, buckets))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(refusal) from None
     if bounds and bounds[-1] == math.inf:
         bounds = bounds[:-1]
     if not all(map(math.isfinite, bounds)) or any(low >= high for low, high in pairwise(bounds)):

@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .exposition import Source
-from .family import Description
+from .family import SUFFIXES, Description
 from .native import NativeBuckets
 from .series import Exemplar, Point
 
 __all__ = ["Snapshot", "dump", "lasting", "load", "merge", "snapshot"]
 
 LASTING = ("counter", "histogram")
+
+SKIPPED = Description("gauge", "mcp_metrics_snapshots_skipped", "Files of other processes that could not be read.")
 
 Points = dict[tuple[str, ...], Point]
 
@@ -42,12 +44,13 @@ class Snapshot:
     skipped: int = 0
 
     def collect(self) -> Iterator[tuple[Description, Iterator[Point]]]:
-        """Yield each family with its points; of families that share a name but differ, one, the same every time."""
-        chosen = {description.name: description for description in sorted(self.families)}
-        for description in chosen.values():
-            yield description, iter(self.families[description].values())
-        lost = Description("gauge", "mcp_metrics_snapshots_skipped", "Files of other processes that could not be read.")
-        yield lost, iter([Point((), 0.0, self.skipped)])
+        """Yield each family with its points; of families with a line of the same name one, the same every time."""
+        yield SKIPPED, iter([Point((), 0.0, self.skipped)])
+        taken = set(SKIPPED.samples)
+        for description in sorted(self.families):
+            if taken.isdisjoint(description.samples):
+                taken.update(description.samples)
+                yield description, iter(self.families[description].values())
 
 
 def snapshot(source: Source) -> Snapshot:
@@ -139,7 +142,7 @@ def _dump_point(point: Point) -> list[Any]:
 
 def _fits(point: Point, about: Description) -> bool:
     shape = len(about.labels), len(about.bounds) + 1 if about.kind == "histogram" else 0
-    return (len(point.labels), len(point.counts)) == shape and about.merge in GAUGES
+    return (len(point.labels), len(point.counts)) == shape and about.merge in GAUGES and about.kind in SUFFIXES
 
 
 def _load_point(stored: list[Any]) -> Point:

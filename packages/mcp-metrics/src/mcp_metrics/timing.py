@@ -25,8 +25,10 @@ import time
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import contextmanager
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
+from .checks import checked_function, checked_source
 from .names import Names
 from .registry import DEFAULT_BUCKETS
 from .sink import Instruments
@@ -64,14 +66,18 @@ class Timed:
         native: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        checked_source("Timed", registry, "histogram", "a Registry or a MeterSink")
+        self._clock = checked_function("Timed", "clock", clock)
         how: dict[str, Any] = {"unit": "s", "buckets": buckets, "native": native}
         self._durations = registry.histogram(f"{name}.duration", help, labels=["error.type"], **how)
         self._firsts = registry.histogram(f"{name}.time_to_first_item", f"{help} Until its first item.", **how)
         self._errors = Names(limit=ERROR_TYPES)
-        self._clock = clock
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
-        """Return *fn*, measured; of the same kind, with the same signature."""
+        """Return *fn*, measured; of the same kind, with the same signature.
+
+        A function that returns a future, or another object to await, is measured until it returns it.
+        """
         if isinstance(fn, staticmethod) or not callable(fn):
             raise TypeError(f"Timed decorates functions, got {fn!r}; is it above @staticmethod instead of below?")
         return preserve_signature(self._wrapper(fn), fn)
@@ -79,14 +85,13 @@ class Timed:
     @contextmanager
     def block(self) -> Generator[None, None, None]:
         """Measure the block, which may await."""
-        began, error_type = self._clock(), ""
+        began = self._clock()
         try:
             yield
         except BaseException as error:
-            error_type = self._error_type(error)
+            self._over(began, self._error_type(error))
             raise
-        finally:
-            self._durations.bind(error_type).observe(self._clock() - began)
+        self._over(began)
 
     async def stream(self, items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
         """Yield *items*, measured from the first request for one; closes them when it is closed."""
@@ -114,6 +119,9 @@ class Timed:
         with self.block():
             yield arrived
 
+    def _over(self, began: float, error_type: str = "") -> None:
+        self._durations.bind(error_type).observe(self._clock() - began)
+
     def _error_type(self, error: BaseException) -> str:
         if isinstance(error, GeneratorExit):
             return ""
@@ -136,9 +144,20 @@ class Timed:
         return self._generator(fn) if inspect.isgeneratorfunction(called) else self._function(fn)
 
     def _function(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        # A lambda or a wrapper may return what an `async def` returns: then it is over when that is.
+        later = {CoroutineType: self._coroutine, AsyncGeneratorType: self._async_generator}
+
         def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.block():
-                return fn(*args, **kwargs)
+            began = self._clock()
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                self._over(began, self._error_type(error))
+                raise
+            if type(result) in later:
+                return later[type(result)](lambda: result)()
+            self._over(began)
+            return result
 
         return timed
 

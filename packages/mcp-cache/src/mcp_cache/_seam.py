@@ -198,8 +198,9 @@ def outcome(value: object) -> Outcome:
             return "input_required"
         if _is_error_object(root):  # the SDK lets a handler return its ErrorData
             return "protocol_error"
-    asks = isinstance(kind, str) and kind == "input_required"  # another type may compare as it likes
-    return "input_required" if asks else "tool_error" if failed is True else "ok"
+    if kind is not None and isinstance(kind, str) and kind == "input_required":  # another type compares as it likes
+        return "input_required"
+    return "tool_error" if failed is True else "ok"
 
 
 class Refused(Exception):  # noqa: N818  # the field's word, like Cancelled

@@ -35,10 +35,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from ._seam import C, R, headers, is_internal, is_stream, target
 from .checks import checked_function, checked_source, checked_words
-from .failures import SUCCESS, TOOL_ERROR, Failure, Failures
 from .foreign import field, sdk_context
 from .names import Names
 from .network import UNKNOWN, Network, seen
+from .outcomes import SUCCESS, TOOL_ERROR, Failure, Failures
 from .semconv import METHODS, PROTOCOL_VERSIONS, is_client_error, is_server_error
 from .sink import Instruments
 from .text import OTHER

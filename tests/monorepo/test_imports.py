@@ -12,7 +12,7 @@ import pytest
 from tests.monorepo.checkout import FILE_IDS, FILES, MODULES
 
 ALLOWED = {*sys.stdlib_module_names, "anyio"}
-# The MCP side, which is several modules in some packages; all others are primitives, and work without the protocol file.
+# The MCP side, which is several modules in some packages; all others are primitives, and work without the protocol.
 FACES = {"__init__.py", "middleware.py", "hiding.py", "identity.py", "outcomes.py", "stepup.py"}
 
 

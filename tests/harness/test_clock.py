@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support import waiting
 from tests.support.clock import Deadlock, VirtualClock, run, settle
+from tests.support.virtual_asyncio import VirtualLoop
 
 BACKENDS = ["asyncio", "trio"]
 DAY = 86_400.0
@@ -185,6 +186,29 @@ def test_deadlock_that_swallows_its_cancellation(backend: str) -> None:
 
     with pytest.raises(Deadlock):
         run(swallows, backend=backend)
+
+
+def test_thread_that_ends_between_two_looks_is_heard() -> None:
+    """Its wake-up came after the loop had looked for one, and its end before the loop looked for threads."""
+
+    class Loop(VirtualLoop):
+        last_words: Callable[[], object] | None = None
+
+        def _is_awaited_outside(self) -> bool:
+            if self.last_words is not None:
+                self.call_soon_threadsafe(self.last_words)
+                self.last_words = None
+            return False
+
+    async def waits() -> None:
+        event = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        loop.last_words = event.set
+        await event.wait()
+        assert loop.time() == 0
+
+    run(waits, loop=Loop)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

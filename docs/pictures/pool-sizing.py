@@ -40,7 +40,7 @@ def longest_waits(size: int, busy: float) -> float:
     served: list[tuple[Waiter, Entry[Any]]] = []
     shelf: Shelf[Any] = Shelf(Settings(max_size=size), lambda entry: None)
     for _ in range(size):
-        shelf.arrive(shelf.add(0.0), 0.0)
+        shelf.arrive(shelf.add(), 0.0)
     returns: list[tuple[float, int, Entry[Any]]] = []
     waits: list[float] = []
     now = 0.0
@@ -55,7 +55,7 @@ def longest_waits(size: int, busy: float) -> float:
             served.clear()
         taken = shelf.take(now)
         if taken is None:
-            shelf.join(Waiter(now, served))
+            shelf.join(Waiter(now, served), first=False)
             continue
         waits.append(0.0)
         heapq.heappush(returns, (now + dice.expovariate(1), number, taken))

@@ -34,6 +34,9 @@ class Sealed(Unchanging):
 
     __slots__ = ("_bytes", "_shared", "ends", "seconds")
 
+    seconds: float
+    ends: float
+
     def __init__(self, result: object, seconds: float, ends: float) -> None:
         """Raise whatever pickling the result raises."""
         self.seconds = seconds

@@ -15,6 +15,7 @@ import asyncio
 import gc
 import random
 import statistics
+import sys
 import threading
 import time
 import tracemalloc
@@ -268,8 +269,11 @@ async def attack(requests: int = 1_000_000) -> None:
 def threads(snapshots: int = 100_000, writers: int = 8) -> None:
     """Read a histogram whose sum is three times its count while its owner and eight other threads write to it.
 
-    The owner writes without a lock, and the reader is a thread of its own: that is where a snapshot could tear.
+    The owner writes without a lock, and the reader is a thread of its own: that is where a snapshot could tear. They
+    take turns five hundred times as often as threads usually do, for more chances, and lest the reader waits for each.
     """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
     for native in (None, 3):
         series = Registry().histogram("h", "Help.", buckets=[1, 2, 5], native=native).bind()
         stop = threading.Event()
@@ -299,6 +303,7 @@ def threads(snapshots: int = 100_000, writers: int = 8) -> None:
         figure(f"torn of {len(torn):,} snapshots under {writers} threads and the owner, {kind}", sum(torn), at_most=0)
         lost = sum(written) - sum(series.read().counts)
         figure(f"lost of {sum(written):,} observations, {kind}", lost, at_most=0)
+    sys.setswitchinterval(usual)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from mcp_cache import Cache, NotStored, StoreDown
 from mcp_cache.redis import RedisStore
 
 from tests.cache.source import Source
+from tests.support.servers import client_of
 
 
 async def eventually(check):
@@ -25,15 +26,11 @@ async def eventually(check):
 @pytest.mark.parametrize("library", ["redis", "valkey", "coredis"])
 async def test_every_client_that_users_bring(redis_server, anyio_backend, library):
     """Their own objects, used as they are; on trio the one that runs there."""
-    if "trio" in anyio_backend and library != "coredis":
-        pytest.skip(f"{library}-py runs on asyncio alone")
-    module = pytest.importorskip({"coredis": "coredis"}.get(library, f"{library}.asyncio"), reason=f"no {library} here")
-    make = getattr(module, {"redis": "Redis", "valkey": "Valkey", "coredis": "Redis"}[library])
     events, source = [], Source("value", 0.2)
     async with AsyncExitStack() as stack:
         caches = []
         for _ in range(3):
-            client = await stack.enter_async_context(make(host=redis_server.host, port=redis_server.port))
+            client = await stack.enter_async_context(client_of(library, anyio_backend, redis_server))
             caches.append(Cache(ttl=30, store=RedisStore(client, budget=5.0), on_event=events.append))
         for cache in caches[:2]:
             await stack.enter_async_context(cache)

@@ -7,7 +7,6 @@ import os
 import runpy
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import anyio
 import pytest
 from mcp_pool import Event, HookFailed, Pool
 
-from tests.support.servers import PostgresServer, RedisServer
+from tests.support.servers import PostgresServer, RedisServer, private_postgres
 
 ROOT = Path(__file__).parents[2]
 CYCLES = 200
@@ -99,13 +98,9 @@ RESOURCES = runpy.run_path(str(ROOT / "examples/pool/resources.py"))
 
 @pytest.fixture
 def postgres() -> Iterator[PostgresServer]:
-    """A private PostgreSQL, in a folder that its own user may enter."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        server = PostgresServer(Path(folder))
-        server.start()
+    """One for each test."""
+    with private_postgres() as server:
         yield server
-        server.kill()
 
 
 @pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import anyio.to_thread
 import pytest
 from mcp_pool import Pool, PoolUnavailable
 
-from tests.support.servers import PostgresServer, RedisServer
+from tests.support.servers import PostgresServer, RedisServer, private_postgres
 
 pytestmark = [
     pytest.mark.anyio,
@@ -35,13 +34,9 @@ def need(module: str) -> Any:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
-    """A private PostgreSQL, in a folder that its own user may enter."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        server = PostgresServer(Path(folder))
-        server.start()
+    """One for all tests here."""
+    with private_postgres() as server:
         yield server
-        server.kill()
 
 
 class Driver(NamedTuple):

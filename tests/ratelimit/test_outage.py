@@ -10,7 +10,7 @@ import pytest
 from mcp_ratelimit import AsyncRateLimiter, Limit, RedisStore, StoreFailed, StoreRecovered
 
 from tests.ratelimit.workers import answers, hammer, passed, worst
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, client_of
 
 redis = pytest.importorskip("redis.asyncio", reason="redis-py, a client of the user's own, is not installed")
 
@@ -145,12 +145,7 @@ async def test_a_server_that_was_emptied_or_restarted_is_asked_on(redis_server, 
 @pytest.mark.parametrize("library", ["redis", "valkey", "coredis"])
 async def test_every_client_that_users_bring(redis_server, anyio_backend, library):
     """Their own objects, used as they are; on trio the one that runs there."""
-    if "trio" in anyio_backend and library != "coredis":
-        pytest.skip(f"{library}-py runs on asyncio alone")
-    module = pytest.importorskip({"coredis": "coredis"}.get(library, f"{library}.asyncio"), reason=f"no {library} here")
-    name = {"redis": "Redis", "valkey": "Valkey", "coredis": "Redis"}[library]
-    client = getattr(module, name)(host=redis_server.host, port=redis_server.port)
-    async with client:
+    async with client_of(library, anyio_backend, redis_server) as client:
         limiter = AsyncRateLimiter("3/h", Limit("9/h", algorithm="bucketed"), store=RedisStore(client), budget=5.0)
         assert [await limiter.try_acquire(library) for _ in range(4)] == [True, True, True, False]
         redis_server.command("SCRIPT FLUSH")

@@ -13,9 +13,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -24,7 +26,15 @@ from urllib.parse import urlencode
 
 import pytest
 
-__all__ = ["PostgresServer", "PrometheusServer", "RedisServer", "Server", "find_program"]
+__all__ = [
+    "PostgresServer",
+    "PrometheusServer",
+    "RedisServer",
+    "Server",
+    "client_of",
+    "find_program",
+    "private_postgres",
+]
 
 START_LIMIT = 20.0  # seconds until it answers, on a loaded machine
 
@@ -232,6 +242,26 @@ class PrometheusServer(Server):
             return response.status, response.read()
         finally:
             connection.close()
+
+
+@contextmanager
+def private_postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL in a folder of its own, which the server's own user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        server = PostgresServer(Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+def client_of(library: str, backend: str, server: RedisServer) -> Any:
+    """Make the async client of "redis", "valkey" or "coredis"; skip where it does not run, or is not installed."""
+    if "trio" in backend and library != "coredis":
+        pytest.skip(f"{library}-py runs on asyncio alone")
+    module = pytest.importorskip({"coredis": "coredis"}.get(library, f"{library}.asyncio"), reason=f"no {library} here")
+    name = {"redis": "Redis", "valkey": "Valkey", "coredis": "Redis"}[library]
+    return getattr(module, name)(host=server.host, port=server.port)
 
 
 def find_program(programs: tuple[str, ...]) -> str:

@@ -39,11 +39,7 @@ class Locks:
 
     def take(self, number: int) -> bool:
         """Take a lock, and say whether that went well; blocks for ``PATIENCE`` at most."""
-        try:
-            self._fcntl.lockf(self._file, self._exclusive, 1, _FIRST + number)
-        except BlockingIOError:
-            return self._waited_for(number)
-        return True
+        return self._tried(number) or self._waited_for(number)
 
     def let_go(self, number: int) -> None:
         """Let go of a lock."""

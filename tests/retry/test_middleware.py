@@ -11,6 +11,7 @@ from mcp_retry import AttemptTimeout, Budget, Hedge, Retry, RetryMiddleware, Thr
 from mcp_retry._seam import refuse
 from mcp_retry.safety import LIMIT, READS, Safety
 
+from tests.retry.slow import SlowServer
 from tests.support.sweep import sweep
 
 READ_ONLY = {"readOnlyHint": True}
@@ -418,23 +419,11 @@ def test_cancelled_anywhere_nothing_goes_on(options):
     async def scenario(victim):
         hedge = Hedge(after=0.5) if options.get("hedge") else None
         through = middleware(clock=anyio.current_time, **{**options, "hedge": hedge})
-        began, running = [], []
-
-        async def server(ctx):
-            began.append(1)
-            running.append(1)
-            try:
-                await anyio.sleep(1)
-            finally:
-                running.pop()
-            if len(began) < 4:
-                raise ConnectionError
-            return OK
-
+        server = SlowServer(3, OK)
         await victim(attempts_until, through, server)
-        before = len(began)
+        before = server.began
         await anyio.sleep(10)
-        assert (len(began), running) == (before, [])
+        assert (server.began, server.running) == (before, 0)
         assert await through(SAFE, server) is OK
 
     assert all(count > 3 for count in sweep(scenario).values())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp_retry import AttemptTimeout, Backoff, Budget, Retry
 
+from tests.retry.slow import SlowServer
 from tests.support.clock import run
 from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep
@@ -133,22 +134,11 @@ def test_3_cancelled_at_every_checkpoint(face, options):
 
     async def scenario(victim):
         retry = Retry(on=lambda error: True, backoff=Backoff([1]), clock=anyio.current_time, **options)
-        began, running = [], []
-
-        async def server():
-            began.append(1)
-            running.append(1)
-            try:
-                await anyio.sleep(1)
-            finally:
-                running.pop()
-            if len(began) < 3:
-                raise ConnectionError
-
+        server = SlowServer(2)
         await victim(_outcome, face, retry, server)
-        attempts = len(began)
+        attempts = server.began
         await anyio.sleep(10)
-        assert (len(began), running) == (attempts, [])
+        assert (server.began, server.running) == (attempts, 0)
         assert await retry.call(_answer) == "answer"
 
     assert all(count > 3 for count in sweep(scenario).values())

@@ -306,7 +306,10 @@ def many_idle(seconds):
 
 
 async def longest_turn(registry, accept, encoding="identity"):
-    """CPU time between two turns of another task, since the machine may be busy with other things."""
+    """The most that a scrape does between two turns of another task, as a share of the scrape.
+
+    A share of CPU time, since the machine may be slow, or busy with other things; the benchmark has milliseconds.
+    """
     app = MetricsApp(registry)
     times = []
 
@@ -319,13 +322,18 @@ async def longest_turn(registry, accept, encoding="identity"):
         await anyio.lowlevel.checkpoint()
 
     headers = [(b"accept", accept.encode()), (b"accept-encoding", encoding.encode())]
-    async with anyio.create_task_group() as group:
-        group.start_soon(watch)
-        await anyio.lowlevel.checkpoint()  # which is its first turn
-        await app({"type": "http", "method": "GET", "headers": headers}, None, send)
-        group.cancel_scope.cancel()
+    gc.collect()
+    gc.freeze()  # what the registry and the other tests hold is not the scrape's to walk through
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            await anyio.lowlevel.checkpoint()  # which is its first turn
+            await app({"type": "http", "method": "GET", "headers": headers}, None, send)
+            group.cancel_scope.cancel()
+    finally:
+        gc.unfreeze()
     assert len(times) > 10
-    return max(after - before for before, after in pairwise(times))
+    return max(after - before for before, after in pairwise(times)) / (times[-1] - times[0])
 
 
 @pytest.mark.uninstrumented
@@ -334,7 +342,7 @@ async def longest_turn(registry, accept, encoding="identity"):
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_no_stall_at_100_000_lines(accept, encoding):
     """Rule 1, measured."""
-    assert await longest_turn(filled(6_000), accept, encoding) < 0.005
+    assert await longest_turn(filled(6_000), accept, encoding) < 0.1
 
 
 @pytest.mark.uninstrumented
@@ -343,10 +351,4 @@ async def test_no_stall_at_100_000_lines(accept, encoding):
 @pytest.mark.parametrize("fill", [many_families, lambda: many_idle(0.0), lambda: many_idle(60.0)])
 async def test_no_stall_by_what_is_not_a_line(accept, fill):
     """Rule 1 for what takes time and writes little: heads of families, and series that are idle or leave."""
-    registry = fill()
-    gc.collect()
-    gc.freeze()  # what the registry holds is not the scrape's to walk through
-    try:
-        assert await longest_turn(registry, accept) < 0.005
-    finally:
-        gc.unfreeze()
+    assert await longest_turn(fill(), accept) < 0.1

@@ -93,6 +93,7 @@ def with_scopes(**scopes):
         ({"s": [], "t": [["x"]]}, {"s": [[], ["t"]], "t": [["x"]]}, [("s", "x", "denied", "allowed")]),
         ({"s": [], "t": []}, {"s": [[], ["t"]], "t": []}, [("s", "**", "conditional", "conditional")]),
         ({"s": [["x"]]}, {"s": [["x"]], "t": []}, []),
+        ({"s": [["*:**"]]}, {"s": []}, [("s", "*:**", "allowed", "denied")]),
     ],
 )
 def test_scopes_are_compared(old, new, expected):
@@ -104,6 +105,15 @@ def test_scope_that_others_contain_is_compared_with_its_aliases():
     """By what they mean."""
     old, new = (Policy(scopes={"s": Scope(["read"])}, aliases={"read": meaning}) for meaning in (["x"], ["x", "y:*"]))
     assert old.diff(new) == (Change("scope", "s", "y:*", "denied", "allowed"),)
+
+
+def test_users_who_come_and_go_are_compared():
+    """In either policy alone, too."""
+    before, after = (Policy(roles={"r": Role(["x"])}, users={name: ["r"]}) for name in ("ann", "bob"))
+    assert before.diff(after) == (
+        Change("user", "ann", "x", "allowed", "denied"),
+        Change("user", "bob", "x", "denied", "allowed"),
+    )
 
 
 def test_roles_that_others_may_assign_are_compared():

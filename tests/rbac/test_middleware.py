@@ -204,17 +204,20 @@ OF_SECRET = {"ref": {"type": "ref/prompt", "name": "secret"}, "argument": {}}
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
 
 
+HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "mcp-rbac", "version": "1"}}
+
+
 @pytest.mark.parametrize(
-    ("method", "params"), [("initialize", OF_SECRET), ("server/discover", {**OF_SECRET, "_meta": META})]
+    ("method", "params", "asked"),
+    [("initialize", OF_SECRET, HELLO), ("server/discover", {**OF_SECRET, "_meta": META}, {"_meta": META})],
 )
-async def test_denied_completion_is_wrapped_as_the_server_does(method, params):
+async def test_denied_completion_is_wrapped_as_the_server_does(method, params, asked):
     """1, 2. It says what that is, and whether it completes; its handler of completions is not asked."""
     said = {"capabilities": {"completions": {}}, "resultType": "complete", "_meta": {"by": "me"}, "ttlMs": 5}
     server, ctx = Server(**{method: said}), Modern("completion/complete", params)
     empty = {"completion": {"values": []}, "resultType": "complete", "_meta": {"by": "me"}}
     assert await guarded()(ctx, server) == empty
-    assert [one.method for one in server.seen] == [method]
-    assert "ref" not in server.seen[0].params
+    assert [(one.method, one.params) for one in server.seen] == [(method, asked)]
     without = Server(**{method: {**said, "capabilities": {}}})
     assert await refused(guarded(), ctx, without) == (-32601, "Method not found", "completion/complete")
 

@@ -71,7 +71,7 @@ def _sessions(old: Engine, new: Engine) -> Iterator[tuple[_Kind, str, Sequence[S
     for user in {*users[0], *users[1]}:
         was, will = (table.get(user, ()) for table in users)
         when = situations([*was, *will], old.now())
-        yield "user", user, [session(user, was, one) for one in when], [session(user, will, one) for one in when]
+        yield "user", user, [session(was, one) for one in when], [session(will, one) for one in when]
 
 
 def _effects(engine: Engine, sessions: Sequence[Subject]) -> set[tuple[int, bool, str, str]]:

@@ -225,6 +225,7 @@ def role(**rules):
         ({"roles": []}, "roles: wants a table, got []"),
         ({"roles": {"r": None}}, "roles.r: wants a table, got None"),
         (role(allow="x"), "roles.r.allow: wants a list, got 'x'"),
+        (role(allow={"x", 5}), "roles.r.allow[0]: wants a table, got 5"),
         (role(allow={"x": 1}), "roles.r.allow: wants a list, got {'x': 1}"),
         (role(allow=[{"permission": 7}]), "roles.r.allow[0].permission: wants a string, got 7"),
         (role(allow=[{"permission": ""}]), "roles.r.allow[0].permission: wants a string, got ''"),
@@ -270,6 +271,7 @@ def role(**rules):
         ),
         (role(allow=["tools/cal l:x"]), "roles.r.allow[0]: 'tools/cal l:x' needs an action"),
         (role(allow=["x", "x"]), "roles.r.allow[1]: 'x' changes nothing beside allow[0]"),
+        ({"roles": {"plain": {}, "r": {"allow": ["x", "x"]}}}, "roles.r.allow[1]: 'x' changes nothing beside allow[0]"),
         (role(allow=["x:*", "x:y"]), "roles.r.allow[1]: 'x:y' changes nothing beside allow[0]"),
         (role(allow=["x:a/b*", "x:a/**"]), "roles.r.allow[0]: 'x:a/b*' changes nothing beside allow[1]"),
         (role(allow=["x:y"], deny=["x:*"]), "roles.r.allow[0]: 'x:y' changes nothing beside deny[0]"),
@@ -321,6 +323,7 @@ def role(**rules):
             "dsd[0].max: wants an integer of at least 1, got True",
         ),
         ({**role(), "dsd": [{"roles": ["r", "s"], "max": 2}]}, "dsd[0]: max = 2 of 2 roles forbids nothing"),
+        ({**role(), "ssd": [{"roles": ["r"]}]}, "ssd[0]: max = 1 of 1 roles forbids nothing"),
         ({**role(), "dsd": [{}]}, "dsd[0]: needs 'roles'"),
         ({**role(), "dsd": ["r"]}, "dsd[0]: wants a table, got 'r'"),
         (

@@ -331,8 +331,8 @@ def role(**rules):
             "roles.r: nobody can hold it: with what it inherits",
         ),
         (
-            {**role(), "users": {"ann": ["r", "s"]}, "ssd": [{"roles": ["r", "s"]}]},
-            "users.ann: has roles that exclude each other: more than 1 of r, s come together",
+            {**role(), "users": {"ann": ["r", "s"], "bob": ["r", "s"]}, "ssd": [{"roles": ["r", "s"]}]},
+            "users.bob: has roles that exclude each other: more than 1 of r, s come together",
         ),
         (
             {

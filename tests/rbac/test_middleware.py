@@ -357,6 +357,14 @@ async def test_item_without_a_name_is_nobodys():
     assert asked == ["", ""]
 
 
+async def test_uri_that_is_no_string_is_nobodys():
+    """On the wire it is none, and its text must not be taken for one."""
+    result = {"resources": [{"uri": 5}, {"uri": "docs://a"}]}
+    one = guarded(Policy(roles={"r": Role(["**"])}))
+    found = await one(Ctx("resources/list"), Server(**{"resources/list": result}))
+    assert found["resources"] == [{"uri": "docs://a"}]
+
+
 async def test_list_without_a_grant_is_empty():
     """As for somebody who may use nothing of it; with reasons, it is refused."""
     server, nobody = Server(**{"tools/list": listing("tools", "open_a")}), Subject("nobody")

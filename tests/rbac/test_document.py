@@ -179,7 +179,8 @@ def test_a_fault_is_told_once():
 def test_shadowed_rules_are_told_once_each():
     """Whatever shadows them, and of two that are alike the second."""
     document = role(allow=["x:*", "x:y", "x:z", "w", "w", "both", "**"], deny=["x:y", "v", "v"])
-    assert problems({**document, "aliases": {"both": ["x:y", "x:a"]}}) == [
+    assert problems({**document, "aliases": {"both": ["x:y", "x:a"]}, "deny": ["q", "q"]}) == [
+        "deny[1]: 'q' changes nothing beside deny[0]",
         "roles.r.deny[2]: 'v' changes nothing beside deny[1]",
         "roles.r.allow[0]: 'x:*' changes nothing beside allow[6]",
         "roles.r.allow[1]: 'x:y' changes nothing beside deny[0]",
@@ -192,7 +193,8 @@ def test_shadowed_rules_are_told_once_each():
 
 def test_circles_are_told_one_by_one():
     """Each in its order, and none of what leads to one or away from it."""
-    above = {"up": "a", "a": "end b", "b": "c", "c": "end a", "end": "last", "last": "", "d": "e", "e": "d", "me": "me"}
+    above = {"up": "a", "a": "end b", "b": "c", "c": "end a", "d": "e", "e": "d", "me": "me"}
+    above |= {"end": "later", "later": "last", "last": ""}
     assert problems({"roles": {name: {"inherits": others.split()} for name, others in above.items()}}) == [
         "roles.a: inherits from itself: a → b → c → a",
         "roles.d: inherits from itself: d → e → d",

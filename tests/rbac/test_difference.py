@@ -54,6 +54,7 @@ def condition(request):
     [
         ({"when": {"args.n": {"le": 5}}}, {"when": {"args.n": {"le": 5000}}}),
         ({"when": condition}, {"when": lambda request: True}),
+        ({"when": lambda request: True}, {"when": lambda request: False}),
         ({"until": year(2031)}, {"until": year(2032)}),
         ({"obligations": ["approve"]}, {"scopes": ["s"]}),
         ({"obligations": ["approve"]}, {"obligations": ["approve", "log"]}),

@@ -201,10 +201,10 @@ def version_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def terms_of(grant: Grant) -> dict[str, Any]:
-    """Return what *grant* asks for beside its permission, as in a document; a condition in Python is the object."""
+def terms_of(grant: Grant) -> list[object]:
+    """Return what *grant* asks for beside its permission, for JSON to compare; a condition in Python is the object."""
     when = id(grant.when) if grant.when is not None and not is_mapping(grant.when) else _plain(grant.when)
-    return {"when": when, "until": _plain(grant.until), "needs": [sorted(grant.scopes), sorted(grant.obligations)]}
+    return [when, _plain(grant.until), sorted(grant.scopes), sorted(grant.obligations)]
 
 
 def _attributes(value: object) -> dict[str, Any]:

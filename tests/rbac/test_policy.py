@@ -592,6 +592,7 @@ def test_clock_that_fails_denies(clock):
     timed = policy(roles=roles, users={"ann": [Assignment("r", until=NOON)]}, clock=clock)
     with pytest.raises((OSError, ValueError)):
         timed.subject("ann")
+    assert policy(roles=roles, users={"ann": ["r"]}, clock=clock).subject("ann").roles == {"r"}
 
 
 @pytest.mark.parametrize("subject", [None, "ann", {"roles": {"r"}}, Subject])

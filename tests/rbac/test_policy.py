@@ -289,6 +289,22 @@ def test_obligations_are_met_before_the_grant_counts():
     assert one.allowed(Subject("eve", {"boss", "r"}), "pay")
 
 
+@pytest.mark.parametrize(
+    ("roles", "reason"), [("c", "condition"), ("cs", "scope"), ("cso", "obligation"), ("csog", "granted")]
+)
+def test_nearest_rule_is_told(roles, reason):
+    """Of several that do not allow, the one for which least is lacking, whatever their order."""
+    rules = {
+        "c": Grant("x", when={"user": {"eq": "bob"}}),
+        "s": Grant("x", scopes=["s"]),
+        "o": Grant("x", obligations=["approve"]),
+        "g": "x",
+    }
+    one = policy(roles={name: Role([rule]) for name, rule in rules.items()})
+    decision = one.decide(Subject("ann", set(roles), ()), "x")
+    assert (decision.reason, decision.rule) == (reason, f"roles.{roles[-1]}.allow[0]")
+
+
 def test_visible_gives_a_condition_the_benefit_of_the_doubt():
     """A list shows what could be called with the right arguments, and hides what never could."""
     allow = [
@@ -588,7 +604,7 @@ def test_clock_that_fails_denies(clock):
         assert one.allowed(subject, name) is expected
         assert one.visible(subject, name) is expected
         assert one.decide(subject, name).allowed is expected
-    assert one.decide(subject, "x").reason == "condition"
+    assert one.decide(subject, "x") == Decision(False, "condition", "x", version=one.version)
     timed = policy(roles=roles, users={"ann": [Assignment("r", until=NOON)]}, clock=clock)
     with pytest.raises((OSError, ValueError)):
         timed.subject("ann")

@@ -9,7 +9,17 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_metrics import MetricsMiddleware, Registry, openmetrics, prometheus_text
+from mcp_metrics import (
+    Description,
+    MetricsMiddleware,
+    Point,
+    Registry,
+    StatsdWriter,
+    openmetrics,
+    prometheus_text,
+    protobuf,
+    to_otlp,
+)
 from mcp_metrics.exposition import CHUNK
 from mcp_metrics.testing import parse
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict_om
@@ -42,7 +52,7 @@ def example():
 def test_text():
     """The whole of it, once, to be read."""
     assert (
-        text(example())
+        "".join(prometheus_text(example()))
         == r"""# HELP mcp_metrics_overflow_total Label sets that found no room.
 # TYPE mcp_metrics_overflow_total counter
 # HELP jobs_total Jobs\ndone.
@@ -68,7 +78,7 @@ wait_seconds_sum{queue="q"} 7.05
 def test_openmetrics():
     """The same in OpenMetrics: units, start times, exemplars, and an end."""
     assert (
-        om(example())
+        "".join(openmetrics(example()))
         == r"""# HELP mcp_metrics_overflow Label sets that found no room.
 # TYPE mcp_metrics_overflow counter
 # HELP jobs Jobs\ndone.
@@ -119,6 +129,22 @@ def test_every_scheme_is_accepted(scheme):
     assert len(parse(om(registry, scheme))) == 3
     assert len(list(strict_om(om(registry, scheme)))) == 3
     assert len(list(strict_text(text(registry, scheme)))) == 3
+
+
+class Foreign:
+    """A source of somebody's own."""
+
+    def collect(self):
+        yield Description("counter", "jobs", "Jobs.", labels=("a", "b")), [Point(("",), 0.0, 1)]
+
+
+@pytest.mark.parametrize(
+    "write", [prometheus_text, openmetrics, protobuf, to_otlp, lambda source: StatsdWriter(source).lines()]
+)
+def test_a_point_that_does_not_fit_its_family_is_told_of(write):
+    """Each way out refuses it: half of its labels would be another series."""
+    with pytest.raises(ValueError, match="shorter than argument 1"):
+        list(write(Foreign()))
 
 
 def test_bounds_below_zero_leave_the_sum_out():

@@ -128,6 +128,16 @@ def test_a_write_thaws_a_frozen_series():
     assert scrape(family)[()].value == 2
 
 
+def test_a_series_is_idle_from_its_last_write_on():
+    """Not from when the process began, whatever its clock says."""
+    clock = Time()
+    family = Registry(idle=IDLE, clock=clock).counter("jobs", "Jobs.")
+    series = family.bind()
+    for clock.now, frozen in ((1000.0, False), (1059.0, False), (1060.0, True)):
+        scrape(family)
+        assert series.frozen is frozen
+
+
 def test_a_write_that_had_begun_before_the_freeze_is_seen():
     """The owner may be between its check and its write when another thread freezes the series."""
     clock = Time()

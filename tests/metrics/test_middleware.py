@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 import weakref
 from collections import Counter
@@ -352,7 +353,7 @@ async def test_a_table_that_raises_hides_nothing(registry, caplog):
     error = SdkError(-32601)
     assert await send(metrics, error) is error
     assert_metric(registry, COUNT, 1, error_type="-32601")
-    assert "is_error failed for -32601" in caplog.text
+    assert caplog.record_tuples == [("mcp_metrics.outcomes", logging.ERROR, "is_error failed for -32601")]
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -717,7 +718,7 @@ def test_shuffled_calls_are_conserved():
         ({"side": "middle"}, ValueError, "side 'server' or 'client', got 'middle'"),
         ({"network": "tcp"}, TypeError, "a Network, or None, got 'tcp'"),
         ({"network": Network(address="a")}, ValueError, "address with side='client' alone, got Network"),
-        ({"is_error": 7}, TypeError, "callable is_error, got 7"),
+        ({"is_error": 7}, TypeError, "MetricsMiddleware needs a callable is_error, got 7"),
         ({"is_error": send}, TypeError, "is_error that is not async, got <function send"),
         ({"is_error": Asynchronous()}, TypeError, "is_error that is not async, got <"),
         ({"methods": "tools/call"}, TypeError, "a collection of methods, got the text 'tools/call'"),

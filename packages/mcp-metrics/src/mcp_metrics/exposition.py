@@ -107,7 +107,7 @@ class _Text:
     def _single(self, point: Point) -> str:
         labels = self._labels(point)
         exemplar = self._exemplar(point.exemplars.get(0))
-        line = f"{self._name('', labels)} {number(point.value)}{exemplar}\n"
+        line = f"{_sample(self.sample, labels)} {number(point.value)}{exemplar}\n"
         return line + self._created(point, labels) if self.kind == "counter" else line
 
     def _histogram(self, point: Point) -> str:
@@ -131,11 +131,11 @@ class _Text:
     def _template(self, labels: str) -> str:
         """Return all lines of a point with these labels; ``%`` puts in its figures."""
         own = f"{labels}," if labels else ""
-        lines = [(self._name("_bucket", f'{own}le="{bound}"'), "%d") for bound in self.bounds]
+        lines = [(_sample(f"{self.base}_bucket", f'{own}le="{bound}"'), "%d") for bound in self.bounds]
         if self.has_sum:
-            lines += [(self._name("_count", labels), "%d"), (self._name("_sum", labels), "%s")]
+            lines += [(_sample(f"{self.base}_count", labels), "%d"), (_sample(f"{self.base}_sum", labels), "%s")]
         if self.has_created:
-            lines.append((self._name("_created", labels), "%.3f"))
+            lines.append((_sample(f"{self.base}_created", labels), "%.3f"))
         return "".join(f"{name.replace('%', '%%')} {figure}\n" for name, figure in lines)
 
     def _labels(self, point: Point) -> str:
@@ -145,14 +145,8 @@ class _Text:
         pairs = zip(self.labels, values, strict=True)
         return ",".join([f'{label}="{_escaped(value)}"' for label, value in pairs if value])
 
-    def _name(self, suffix: str, labels: str) -> str:
-        name = self.base + suffix if suffix else self.sample
-        if is_legacy(name):
-            return f"{name}{{{labels}}}" if labels else name
-        return f'{{"{_escaped(name)}"{"," if labels else ""}{labels}}}'
-
     def _created(self, point: Point, labels: str) -> str:
-        return f"{self._name('_created', labels)} {point.created:.3f}\n" if self.has_created else ""
+        return f"{_sample(f'{self.base}_created', labels)} {point.created:.3f}\n" if self.has_created else ""
 
     def _exemplar(self, exemplar: Exemplar | None) -> str:
         if exemplar is None or not self.has_exemplars:
@@ -168,6 +162,12 @@ class _OpenMetrics(_Text):
     has_units = True
     has_created = True
     has_exemplars = True
+
+
+def _sample(name: str, labels: str) -> str:
+    if is_legacy(name):
+        return f"{name}{{{labels}}}" if labels else name
+    return f'{{"{_escaped(name)}"{"," if labels else ""}{labels}}}'
 
 
 def _escaped(value: str) -> str:

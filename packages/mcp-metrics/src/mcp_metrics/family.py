@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from .histogram import Histogram, NativeHistogram
-from .native import LIMIT
 from .series import Counter, Gauge, Info, Point, Series
 from .text import OTHER, escape, label_value, unit_word
 
@@ -87,14 +86,12 @@ class Family(Generic[S]):
         clock: Callable[[], float],
         now: Callable[[], float],
         on_overflow: Callable[[str], None],
-        schema: int = 3,
-        limit: int = LIMIT,
+        schema: int,
     ) -> None:
         self.description = description
         self.name: str = description.name
         self.bounds: list[float] = list(description.bounds)
         self.schema: int = schema
-        self.limit: int = limit
         self.now = now
         self.lock: threading.Lock = threading.Lock()
         self.retired: float = 0

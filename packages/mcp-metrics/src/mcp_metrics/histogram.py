@@ -113,7 +113,7 @@ class NativeHistogram(Histogram):
 
     def restart(self) -> None:
         """Begin at zero, now."""
-        self._native = NativeBuckets(self._family.schema, limit=self._family.limit)
+        self._native = NativeBuckets(self._family.schema)
         super().restart()
 
     def observe(self, value: float, exemplar: Mapping[str, object] | None = None) -> None:

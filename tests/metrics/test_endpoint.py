@@ -176,13 +176,13 @@ async def test_serve_outlives_a_client_that_hangs_up():
 
 
 class Wire:
-    """A stream that answers as told."""
+    """A stream from which these pieces come."""
 
-    def __init__(self, *, broken=False):
-        self.broken, self.sent = broken, b""
+    def __init__(self, *pieces, broken=False):
+        self.pieces, self.broken, self.sent = iter(pieces), broken, b""
 
     async def receive(self):
-        return b"GET / HTTP/1.1\r\n\r\n"
+        return next(self.pieces)
 
     async def send(self, data):
         if self.broken:
@@ -204,12 +204,31 @@ async def test_silence_ends(monkeypatch):
 
 async def test_converse_when_the_client_is_gone():
     """An answer that nobody takes is nobody's error."""
-    from mcp_metrics.endpoint import _converse
+    await endpoint._converse(filled(), Wire(b"GET / HTTP/1.1\r\n\r\n", broken=True))
 
-    await _converse(filled(), Wire(broken=True))
-    wire = Wire()
-    await _converse(filled(), wire)
-    assert wire.sent.startswith(b"HTTP/1.1 200")
+
+TEXT = "200 -\r\ncontent-type: text/plain"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        ((b"POST / HTTP/1.1\r\n\r\n",), "405 -\r\nallow: GET, HEAD\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+        ((b"GET  / HTTP/1.1\r\n\r\n",), "400 -\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+        ((b"GET / HTTP/2\r\n\r\n",), "400 "),
+        ((b"x" * endpoint.LONGEST_REQUEST, b"x"), "400 "),
+        ((b"GET / HTTP/1.1\r\nx:".ljust(endpoint.LONGEST_REQUEST, b"x"), b"\r\n\r\n"), TEXT),
+        ((b"GET / HT", b"TP/1.1\r\n\r", b"\n"), TEXT),
+        ((f'GET / HTTP/1.1\r\nAccept: {OM};x="a:b"\r\n\r\n'.encode(),), "200 -\r\ncontent-type: application/openm"),
+        ((f"GET / HTTP/1.1\r\n\r\nAccept: {OM}\r\n\r\n".encode(),), TEXT),
+    ],
+)
+async def test_converse(pieces, answer):
+    """A head may come in pieces, may hold colons, and ends at the first empty line; what is none is refused."""
+    wire = Wire(*pieces)
+    await endpoint._converse(filled(), wire)
+    assert wire.sent.decode().startswith(f"HTTP/1.1 {answer}")
+    assert wire.sent.decode().partition("\r\n\r\n")[0].endswith("connection: close")
 
 
 def test_a_cancelled_scrape_leaves_nothing_behind():

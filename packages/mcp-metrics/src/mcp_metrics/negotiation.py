@@ -129,4 +129,4 @@ def _speaks(ours: str, asked: str) -> bool:
         own, other = ([int(part) for part in version.split(".")] for version in (ours, asked))
     except ValueError:
         return False
-    return own <= other + [0] * (len(own) - len(other))
+    return own <= other + [0] * len(own)

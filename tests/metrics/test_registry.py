@@ -145,9 +145,10 @@ def test_statistics():
     assert (registry.statistics().families, registry.statistics().series) == (3, 2)
 
 
-def test_labels_may_come_from_a_generator():
+@pytest.mark.parametrize("kind", ["counter", "gauge", "histogram", "info"])
+def test_labels_may_come_from_a_generator(kind):
     """They are read once."""
-    family = Registry().counter("a", "Help.", labels=(name for name in ("x", "y")))
+    family = getattr(Registry(), kind)("a", "Help.", labels=(name for name in ("x", "y")))
     assert family.description.labels == ("x", "y")
 
 

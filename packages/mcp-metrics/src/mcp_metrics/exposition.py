@@ -97,8 +97,7 @@ class _Text:
 
     def _head(self) -> str:
         name = _quoted(self.sample if self.total_in_name else self.base)
-        text = self.help.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
-        text = text.translate(_VALUE if self.escapes_quotes_in_help else _HELP)
+        text = self.help.translate(_VALUE if self.escapes_quotes_in_help else _HELP)
         # A unit that escaping has changed in the name, as that of `m/s`, is one that a parser does not find there.
         has_unit = self.has_units and self.unit and self.base.endswith(f"_{self.unit}")
         unit = f"# UNIT {name} {self.unit}\n" if has_unit else ""
@@ -120,7 +119,7 @@ class _Text:
         template = self.template if labels else self._template("")
         # One `replace` instead of eighteen `%s` more: a third of the time.
         text = (template % tuple(figures)).replace(_LABELS, labels)
-        return self._with_exemplars(text, point.exemplars) if point.exemplars and self.has_exemplars else text
+        return self._with_exemplars(text, point.exemplars) if point.exemplars else text
 
     def _with_exemplars(self, text: str, exemplars: Mapping[int, Exemplar]) -> str:
         lines = text.split("\n")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
+from itertools import count
 from typing import Literal, get_args
 
 __all__ = ["OTHER", "Scheme", "canonical", "check_name", "escape", "label_value", "number", "unit_word"]
@@ -76,11 +77,17 @@ def label_value(value: object) -> str:
         text = value if type(value) is str else str(value)
     except Exception:  # noqa: BLE001  # a foreign __str__
         text = f"<{type(value).__name__}>"
-    if not text.isascii():
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # halves of pairs become U+FFFD
+    text = valid(text)
     if len(text) > LONGEST_VALUE:
         text = f"{text[: LONGEST_VALUE - 9]}~{zlib.crc32(text.encode()):08x}"
-    return text.replace("\0", "\ufffd")  # valid, but the end of the input for Prometheus 2
+    return text
+
+
+def valid(text: str) -> str:
+    """Return *text* with U+FFFD for halves of surrogate pairs, and for NUL, the end of the input for Prometheus 2."""
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "\ufffd")
 
 
 def number(value: float) -> str:
@@ -101,12 +108,10 @@ def canonical(value: float) -> str:
 
     It is used in all formats, since Prometheus takes ``le="1"`` and ``le="1.0"`` for two series.
     """
-    text = number(float(value))
-    if not math.isfinite(value) or abs(value) < EXPONENT_FROM or "e" in text:
-        return text
-    sign, digits, exponent = "-" * (value < 0), text.lstrip("-").replace(".", ""), text.lstrip("-").index(".") - 1
-    fraction = digits[1:].rstrip("0")
-    return f"{sign}{digits[0]}{'.' if fraction else ''}{fraction}e+{exponent:02d}"
+    bound = float(value)
+    if not EXPONENT_FROM <= abs(bound) < math.inf:
+        return number(bound)
+    return next(text for digits in count() if float(text := f"{bound:.{digits}e}") == bound)
 
 
 def scheme_named(name: str) -> Scheme:

@@ -6,7 +6,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp_metrics import Registry, protobuf
 from mcp_metrics.protobuf import BREATH, _varint, _zigzag
@@ -181,6 +181,8 @@ def test_names_are_escaped_as_it_was_asked_for(scheme, name, label):
 
 
 @given(st.integers(0, 2**64 - 1))
+@example(128)
+@example(2**14)
 def test_varint(value):
     """Every length of it."""
     assert varint(_varint(value), 0) == (value, len(_varint(value)))

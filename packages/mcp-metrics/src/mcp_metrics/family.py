@@ -121,7 +121,7 @@ class Family(Generic[S]):
 
         Idle series are looked for as they are read, so that a scrape of many does not wait for all of them at once.
         """
-        now = self._clock() if self._idle is not None else 0.0
+        now = self._clock()
         waiting = deque(self._series.values())  # to free all that leave at once, in the end, would take milliseconds
         while waiting:
             series = waiting.popleft()

@@ -63,15 +63,14 @@ class Series:
     def __init__(self, family: Family[Any], labels: tuple[str, ...]) -> None:
         self._family = family
         self.labels: tuple[str, ...] = labels
-        self._exemplars: dict[int, Exemplar] | None = None
-        self.marked: tuple[float, float] | None = None
         self.restart()
 
     def restart(self) -> None:
         """Begin at zero, now, owned by the calling thread."""
         self._owner = self._home = get_ident()
         self.created: float = self._family.now()
-        self._exemplars = self.marked = None
+        self._exemplars: dict[int, Exemplar] | None = None
+        self.marked: tuple[float, float] | None = None
 
     def freeze(self) -> None:
         """Send the next write through the family, which thaws the series or has dropped it."""

@@ -74,7 +74,7 @@ def label_value(value: object) -> str:
     Longer texts keep their first 119 characters and end in a checksum of the whole, so that they stay apart.
     """
     try:
-        text = value if type(value) is str else str(value)
+        text = str(value)
     except Exception:  # noqa: BLE001  # a foreign __str__
         text = f"<{type(value).__name__}>"
     text = valid(text)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from itertools import count
 from typing import Literal, get_args
 
 __all__ = ["OTHER", "Scheme", "canonical", "check_name", "escape", "label_value", "number", "unit_word"]
@@ -111,7 +110,8 @@ def canonical(value: float) -> str:
     bound = float(value)
     if not EXPONENT_FROM <= abs(bound) < math.inf:
         return number(bound)
-    return next(text for digits in count() if float(text := f"{bound:.{digits}e}") == bound)
+    spelt = (f"{bound:.{digits}e}" for digits in range(17))  # which tell any two floats apart
+    return next(text for text in spelt if float(text) == bound)
 
 
 def scheme_named(name: str) -> Scheme:

@@ -32,6 +32,7 @@ GZIP = 31  # for zlib: the largest window, and gzip's frame around it
 PATIENCE = 5.0  # seconds for a request to arrive and an answer to leave
 LONGEST_REQUEST = 16_384  # bytes
 PORTS = range(65_536)  # 0 for any free one
+ENCODING = "latin-1"  # of heads: every byte is a character, so none is refused
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -85,9 +86,8 @@ class MetricsApp:
             await self._answer(scope, send)
 
     async def _answer(self, scope: Scope, send: Send) -> None:
-        raw: list[tuple[bytes, bytes]] = list(scope.get("headers", ()))
-        headers = _joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
-        response = await _dispatch(self._source, str(scope.get("method", "GET")), headers)
+        headers = _joined((name.decode(ENCODING), value.decode(ENCODING)) for name, value in scope["headers"])
+        response = await _dispatch(self._source, scope["method"], headers)
         encoded = [(name.encode(), value.encode()) for name, value in response.headers.items()]
         await send({"type": "http.response.start", "status": response.status, "headers": encoded})
         for chunk in response.chunks:
@@ -164,7 +164,7 @@ async def _head(stream: anyio.abc.SocketStream) -> bytes:
 
 
 def _parse(head: bytes) -> tuple[str, dict[str, str]]:
-    request, *lines = head.decode("latin-1").split("\r\n")
+    request, *lines = head.decode(ENCODING).split("\r\n")
     method, _, version = request.split(" ")
     if not version.startswith("HTTP/1."):
         raise ValueError

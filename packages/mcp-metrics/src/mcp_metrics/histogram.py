@@ -14,6 +14,7 @@ Invariants, each tested in ``tests/metrics/test_histogram.py``:
 
 from __future__ import annotations
 
+import operator
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class Histogram(Series):
         if self._others:
             with self._family.lock:
                 more, extra = self._others
-                counts, total = [own + other for own, other in zip(counts, more, strict=True)], total + extra
+                counts, total = list(map(operator.add, counts, more)), total + extra
         return Point(self.labels, self.created, total, counts, self._exemplars or {})
 
     def _read_own(self) -> tuple[list[int], float]:

@@ -790,7 +790,7 @@ def test_shuffled_calls_are_conserved():
         ({"methods": "tools/call"}, TypeError, "a collection of methods, got the text 'tools/call'"),
         ({"methods": 7}, TypeError, "MetricsMiddleware needs a collection of methods, got 7"),
         ({"methods": [["a"]]}, TypeError, r"text for each of its methods, got \['a'\]"),
-        ({"clock": 3}, TypeError, "a callable clock, got 3"),
+        ({"clock": 3}, TypeError, "MetricsMiddleware needs a callable clock, got 3"),
         ({"clock": None}, TypeError, "a callable clock, got None"),
         ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
         ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),
@@ -806,7 +806,7 @@ def test_nonsense_is_refused(registry, options, error, message):
 @pytest.mark.parametrize("registry", [None, Registry, 7])
 def test_a_registry_is_wanted(registry):
     """An instance, not the class."""
-    with pytest.raises(TypeError, match="a Registry or a MeterSink, got"):
+    with pytest.raises(TypeError, match="MetricsMiddleware needs a Registry or a MeterSink, got"):
         MetricsMiddleware(registry)
 
 

@@ -12,12 +12,12 @@ Each candidate wraps an async function that returns at once:
 - *tenacity*, *stamina*, *backoff*, *hyx*: their decorators; *tenacity, block*: its ``async for``;
 - *RetryMiddleware*, *FastMCP RetryMiddleware*: a ``tools/call`` through the middleware to a handler;
 - *bare ...*: the least that each could cost: a wrapper that only passes its arguments on, the partial around *call*,
-  the handler called as the middlewares are, and a middleware that does nothing.
+  the handler called as the middlewares are, and a middleware that does nothing;
+- *least ...*: a wrapper and a middleware that also count the call for the budget and would see an exception.
 
-The factors compare what is added to the bare function or handler.  Against hyx, a factor of 8 leaves 1.4 bare awaits,
-and 1.2 of them is what the bare wrapper takes; the rest is to count the call for the budget.  Tried: the loop in the
-wrapper itself (0.1 more), the count as a float, in a list or in a closure (no less), a wrapper without ``**kwargs``
-(0.2 less, but then nothing can be passed by name).
+The factors compare what is added to the bare function or handler; those of *least ...* are the most that any retry with
+a budget can reach.  Tried: the loop in the wrapper itself (0.1 bare awaits more), the count as a float, in a list or in
+a closure (no less), a wrapper without ``**kwargs`` (0.2 less, but then nothing can be passed by name).
 
 Then the tables of ``retry_leak.py`` and ``retry_storm.py``.
 """
@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import inspect
 import random
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import backoff
@@ -77,6 +77,14 @@ def through(middleware: Any, context: Any) -> Any:
     return run
 
 
+@dataclass
+class Request:
+    """A context, of the kind that those of the SDKs are."""
+
+    method: str
+    params: dict[str, Any]
+
+
 class Bare:
     """The least that a middleware and a wrapper can do."""
 
@@ -99,6 +107,32 @@ class Bare:
         return await handler(None)
 
 
+class Least:
+    """The least that a middleware and a wrapper with a budget can do."""
+
+    calls = 0
+
+    async def __call__(self, ctx: Any, call_next: Any) -> Any:
+        """Count, pass the request on, and see whether it failed."""
+        self.calls += 1
+        try:
+            return await call_next(ctx)
+        except ConnectionError:
+            raise SystemExit from None
+
+    def wrapper(self, fn: Any) -> Any:
+        """Count, pass the arguments on, and see whether it failed."""
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            try:
+                return await fn(*args, **kwargs)
+            except ConnectionError:
+                raise SystemExit from None
+
+        return call
+
+
 def compare_with_installed() -> None:
     """Fail when the defaults of tenacity or stamina are no longer those in ``retry_storm``."""
     retrying = tenacity.AsyncRetrying()
@@ -118,7 +152,7 @@ def compare_with_installed() -> None:
 def candidates() -> dict[str, Any]:
     """Return everything that is measured."""
     retry, many = Retry(on=ConnectionError), [type(f"Error{number}", (Exception,), {}) for number in range(50)]
-    request = SimpleNamespace(method="tools/call", params={"name": "add", "arguments": {}})
+    request = Request("tools/call", {"name": "add", "arguments": {}})
     message = MiddlewareContext(message=None, method="tools/call", type="request")
     return {
         "Retry": retry(noop),
@@ -138,6 +172,8 @@ def candidates() -> dict[str, Any]:
         "bare partial": functools.partial(noop),
         "bare handler": Bare.handler,
         "bare middleware": through(Bare(), request),
+        "least wrapper": Least().wrapper(noop),
+        "least middleware": through(Least(), request),
     }
 
 
@@ -154,9 +190,12 @@ def main() -> None:
     figure("a wrapper that only awaits", ratios["bare wrapper"], "bare awaits")
     figure("RetryMiddleware", 1 + added("RetryMiddleware", "bare handler"), "bare awaits")
     figure("a middleware that only awaits", 1 + added("bare middleware", "bare handler"), "bare awaits")
+    figure("what hyx adds to what the least wrapper adds", added("hyx") / added("least wrapper"), "times")
     for name, least in (("hyx", 8), ("backoff", 8), ("stamina", 8), ("tenacity", 100)):
         figure(f"what {name} adds to what Retry adds", added(name) / added("Retry"), "times", at_least=least)
-    theirs, own = added("FastMCP RetryMiddleware", "bare handler"), added("RetryMiddleware", "bare handler")
+    names = ("FastMCP RetryMiddleware", "RetryMiddleware", "least middleware")
+    theirs, own, least_of_all = (added(name, "bare handler") for name in names)
+    figure("what FastMCP's RetryMiddleware adds to what the least middleware adds", theirs / least_of_all, "times")
     figure("what FastMCP's RetryMiddleware adds to what ours adds", theirs / own, "times", at_least=8)
     print()
     retry_leak.main()

@@ -85,4 +85,4 @@ async def test_hot_path_stays_short():
     async def handler(ctx):
         return {"content": [], "isError": False}
 
-    assert count_instructions(lambda: middleware(ctx, handler)) - bare <= 62
+    assert count_instructions(lambda: middleware(ctx, handler)) - bare <= 53

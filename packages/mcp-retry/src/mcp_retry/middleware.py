@@ -65,17 +65,15 @@ class RetryMiddleware:
         self._tool_errors = tool_errors
         self._hedge = None if hedge is None else checked_instance("hedge", hedge, Hedge)
         self._loop = retry.loop(is_retryable=self._is_retryable, is_refused=self._is_refused)
-        self._has_on_result = retry.loop().is_refused is not None
         self._counter = self._loop.counter
-        self._is_plain = self._loop.is_plain and hedge is None
+        self._is_plain = self._loop.is_plain and hedge is None and retry.loop().is_refused is None
         self._attempts = self._loop.around(self._send)
 
     async def __call__(self, ctx: C, call_next: Callable[[C], Awaitable[R]]) -> R:
         """Answer the request *ctx* by ``call_next``, more than once if need be."""
-        method = ctx.method
-        if method not in METHODS:
-            return await call_next(ctx)
-        if not self._is_plain:
+        if ctx.method != "tools/call" or not self._is_plain:
+            if ctx.method not in METHODS:
+                return await call_next(ctx)
             with unseen:
                 return await self._bounded(ctx, call_next)
         self._counter.calls += 1
@@ -88,7 +86,7 @@ class RetryMiddleware:
         else:
             # What a tool usually answers, as on the wire; the general test would cost as much as all the rest.
             wire: Any = result
-            if type(wire) is dict and method == "tools/call" and not (self._has_on_result or wire.get("isError")):  # pyright: ignore[reportUnknownMemberType]  # a dict of anything
+            if type(wire) is dict and not wire.get("isError"):  # pyright: ignore[reportUnknownMemberType]  # a dict of anything
                 return result
             if not self._is_refused(result, (ctx,)):
                 return result

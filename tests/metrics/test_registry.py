@@ -134,7 +134,7 @@ def test_unit_is_part_of_the_name_in_clashes():
 def test_infinite_bucket_is_implied():
     """Writing it changes nothing."""
     registry = Registry()
-    assert registry.histogram("a", "Help.", buckets=[1, math.inf]).description.bounds == (1.0,)
+    assert registry.histogram("a", "Help.", buckets=[1, 2, math.inf]).description.bounds == (1.0, 2.0)
     assert registry.histogram("b", "Help.").description.bounds == DEFAULT_BUCKETS
 
 

@@ -29,9 +29,10 @@ def scrape(family):
 
 def test_bind_finds_the_series_again():
     """Equal labels, one series; whatever the labels are, they are text."""
-    family = Registry().counter("jobs", "Jobs.", labels=["a", "b"])
-    assert family.bind("x", 1) is family.bind("x", "1")
-    assert family.bind(["x"], None) is family.bind("['x']", "None")
+    family = Registry(max_series=2).counter("jobs", "Jobs.", labels=["a", "b"])
+    for _ in range(2):  # also when there is no more room
+        assert family.bind("x", 1) is family.bind("x", "1")
+        assert family.bind(["x"], None) is family.bind("['x']", "None")
     assert len(family) == 2
 
 

@@ -131,6 +131,15 @@ def test_unit_is_part_of_the_name_in_clashes():
         registry.gauge("wait_seconds", "Wait.")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "kept"),
+    [("counter", "jobs_total", "jobs"), ("info", "build_info", "build"), ("gauge", "jobs_total", "jobs_total")],
+)
+def test_what_a_format_adds_is_not_kept(kind, name, kept):
+    """Or it would be there twice."""
+    assert getattr(Registry(), kind)(name, "Help.", labels=["x"]).description.name == kept
+
+
 def test_infinite_bucket_is_implied():
     """Writing it changes nothing."""
     registry = Registry()
@@ -147,11 +156,12 @@ def test_statistics():
         family.bind(number)
     assert registry.statistics() == RegistryStatistics(families=3, series=2001, overflowed=0)
     family.bind("late")
-    assert registry.statistics() == RegistryStatistics(families=3, series=2003, overflowed=1)
+    family.bind("later")
+    assert registry.statistics() == RegistryStatistics(families=3, series=2003, overflowed=2)
     assert next(registry.collect())[0] == Description(
         "counter", "mcp_metrics_overflow", "Label sets that found no room.", labels=("metric",)
     )
-    assert_metric(registry, "mcp_metrics_overflow_total", 1, metric="a")
+    assert_metric(registry, "mcp_metrics_overflow_total", 2, metric="a")
 
 
 @pytest.mark.parametrize(

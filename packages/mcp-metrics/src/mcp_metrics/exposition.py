@@ -79,7 +79,7 @@ class _Text:
 
     def __init__(self, description: Description, scheme: Scheme) -> None:
         self.kind, self.help, self.unit = description.kind, description.help, unit_word(description.unit)
-        ending = ENDINGS.get(description.kind, "")
+        ending = ENDINGS[description.kind]
         self.sample = escape(description.exposed + ending, scheme)
         self.base = self.sample.removesuffix(ending)
         self.labels = [_quoted(escape(label, scheme)) for label in description.labels]

@@ -44,7 +44,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "info": ("", "_info"),
     "histogram": ("", "_bucket", "_sum", "_count", "_created"),
 }
-ENDINGS = {"counter": "_total", "info": "_info"}  # of a kind's samples; a registered name does without
+ENDINGS = {"counter": "_total", "gauge": "", "histogram": "", "info": "_info"}  # a registered name does without
 
 
 class Description(NamedTuple):

@@ -50,7 +50,7 @@ def protobuf(source: Source, scheme: Scheme = "underscores") -> Iterator[bytes]:
 
 
 def _family(description: Description, scheme: Scheme) -> bytes:
-    exposed = description.exposed + ENDINGS.get(description.kind, "")
+    exposed = description.exposed + ENDINGS[description.kind]
     name, unit = escape(exposed, scheme), unit_word(description.unit)
     head = _text(1, name) + _text(2, description.help) + _integer(3, TYPES[description.kind])
     return head + (_text(5, unit) if unit else b"")

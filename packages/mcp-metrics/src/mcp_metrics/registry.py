@@ -154,7 +154,7 @@ class Registry:
         schema: int = 3,
         **rest: Any,
     ) -> Family[S]:
-        short = check_name(name, "the name of a metric").removesuffix(ENDINGS.get(KINDS[kind], ""))
+        short = check_name(name, "the name of a metric").removesuffix(ENDINGS[KINDS[kind]])
         if type(help) is not str or not help:
             raise ValueError(f"{name}: help must be text that says what is counted, got {help!r}")
         if type(unit) is not str:

@@ -68,7 +68,7 @@ class Histogram(Series):
     def read(self) -> Point:
         """Return count, sum and buckets of one moment."""
         counts, total = self._read_own()
-        if self._others:
+        if self._others is not None:
             with self._family.lock:
                 more, extra = self._others
                 counts, total = list(map(operator.add, counts, more)), total + extra

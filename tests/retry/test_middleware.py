@@ -396,6 +396,19 @@ async def test_hedging_is_for_safe_requests(clock):
     assert (budget.statistics().calls, budget.statistics().spent) == (3, 1)
 
 
+async def test_question_wins_a_race(clock):
+    """input_required is an answer, whatever the predicate says: another would ask a human twice."""
+    question = {"resultType": "input_required", "inputRequests": {}}
+    through, delays = middleware(hedge=Hedge(after=1), on_result=lambda result: True), iter([2, 60])
+
+    async def server(ctx):
+        await anyio.sleep(next(delays))
+        return question
+
+    assert await through(SAFE, server) is question
+    assert clock() == 2
+
+
 @pytest.mark.parametrize("on_result", [None, lambda result: result is EMPTY])
 async def test_hedge_that_answers_badly_does_not_win(clock, on_result):
     """The quick answer of a broken server must not cancel the slow one of a good server."""

@@ -11,7 +11,8 @@ one increment, and no clock, lock, context manager or object.  On Python 3.11 a 
 the variables that are then made and cleared.
 
 A traceback has one frame more, however many attempts there were (see ``frames``).  A handler is left before a sleep:
-inside, a cancellation would carry the failed attempt as its context, and keep it alive.
+inside, a cancellation would carry the failed attempt as its context, and keep it alive.  For the same reason a refused
+result is dropped there.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Loop:
                 is_good = self.is_refused is None or not self.is_refused(result, args)
                 if not run.goes_on_with(result, is_good=is_good):
                     return result
+                del result
 
 
 def _plain(loop: Loop, fn: Fn) -> Looped:
@@ -167,6 +169,7 @@ def _judged(loop: Loop, fn: Fn, is_refused: IsRefused) -> Looped:
             run = loop.after_refused(result)
             if run is None:
                 return result
+            del result
         with unseen:
             return await loop.go_on(run, fn, args, kwargs)
 

@@ -93,6 +93,7 @@ class RetryMiddleware:
             run = self._loop.after_refused(result)
             if run is None:
                 return result
+            del result, wire
         with unseen:
             return await self._loop.go_on(run, call_next, (ctx,), {})
 
@@ -113,7 +114,8 @@ class RetryMiddleware:
         return call_next(ctx)
 
     def _is_bad(self, result: object) -> bool:
-        return outcome(result) not in ("ok", "input_required") or self.retry.is_refused(result)
+        kind = outcome(result)
+        return kind != "input_required" and (kind != "ok" or self.retry.is_refused(result))
 
     def _is_retryable(self, error: Exception, args: tuple[Any, ...]) -> bool:
         return self._goes_on(args[0], error, is_worth_it=self.retry.is_retryable(error))

@@ -8,7 +8,7 @@
       ▼
     sleep (backoff, jitter, Retry-After) ──▶ next attempt
 
-Invariants, each a test in ``tests/retry/test_retry.py`` or ``test_properties.py``:
+Invariants, each a property in ``tests/retry/test_properties.py``, the last one in ``test_stream.py``:
 
 1. At most *attempts* attempts; no sleep that would end after ``max_elapsed`` or after an enclosing deadline of anyio.
 2. Every attempt after the first has cost one token of the budget.

@@ -194,6 +194,23 @@ def test_nothing_is_learned_from_nonsense(form):
     assert not safety.may_repeat("tools/call", "a")
 
 
+def test_old_spelling_is_not_read_where_the_new_one_is():
+    """FastMCP 4 warns of it on the models of the 2.x SDK."""
+
+    class Annotations:
+        read_only_hint = idempotent_hint = False
+
+        @property
+        def readOnlyHint(self):  # noqa: N802  # its name
+            pytest.fail("read")
+
+        idempotentHint = readOnlyHint  # noqa: N815  # its name
+
+    safety = Safety(())
+    safety.learn([SimpleNamespace(name="a", annotations=Annotations())])
+    assert not safety.may_repeat("tools/call", "a")
+
+
 def test_hostile_listing_is_survived():
     """A property of a foreign object may raise."""
 

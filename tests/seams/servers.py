@@ -106,7 +106,7 @@ def tool_error(text: str) -> Any:
 def register_unsteady(server: Any, around: Callable[[Any], Any]) -> None:
     """Register tools that do better later: ``read`` and ``pay`` fail twice, ``linger`` takes too long once.
 
-    All but ``pay`` are marked as read-only, and each answers with the number of the call.
+    Each answers with the number of the call; ``read`` is marked as read-only.
     """
     from mcp.types import ToolAnnotations
 
@@ -132,9 +132,9 @@ def register_unsteady(server: Any, around: Callable[[Any], Any]) -> None:
         await anyio.sleep(60 if answer == "call 1" else 0)
         return answer
 
+    server.tool(annotations=ToolAnnotations.model_validate({"readOnlyHint": True}))(around(read))
     server.tool()(around(pay))
-    for tool in (read, linger):
-        server.tool(annotations=ToolAnnotations.model_validate({"readOnlyHint": True}))(around(tool))
+    server.tool()(around(linger))
 
 
 def register_ask(server: Any, around: Callable[[Any], Any]) -> None:

@@ -9,6 +9,7 @@ import math
 import random
 import traceback
 import weakref
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -156,6 +157,20 @@ async def test_3_last_failure_comes_out_itself(clock):
     assert caught.value.__context__ is None
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert names[1:] == ["call", "__call__"]
+
+
+async def test_answer_that_comes_first_is_not_hedged(clock):
+    """Though the time for it is up before the caller's task runs again: a request would be sent for nothing."""
+
+    async def sleep(seconds):
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(seconds)
+
+    for plan in (2, (2, SystemExit())):
+        servers, hedge = Servers(plan, 1), Hedge(after=2.5, sleep=sleep)
+        with suppress(SystemExit):
+            assert await hedge.call(servers) == 1
+        assert (servers.started, hedge.statistics().budget.spent) == (1, 0)
 
 
 async def test_early_failure_is_not_hedged(clock):

@@ -140,7 +140,7 @@ class Hedge:
             race.start(tasks, 1, call)
             for number in range(2, self._attempts + 1):
                 await self._sleep(waited := self._seconds())
-                if not self._may_hedge(number, waited):
+                if _is_cancelled() or not self._may_hedge(number, waited):
                     break
                 race.start(tasks, number, call)
         winner, answer = race.result()
@@ -218,8 +218,7 @@ class _Race(Generic[R]):
             answer = await call()
         except BaseException as error:
             # Otherwise it is the function's own, as that of a future of asyncio which somebody else has cancelled.
-            is_cancelled = anyio.current_effective_deadline() == -math.inf
-            if is_cancelled and isinstance(error, anyio.get_cancelled_exc_class()):
+            if _is_cancelled() and isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
             self._running -= 1
             is_last = not self._running and not self._answers and self._error is None
@@ -238,6 +237,11 @@ class _Race(Generic[R]):
         except Exception:
             logging.getLogger(__name__).exception("on_result failed; its result is taken for a good one")
             return False
+
+
+def _is_cancelled() -> bool:
+    """Say whether the race around is over, or was given up from outside."""
+    return anyio.current_effective_deadline() == -math.inf
 
 
 def _checked_fraction(q: object) -> float:

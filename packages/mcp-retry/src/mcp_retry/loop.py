@@ -50,7 +50,7 @@ class Loop:
     makes the ``Run`` of a call.
     """
 
-    __slots__ = ("begin", "counter", "is_plain", "is_refused", "is_retryable", "sleep")
+    __slots__ = ("begin", "counter", "is_plain", "is_refused", "is_retryable")
 
     def __init__(
         self,
@@ -63,7 +63,6 @@ class Loop:
         self.counter: Budget = counter
         self.begin: Callable[[], Run] = begin
         self.is_plain: bool = settings.is_plain
-        self.sleep: Fn = settings.sleep
         self.is_retryable: IsRetryable = is_retryable
         self.is_refused: IsRefused | None = is_refused
 
@@ -101,7 +100,7 @@ class Loop:
         """Make the attempts that *run* has left."""
         while True:
             if run.failed:
-                await self.sleep(run.delay)
+                await run.sleep()
             try:
                 with run:
                     result = await fn(*args, **kwargs)

@@ -163,7 +163,7 @@ class Retry:
     def __aiter__(self) -> Attempts:
         """Give attempts at a block: ``async for attempt in retry: async with attempt: ...``."""
         self._counter.calls += 1
-        return Attempts(self._begin(), self._settings.sleep, self._failures)
+        return Attempts(self._begin(), self._failures)
 
     def loop(
         self,

@@ -37,7 +37,7 @@ def until_first_item(  # noqa: C901  # because of the function inside
             else:
                 run.succeeded()
                 break
-            await loop.sleep(run.delay)
+            await run.sleep()
         try:
             while True:
                 try:

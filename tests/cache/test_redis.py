@@ -56,11 +56,11 @@ def with_caches(test):
     return wrapper
 
 
-async def connect(redis_server, stack, *, opened=True, lease=2.0, **options):
-    """Make a cache, and open it unless told otherwise."""
+async def connect(redis_server, stack, *, opened=True, lease=2.0, budget=5.0, **options):
+    """Make a cache, and open it unless told otherwise; patient, since the machine may be busy."""
     client = redis.Redis.from_url(redis_server.url)
     stack.push_async_callback(client.aclose)
-    cache = Cache(**{"ttl": 30, **options}, store=RedisStore(client, lease=lease))
+    cache = Cache(**{"ttl": 30, **options}, store=RedisStore(client, lease=lease, budget=budget))
     if opened:
         await stack.enter_async_context(cache)
         with anyio.fail_after(5):
@@ -308,7 +308,7 @@ async def test_store_down_and_up_again(redis_server, connect):
 async def test_store_that_hangs(redis_server, connect, opened):
     """It is down, like one that refuses: one call waits for its budget, and none longer; thawed, it is up again."""
     events = []
-    cache = await connect(opened=opened, on_event=events.append, retry_store_after=0.5)
+    cache = await connect(opened=opened, budget=0.25, on_event=events.append, retry_store_after=0.5)
     source, times = Source(), []
 
     async def timed(key):
@@ -338,7 +338,7 @@ async def test_store_that_hangs(redis_server, connect, opened):
 @with_caches
 async def test_store_that_hangs_while_a_value_is_computed(redis_server, connect):
     """Computing takes as long as it takes; the value is returned, and those who wait elsewhere go on, too."""
-    one, two = await connect(lease=0.5), await connect(opened=False, lease=0.5)
+    one, two = await connect(lease=0.5, budget=0.25), await connect(opened=False, lease=0.5, budget=0.25)
     source, seconds = Source(seconds=0.6), []
 
     async def get(cache):
@@ -475,7 +475,7 @@ async def test_every_key_has_an_end(redis_server, connect):
 async def test_named_stores_do_not_meet(redis_server, anyio_backend):
     """Two caches on one server."""
     client = redis.Redis.from_url(redis_server.url)
-    one, two = RedisStore(client, prefix="one"), RedisStore(client, prefix="two")
+    one, two = (RedisStore(client, prefix=prefix, budget=5.0) for prefix in ("one", "two"))
     await one.write("key", Made(b"x", 5.0))
     assert await two.read(["key"]) == [None]
     assert (await one.read(["key"]))[0].payload == b"x"

@@ -23,7 +23,7 @@ async def main(port: str, key: str, callers: str, seconds: str, lease: str) -> N
         await asyncio.sleep(float(seconds))
         return os.getpid()
 
-    async with Cache(ttl=30, store=RedisStore(client, lease=float(lease))) as cache:
+    async with Cache(ttl=30, store=RedisStore(client, lease=float(lease), budget=5.0)) as cache:
         await asyncio.sleep(0.2)
         print("ready", flush=True)  # noqa: T201  # read by the test
         sys.stdin.readline()

@@ -28,6 +28,7 @@ from .flight import (
     Space,
     Uncacheable,
     computed,
+    hand_over,
     is_own_doing,
     refuse_coroutine,
     refuse_if_not_async,
@@ -105,10 +106,9 @@ class Engine:
         if flight is None:
             if ttl is not None or tags != ():
                 tags = checked_options(ttl, tags)
-            flight = space.flights[key] = Flight()
-        flight.tick = self.table.tick
+            flight = space.flights[key] = []
         self.misses += 1
-        begun = self.clock()
+        tick, begun = self.table.tick, self.clock()
         try:
             if self.remote is None:  # computed(), without its coroutine
                 awaitable = fn()
@@ -120,9 +120,9 @@ class Engine:
             else:
                 self.remote.remember(space, key)
                 value, ttl, tags = await self.remote.load(space, key, partial(computed, fn), ttl, tags)
-            return self._arrived(space, key, flight, value, ttl, tags, begun)
+            return self._arrived(space, key, flight, value, ttl, tags, tick, begun)
         except BaseException as error:
-            entry = self._failed(space, key, flight, error, tags)
+            entry = self._failed(space, key, flight, error, tags, tick)
             if entry is None:
                 raise
             return self._serve_stale(entry, "failed")
@@ -183,7 +183,7 @@ class Engine:
             self.on_event(event)
 
     def _arrived(  # noqa: PLR0917  # what a flight would hold if it did not have to be cheap
-        self, space: Space, key: Any, flight: Flight, value: Any, ttl: Ttl, tags: Tags, begun: float
+        self, space: Space, key: Any, flight: Flight, value: Any, ttl: Ttl, tags: Tags, tick: int, begun: float
     ) -> Any:
         """Store what was computed, tell the followers, and return what the leader gets."""
         config, now = self.config, self.clock()
@@ -195,9 +195,9 @@ class Engine:
         if self.on_event is not None:
             self.on_event(Computed(key, now - begun))
         if space.flights.get(key) is flight:  # else invalidated meanwhile, and the followers are gone
-            is_current = form is not UNFIT and (not names or self.table.is_current(names, flight.tick))
+            is_current = form is not UNFIT and (not names or self.table.is_current(names, tick))
             if is_current and lifetime > 0:
-                entry = Entry(space.entries, key, form, flight.tick, now + lifetime)
+                entry = Entry(space.entries, key, form, tick, now + lifetime)
                 self.keep(space, entry, now, names, now - begun)
             if flight:
                 space.land(key, flight, Answer(form) if is_current else "again")
@@ -213,12 +213,14 @@ class Engine:
             self.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
             return UNFIT
 
-    def _failed(self, space: Space, key: Any, flight: Flight, error: BaseException, tags: Tags) -> Entry | None:
+    def _failed(  # noqa: PLR0917  # as for _arrived
+        self, space: Space, key: Any, flight: Flight, error: BaseException, tags: Tags, tick: int
+    ) -> Entry | None:
         """End the flight, or let another lead it; return the entry to be served instead of *error*, if there is one."""
         if not isinstance(error, Exception):
             if is_own_doing(error):
                 space.land(key, flight, Failure(ComputationCancelled("the computation raised CancelledError")))
-            elif not flight.hand_over():
+            elif not hand_over(flight):
                 space.land(key, flight, "again")
             return None
         if isinstance(error, Uncacheable):
@@ -228,20 +230,22 @@ class Engine:
         if entry is not None:
             space.land(key, flight, Answer(entry.value))
         else:
-            space.land(key, flight, self._remembered(space, key, flight, error, tags))
+            space.land(key, flight, self._remembered(space, key, flight, error, tags, tick))
         self.failures += 1
         self.tell(Failed(key, error))
         return entry
 
-    def _remembered(self, space: Space, key: Any, flight: Flight, error: Exception, tags: Tags) -> Outcome:
+    def _remembered(  # noqa: PLR0917  # as for _arrived
+        self, space: Space, key: Any, flight: Flight, error: Exception, tags: Tags, tick: int
+    ) -> Outcome:
         """Store *error* if it has a TTL, and return what the followers are told."""
         table, names = self.table, () if callable(tags) else tuple(tags)
-        if not (table.tick == flight.tick if callable(tags) else table.is_current(names, flight.tick)):
+        if not (table.tick == tick if callable(tags) else table.is_current(names, tick)):
             return "again"
         seconds = self.config.failure_ttl(error)
         if seconds and space.flights.get(key) is flight:
             now, bare = self.clock(), Failure(twin(error).with_traceback(None))
-            entry = Entry(space.entries, key, bare, flight.tick, now + seconds)
+            entry = Entry(space.entries, key, bare, tick, now + seconds)
             entry.fast_until = NEVER
             self.keep(space, entry, now, names)
         return Failure(twin(error))
@@ -271,7 +275,7 @@ class Engine:
         if self.group is None:
             return False
         tags = checked_options(ttl, tags)
-        flight = self.refreshing[space, key] = space.take_off(key, self.table.tick)
+        flight = self.refreshing[space, key] = space.take_off(key)
         self.group.start_soon(self._refreshed, space, key, fn, ttl, tags, flight)
         return True
 

@@ -35,6 +35,7 @@ __all__ = [
     "Space",
     "Uncacheable",
     "computed",
+    "hand_over",
     "is_own_doing",
     "refuse_coroutine",
     "refuse_if_not_async",
@@ -85,19 +86,17 @@ class Follower:
         await self._event.wait()
 
 
-class Flight(list[Follower]):
-    """The callers that wait for one computation, in the order of their coming; ``tick`` tells when it began."""
+# The callers that wait for one computation, in the order of their coming. A class of its own would cost a miss as much
+# as awaiting its computation does.
+Flight = list[Follower]
 
-    __slots__ = ("tick",)
 
-    tick: int
-
-    def hand_over(self) -> bool:
-        """Let the one who has waited longest lead; False if nobody waits."""
-        if self:
-            self.pop(0).tell("lead")
-            return True
-        return False
+def hand_over(flight: Flight) -> bool:
+    """Let the one who has waited longest lead; False if nobody waits."""
+    if flight:
+        flight.pop(0).tell("lead")
+        return True
+    return False
 
 
 class Space:
@@ -112,10 +111,10 @@ class Space:
         self.entries: dict[Any, Entry] = {}
         self.flights: dict[Any, Flight] = {}
 
-    def take_off(self, key: Any, tick: int) -> Flight:
+    def take_off(self, key: Any) -> Flight:
         """Put a new flight into the air."""
-        flight = self.flights[key] = Flight()
-        flight.tick = tick
+        flight: Flight = []
+        self.flights[key] = flight
         return flight
 
     def doom(self, key: Any) -> None:

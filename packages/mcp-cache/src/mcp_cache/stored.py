@@ -18,16 +18,17 @@ __all__ = ["read", "write"]
 
 async def read(engine: Engine, remote: Remote, space: Space, keys: list[Any]) -> dict[Any, Any]:
     """Return what the store has of the *keys*."""
-    flights = {key: space.take_off(key, engine.table.tick) for key in keys if key not in space.flights}
+    tick = engine.table.tick
+    flights = {key: space.take_off(key) for key in keys if key not in space.flights}
     found = dict[Any, Any]()
     try:
         for key, (value, seconds, tags) in (await remote.read(space, keys)).items():
             form = engine.form(key, value)
             found[key] = value if form is UNFIT or engine.is_copying else form
             flight = flights.get(key)
-            is_current = flight is not None and engine.table.is_current(tags, flight.tick)
-            if flight is not None and is_current and form is not UNFIT and space.flights.get(key) is flight:
-                _keep(engine, space, Entry(space.entries, key, form, flight.tick), seconds, tags)
+            is_ours = flight is not None and space.flights.get(key) is flight
+            if is_ours and form is not UNFIT and engine.table.is_current(tags, tick):
+                _keep(engine, space, Entry(space.entries, key, form, tick), seconds, tags)
     finally:
         for key, flight in flights.items():
             space.land(key, flight, "again")
@@ -39,11 +40,11 @@ async def write(  # noqa: PLR0917  # what set() was told, and what it made of it
 ) -> None:
     """Write *value* to the store, and keep its *form* unless something else has happened to *key* meanwhile."""
     engine.remove(space, key)
-    flight = space.take_off(key, engine.table.tick)
+    tick, flight = engine.table.tick, space.take_off(key)
     try:
         seconds = await remote.write(space, key, value, seconds, tags)
-        if space.flights.get(key) is flight and engine.table.is_current(tags, flight.tick):
-            _keep(engine, space, Entry(space.entries, key, form, flight.tick), seconds, tags)
+        if space.flights.get(key) is flight and engine.table.is_current(tags, tick):
+            _keep(engine, space, Entry(space.entries, key, form, tick), seconds, tags)
     finally:
         space.land(key, flight, "again")
 

@@ -269,15 +269,20 @@ class AsyncRateLimiter(Acquiring):
 
     async def _take_behind(self, keys: tuple[str, ...], cost: int) -> Decision:
         """Wait for what others have gone for, so long as it is not enough, and then go."""
-        with anyio.move_on_after(self._budget) as scope:
-            while (arrival := self._arrivals.get(keys)) is not None:
-                await arrival.wait(cost)
-                known = self._known.decide(keys, cost, self._clock())
-                if known is not None:
-                    return known
-            return await self._fetch(keys, cost, scope.deadline)
+        deadline = anyio.current_time() + self._budget
+        known = await self._arrived(keys, cost)  # without a timer: who has gone is back within his own, earlier budget
+        if known is not None:
+            return known
+        with anyio.CancelScope(deadline=deadline):
+            while known is None and keys in self._arrivals:
+                known = await self._arrived(keys, cost)
+            return known or await self._fetch(keys, cost, deadline)
         self._failed(TimeoutError.__name__)
         return self._without_store(Request(self._limits, keys, cost, cost))[1]
+
+    async def _arrived(self, keys: tuple[str, ...], cost: int) -> Decision | None:
+        await self._arrivals[keys].wait(cost)
+        return self._known.decide(keys, cost, self._clock())
 
     def _fetch(self, keys: tuple[str, ...], cost: int, deadline: float = math.inf) -> Awaitable[Decision]:
         asked = Asked(keys, cost, self._clock(), self._known.forgotten, deadline)

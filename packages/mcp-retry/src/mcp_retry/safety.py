@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["READS", "Safety"]
 
@@ -67,9 +67,9 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
-def _field(source: Any, *names: str) -> Any:
+def _field(source: object, *names: str) -> Any:
     """Read the first of these fields that there is, of a mapping or a model."""
     for name in names:
         with suppress(Exception):  # a property of a foreign object may raise anything
-            return source[name] if isinstance(source, Mapping) else getattr(source, name)
+            return cast("Any", source)[name] if isinstance(source, Mapping) else getattr(source, name)
     return None

@@ -95,9 +95,8 @@ def test_1_2_3_4_any_script(face, backend, script, **options):
 
 
 def _retry(options):
-    budget = Budget(burst=max(1, options["tokens"]), floor=1e-12, ratio=0)
-    if not options["tokens"]:
-        budget.spend()
+    budget = Budget(burst=1 + options["tokens"], floor=1e-12, ratio=0)
+    budget.spend()
     limits = {name: options[name] for name in ("attempts", "max_elapsed", "attempt_timeout")}
     return Retry(
         on=ConnectionError, backoff=Backoff(options["delays"]), budget=budget, clock=anyio.current_time, **limits

@@ -10,7 +10,7 @@ knows failures in all their forms there: the SDK's errors, errors of FastMCP by 
 as on the wire and as models.  Requests that answer an earlier ``input_required`` are never sent again, since they would
 ask a human twice; nor is what the SDK asks itself; streams and notifications go past untouched.
 
-State shared by tasks: what was learned about the tools, and the state of the ``Retry``.
+State shared by tasks: what was learned about the tools, and the states of the ``Retry`` and the ``Hedge``.
 
 Two facts here are written by the caller, continuation and ``mcp-method``; both can only prevent a retry.
 """

@@ -111,7 +111,12 @@ def test_nonsense_is_refused(name, limits, values):
             Budget(**{name: value})
 
 
-@pytest.mark.parametrize("value", [1.5, anyio.sleep])
+class Later:
+    async def __call__(self):
+        """Nothing at once."""
+
+
+@pytest.mark.parametrize("value", [1.5, anyio.sleep, Later()])
 def test_clock_is_a_function(value):
     """Not what it says, nor what will say it later."""
     with pytest.raises(TypeError, match=r"Budget needs clock as a function that is not async, got (1|<)"):

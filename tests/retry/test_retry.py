@@ -1002,10 +1002,9 @@ def print_seconds(seconds):
         ({"backoff": -1}, TypeError, "got -1"),
         ({"backoff": [math.nan]}, ValueError, "got nan"),
         ({"backoff": "fast"}, TypeError, "got 'fast'"),
-        (
-            {"backoff": anyio.sleep},
-            TypeError,
-            "function of the attempt number or an iterable of seconds, got <function",
+        *(
+            ({"backoff": value}, TypeError, "function of the attempt number or an iterable of seconds, got <")
+            for value in (anyio.sleep, Naps())
         ),
         ({"on": []}, ValueError, r"got \[\]"),
         ({"on": "ConnectionError"}, TypeError, "got 'ConnectionError'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 
 import pytest
+from mcp_retry import frames
 from mcp_retry.frames import hidden, unseen
 
 
@@ -44,8 +45,9 @@ def ours_too(call, *calls):
         ([guard, ours], ["guard"]),
     ],
 )
-def test_hidden_frames_right_below_vanish(calls, shown):
+def test_hidden_frames_right_below_vanish(monkeypatch, calls, shown):
     """And no others: what the user's function has called stays as it is."""
+    monkeypatch.setattr(frames, "_HIDDEN", set())  # not yet those of a run before
     assert [hidden(ours), hidden(ours_too)] == [ours, ours_too]
     with pytest.raises((LookupError, TypeError)) as caught:
         own(*calls)

@@ -10,7 +10,17 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_metrics import MeterSink, MetricsMiddleware, Registry, StatsdWriter, Timed, merge, snapshot, to_otlp
+from mcp_metrics import (
+    MeterSink,
+    MetricsMiddleware,
+    Registry,
+    StatsdWriter,
+    Timed,
+    merge,
+    openmetrics,
+    snapshot,
+    to_otlp,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 LINE = re.compile(
@@ -25,6 +35,10 @@ class Time:
         return self.now
 
 
+def cumulative(point):
+    return {"dataPoints": [point], "aggregationTemporality": 2}
+
+
 def otlp(registry):
     """What a collector makes of it: {name: metric}."""
     request = ParseDict(
@@ -36,26 +50,70 @@ def otlp(registry):
 
 
 def test_otlp():
-    """Every kind, with names and units as they were registered."""
+    """The whole of it, once, to be read: every kind, with names and units as they were registered."""
     registry = Registry(now=Time())
-    registry.counter("jobs", "Jobs.", labels=["job.kind", "none"]).bind("mail", "").inc(
-        2, {"trace_id": "ab" * 16, "x": "y"}
-    )
+    jobs = registry.counter("jobs", "Jobs.", labels=["job.kind", "none", "server.port"])
+    jobs.bind("mail", "", "443").inc(2, {"trace_id": "ab" * 16, "x": "y"})
     registry.gauge("depth", "Depth.", unit="bytes").bind().set(math.inf)
-    registry.histogram("wait.time", "Wait.", unit="s", buckets=[1, 2]).bind().observe(1.5)
-    metrics = otlp(registry)
-    (job,) = metrics["jobs"].sum.data_points
-    assert (job.as_double, job.start_time_unix_nano, job.time_unix_nano) == (2, 1000 * 10**9, 2000 * 10**9)
-    assert [(pair.key, pair.value.string_value) for pair in job.attributes] == [("job.kind", "mail")]
-    assert job.exemplars[0].filtered_attributes[0].key == "x"
-    assert len(job.exemplars[0].trace_id) > 0
-    assert metrics["jobs"].sum.is_monotonic
-    assert metrics["depth"].gauge.data_points[0].as_double == math.inf
-    assert metrics["depth"].unit == "By"
-    (wait,) = metrics["wait.time"].histogram.data_points
-    assert (wait.count, wait.sum, list(wait.bucket_counts), list(wait.explicit_bounds)) == (1, 1.5, [0, 1, 0], [1, 2])
-    assert metrics["wait.time"].unit == "s"
-    assert set(metrics) == {"jobs", "depth", "wait.time"}
+    registry.info("build", "The build.", labels=["version"]).bind("1.0")
+    wait = registry.histogram("wait.time", "Wait.", unit="s", labels=["queue"], buckets=[1, 2]).bind("q")
+    wait.observe(1.5, {"span_id": "cd" * 8})
+    size = registry.histogram("size", "Size.", labels=["queue"], native=0).bind("q")
+    size.observe(3, {"x": "y"})
+    taken = {"timeUnixNano": "2000000000000"}
+    begun = {**taken, "startTimeUnixNano": "1000000000000"}
+    seen = {"timeUnixNano": "1000000000000"}
+    queue = {"attributes": [{"key": "queue", "value": {"stringValue": "q"}}]}
+    xy = {"filteredAttributes": [{"key": "x", "value": {"stringValue": "y"}}]}
+    job = {
+        "attributes": [
+            {"key": "job.kind", "value": {"stringValue": "mail"}},
+            {"key": "server.port", "value": {"intValue": "443"}},
+        ],
+        "exemplars": [{**seen, "asDouble": 2.0, **xy, "traceId": "ab" * 16}],
+        "asDouble": 2.0,
+    }
+    waited = {
+        "exemplars": [{**seen, "asDouble": 1.5, "filteredAttributes": [], "spanId": "cd" * 8}],
+        "count": "1",
+        "sum": 1.5,
+        "bucketCounts": ["0", "1", "0"],
+        "explicitBounds": [1.0, 2.0],
+    }
+    sized = {
+        "exemplars": [{**seen, "asDouble": 3.0, **xy}],
+        "count": "1",
+        "sum": 3.0,
+        "scale": 0,
+        "zeroCount": "0",
+        "zeroThreshold": 2.0**-128,
+        "positive": {"offset": 1, "bucketCounts": ["1"]},
+        "negative": {"offset": 0, "bucketCounts": []},
+    }
+    version = {"attributes": [{"key": "version", "value": {"stringValue": "1.0"}}], "asDouble": 1.0}
+    metrics = [
+        {"name": "jobs", "description": "Jobs.", "unit": "", "sum": {**cumulative(begun | job), "isMonotonic": True}},
+        {"name": "depth", "description": "Depth.", "unit": "By"}
+        | {"gauge": {"dataPoints": [taken | {"attributes": [], "asDouble": "Infinity"}]}},
+        {"name": "build", "description": "The build.", "unit": "", "gauge": {"dataPoints": [taken | version]}},
+        {"name": "wait.time", "description": "Wait.", "unit": "s", "histogram": cumulative(begun | queue | waited)},
+        {"name": "size", "description": "Size.", "unit": "", "exponentialHistogram": cumulative(begun | queue | sized)},
+    ]
+    request = to_otlp(registry, resource={"service.name": "x"}, now=lambda: 2000.0)
+    scope = {"scope": {"name": "mcp_metrics"}, "metrics": metrics}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "x"}}]}
+    assert request == {"resourceMetrics": [{"resource": resource, "scopeMetrics": [scope]}]}
+    assert len(otlp(registry)) == 5
+
+
+def test_otlp_of_ports_without_room():
+    """Where a family is full, a port is ``_OTHER`` too, which is no number."""
+    registry = Registry(max_series=1)
+    family = registry.counter("jobs", "Jobs.", labels=["server.port"])
+    for port in (80, 81):
+        family.bind(port).inc()
+    known, other = otlp(registry)["jobs"].sum.data_points
+    assert (known.attributes[0].value.int_value, other.attributes[0].value.string_value) == (80, "_OTHER")
 
 
 def test_otlp_exponential():
@@ -105,7 +163,7 @@ def test_statsd():
     """What has changed, once."""
     clock = Time()
     registry = Registry(now=clock)
-    counter = registry.counter("jobs", "Jobs.", labels=["kind", "none"]).bind("a b|c", "")
+    counter = registry.counter("jobs", "Jobs.", labels=["kind", "none", "by"]).bind("a b|c", "", "x")
     gauge = registry.gauge("depth", "Depth.").bind()
     wait = registry.histogram("wait", "Wait.", unit="s").bind()
     writer = StatsdWriter(registry, prefix="my:app")
@@ -113,7 +171,7 @@ def test_statsd():
     gauge.set(-5)
     wait.observe(0.5)
     assert writer.lines() == [
-        "my_app.jobs:2|c|#kind:a_b_c",
+        "my_app.jobs:2|c|#kind:a_b_c,by:x",
         "my_app.depth:0|g",
         "my_app.depth:-5|g",
         "my_app.wait_seconds.count:1|c",
@@ -121,7 +179,7 @@ def test_statsd():
     ]
     gauge.set(3)
     counter.inc()
-    assert writer.lines() == ["my_app.jobs:1|c|#kind:a_b_c", "my_app.depth:3|g"]
+    assert writer.lines() == ["my_app.jobs:1|c|#kind:a_b_c,by:x", "my_app.depth:3|g"]
     for nothing in (math.nan, math.inf, -(10**400)):
         gauge.set(nothing)
         assert writer.lines() == []
@@ -129,8 +187,17 @@ def test_statsd():
     assert writer.lines() == []
 
 
-def test_statsd_after_an_eviction():
-    """A series that began again is counted from zero."""
+def test_statsd_of_facts():
+    """They do not change, and an agent forgets what it is not told again."""
+    registry = Registry()
+    registry.info("build", "The build.", labels=["version"]).bind("1.2")
+    writer = StatsdWriter(registry)
+    assert writer.lines() == writer.lines() == ["build:1|g|#version:1.2"]
+
+
+@pytest.mark.parametrize("swept_by_writer", [True, False])
+def test_statsd_after_an_eviction(swept_by_writer):
+    """A series that began again is counted from zero, whoever saw it leave."""
     clock, idle = Time(), Time()
     registry = Registry(idle=10, clock=idle, now=clock)
     counter = registry.counter("jobs", "Jobs.").bind()
@@ -138,7 +205,7 @@ def test_statsd_after_an_eviction():
     counter.inc(5)
     assert writer.lines() == ["jobs:5|c"]
     for idle.now in (1010.0, 1020.0, 1030.0):
-        writer.lines()
+        writer.lines() if swept_by_writer else "".join(openmetrics(registry))
     clock.now = 1500.0
     counter.inc(7)
     assert writer.lines() == ["jobs:7|c"]
@@ -193,6 +260,29 @@ async def test_meter_sink():
     assert found["mcp.server.active_requests"].data.data_points[0].value == 0
     assert found["mcp.server.unmeasured"].data.data_points[0].attributes == {"kind": "stream"}
     assert found["work.duration"].data.data_points[0].count == 1
+    provider.shutdown()
+
+
+def test_meter_sink_hands_everything_on():
+    """Names, units and descriptions are the SDK's to show, and every write is one of its instruments'."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    sink = MeterSink(provider.get_meter("test"))
+    for end, unit in (("", {}), ("_size", {"unit": "By"})):
+        sink.counter(f"jobs{end}", "Jobs.", **unit).bind().inc()
+        sink.gauge(f"depth{end}", "Depth.", **unit).bind().running().append(None)
+        sink.histogram(f"wait{end}", "Wait.", **unit).bind().observe(2.5)
+    (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    values = {"jobs": ("Jobs.", 1), "depth": ("Depth.", 1), "wait": ("Wait.", 2.5)}
+    for metric in scope.metrics:
+        name, _, end = metric.name.partition("_")
+        (point,) = metric.data.data_points
+        assert (metric.unit, metric.description) == ("By" if end else "", values[name][0])
+        assert (point.sum if name == "wait" else point.value) == values[name][1]
+    assert len(scope.metrics) == 6
     provider.shutdown()
 
 

@@ -42,6 +42,7 @@ async def asgi(app, method="GET", headers=()):
     encoded = [(name.encode(), value.encode()) for name, value in headers]
     await app({"type": "http", "method": method, "path": "/metrics", "headers": encoded}, receive, send)
     start, *bodies = sent
+    assert [message["type"] for message in sent] == ["http.response.start", *["http.response.body"] * len(bodies)]
     assert [body.get("more_body", False) for body in bodies] == [True] * (len(bodies) - 1) + [False]
     return start["status"], dict(start["headers"]), b"".join(body["body"] for body in bodies)
 
@@ -56,10 +57,14 @@ async def test_render_yields_the_exposition():
 
 async def test_respond():
     """For a framework that is neither ASGI nor ours."""
-    response = await respond(filled(), accept=OM)
+    response = await respond(filled(), accept=f"{OM};escaping=dots")
     assert response.status == 200
-    assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    assert parse(response.body.decode())[1].name == "wait_seconds"
+    assert response.headers == {
+        "content-type": "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=dots",
+        "vary": "accept, accept-encoding",
+        "content-length": f"{len(response.body)}",
+    }
+    assert parse(response.body.decode())[1].name == "wait__seconds"
 
 
 @pytest.mark.parametrize("series", [1, 5, 500])
@@ -74,6 +79,32 @@ async def test_gzip(series):
     else:
         assert packed.headers["content-encoding"] == "gzip"
         assert gzip.decompress(packed.body) == plain.body
+        assert packed.body[8] == 4  # in RFC 1952: made by the fastest algorithm
+
+
+def watch_compressing(monkeypatch):
+    """Return the threads in which something is compressed from now on."""
+    threads = []
+    compressobj = zlib.compressobj
+
+    def compressor(*args, **kwargs):
+        threads.append(threading.get_ident())
+        return compressobj(*args, **kwargs)
+
+    monkeypatch.setattr(zlib, "compressobj", compressor)
+    return threads
+
+
+@pytest.mark.parametrize(("gzip_from", "thread_from", "expected"), [(1, 1, []), (0, 1, [True]), (0, 0, [False])])
+async def test_what_is_worth_a_thread(monkeypatch, gzip_from, thread_from, expected):
+    """Exactly from the sizes on that stand in the module."""
+    registry = filled(5)
+    size = len((await respond(registry)).body)
+    monkeypatch.setattr(endpoint, "GZIP_FROM", size + gzip_from)
+    monkeypatch.setattr(endpoint, "THREAD_FROM", size + thread_from)
+    threads = watch_compressing(monkeypatch)
+    await respond(registry, accept_encoding="gzip")
+    assert [thread == threading.get_ident() for thread in threads] == expected
 
 
 async def test_asgi():
@@ -176,13 +207,13 @@ async def test_serve_outlives_a_client_that_hangs_up():
 
 
 class Wire:
-    """A stream that answers as told."""
+    """A stream from which these pieces come."""
 
-    def __init__(self, *, broken=False):
-        self.broken, self.sent = broken, b""
+    def __init__(self, *pieces, broken=False):
+        self.pieces, self.broken, self.sent = iter(pieces), broken, b""
 
     async def receive(self):
-        return b"GET / HTTP/1.1\r\n\r\n"
+        return next(self.pieces)
 
     async def send(self, data):
         if self.broken:
@@ -204,12 +235,31 @@ async def test_silence_ends(monkeypatch):
 
 async def test_converse_when_the_client_is_gone():
     """An answer that nobody takes is nobody's error."""
-    from mcp_metrics.endpoint import _converse
+    await endpoint._converse(filled(), Wire(b"GET / HTTP/1.1\r\n\r\n", broken=True))
 
-    await _converse(filled(), Wire(broken=True))
-    wire = Wire()
-    await _converse(filled(), wire)
-    assert wire.sent.startswith(b"HTTP/1.1 200")
+
+TEXT = "200 -\r\ncontent-type: text/plain"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        ((b"POST / HTTP/1.1\r\n\r\n",), "405 -\r\nallow: GET, HEAD\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+        ((b"GET  / HTTP/1.1\r\n\r\n",), "400 -\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+        ((b"GET / HTTP/2\r\n\r\n",), "400 "),
+        ((b"x" * endpoint.LONGEST_REQUEST, b"x"), "400 "),
+        ((b"GET / HTTP/1.1\r\nx:".ljust(endpoint.LONGEST_REQUEST, b"x"), b"\r\n\r\n"), TEXT),
+        ((b"GET / HT", b"TP/1.1\r\n\r", b"\n"), TEXT),
+        ((f'GET / HTTP/1.1\r\nAccept: {OM};x="a:b"\r\n\r\n'.encode(),), "200 -\r\ncontent-type: application/openm"),
+        ((f"GET / HTTP/1.1\r\n\r\nAccept: {OM}\r\n\r\n".encode(),), TEXT),
+    ],
+)
+async def test_converse(pieces, answer):
+    """A head may come in pieces, may hold colons, and ends at the first empty line; what is none is refused."""
+    wire = Wire(*pieces)
+    await endpoint._converse(filled(), wire)
+    assert wire.sent.decode().startswith(f"HTTP/1.1 {answer}")
+    assert wire.sent.decode().partition("\r\n\r\n")[0].endswith("connection: close")
 
 
 def test_a_cancelled_scrape_leaves_nothing_behind():
@@ -232,12 +282,7 @@ def test_a_cancelled_scrape_leaves_nothing_behind():
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_nothing_large_is_made_between_two_turns(accept, encoding, monkeypatch):
     """Rule 1, exactly: what is joined on the loop shows in memory, and nothing is compressed there."""
-    app, turns, compressing = MetricsApp(filled(1_500)), [], []
-    compressobj = zlib.compressobj
-
-    def compressor(*args, **kwargs):
-        compressing.append(threading.get_ident())
-        return compressobj(*args, **kwargs)
+    app, turns, compressing = MetricsApp(filled(1_500)), [], watch_compressing(monkeypatch)
 
     async def send(message):
         await anyio.lowlevel.checkpoint()
@@ -249,7 +294,6 @@ async def test_nothing_large_is_made_between_two_turns(accept, encoding, monkeyp
             await anyio.lowlevel.checkpoint()
             turns.append(tracemalloc.get_traced_memory()[1] - before)
 
-    monkeypatch.setattr(zlib, "compressobj", compressor)
     headers = [(b"accept", accept.encode()), (b"accept-encoding", encoding.encode())]
     tracemalloc.start()
     try:

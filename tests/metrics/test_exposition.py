@@ -9,14 +9,25 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_metrics import MetricsMiddleware, Registry, openmetrics, prometheus_text
-from mcp_metrics.exposition import CHUNK
+from mcp_metrics import (
+    Description,
+    MetricsMiddleware,
+    Point,
+    Registry,
+    StatsdWriter,
+    openmetrics,
+    prometheus_text,
+    protobuf,
+    to_otlp,
+)
+from mcp_metrics.exposition import CHUNK, FAMILY, POINT, _chunks
 from mcp_metrics.testing import parse
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict_om
 from prometheus_client.parser import text_string_to_metric_families as strict_text
 
 from tests.support.servers import find_program
 
+ALONE = CHUNK - FAMILY - POINT  # characters of a line that fills a chunk
 ANY_TEXT = st.text(st.characters() | st.sampled_from('\n\\"{},= #%\ud800\0'), max_size=12)
 
 
@@ -42,7 +53,7 @@ def example():
 def test_text():
     """The whole of it, once, to be read."""
     assert (
-        text(example())
+        "".join(prometheus_text(example()))
         == r"""# HELP mcp_metrics_overflow_total Label sets that found no room.
 # TYPE mcp_metrics_overflow_total counter
 # HELP jobs_total Jobs\ndone.
@@ -68,7 +79,7 @@ wait_seconds_sum{queue="q"} 7.05
 def test_openmetrics():
     """The same in OpenMetrics: units, start times, exemplars, and an end."""
     assert (
-        om(example())
+        "".join(openmetrics(example()))
         == r"""# HELP mcp_metrics_overflow Label sets that found no room.
 # TYPE mcp_metrics_overflow counter
 # HELP jobs Jobs\ndone.
@@ -99,15 +110,15 @@ wait_seconds_created{queue="q"} 1000.500
 def test_names_in_utf_8():
     """Prometheus 3 reads names as they are; the metric's moves between the braces, in quotes."""
     registry = Registry(now=lambda: 1.0)
-    registry.counter("mcp.calls", "Calls.", labels=["tool.name"]).bind("add").inc()
+    registry.counter("mcp.calls", "Calls.", labels=["tool.name", "share%"]).bind("add", "5%").inc()
     registry.histogram("größe%", "Size.", buckets=[1]).bind().observe(3)
     lines = om(registry, "allow-utf-8").splitlines()
     assert '# TYPE "mcp.calls" counter' in lines
-    assert '{"mcp.calls_total","tool.name"="add"} 1' in lines
+    assert '{"mcp.calls_total","tool.name"="add","share%"="5%"} 1' in lines
     assert '{"größe%_bucket",le="+Inf"} 1' in lines
     assert '{"größe%_count"} 1' in lines
     assert {family.name for family in parse("\n".join(lines))} >= {"mcp.calls", "größe%"}
-    assert '{"mcp.calls_total","tool.name"="add"} 1' in text(registry, "allow-utf-8").splitlines()
+    assert '{"mcp.calls_total","tool.name"="add","share%"="5%"} 1' in text(registry, "allow-utf-8").splitlines()
 
 
 @pytest.mark.parametrize("scheme", ["underscores", "dots", "values", "allow-utf-8"])
@@ -119,6 +130,22 @@ def test_every_scheme_is_accepted(scheme):
     assert len(parse(om(registry, scheme))) == 3
     assert len(list(strict_om(om(registry, scheme)))) == 3
     assert len(list(strict_text(text(registry, scheme)))) == 3
+
+
+class Foreign:
+    """A source of somebody's own."""
+
+    def collect(self):
+        yield Description("counter", "jobs", "Jobs.", labels=("a", "b")), [Point(("",), 0.0, 1)]
+
+
+@pytest.mark.parametrize(
+    "write", [prometheus_text, openmetrics, protobuf, to_otlp, lambda source: StatsdWriter(source).lines()]
+)
+def test_a_point_that_does_not_fit_its_family_is_told_of(write):
+    """Each way out refuses it: half of its labels would be another series."""
+    with pytest.raises(ValueError, match="shorter than argument 1"):
+        list(write(Foreign()))
 
 
 def test_bounds_below_zero_leave_the_sum_out():
@@ -168,6 +195,31 @@ def test_an_exemplar_with_a_strange_name_breaks_no_line():
     registry.counter("c", "Calls.").bind().inc(1, {"trace.id": 'a"b\n'})
     (sample,) = [s for family in parse(om(registry)) for s in family.samples if s.name == "c_total"]
     assert sample.exemplar.labels == {"trace_id": 'a"b\n'}
+
+
+@pytest.mark.parametrize("value", ["a\\b", 'a"b', "a\nb"])
+def test_each_character_that_would_end_a_value_is_escaped(value):
+    """Alone, since most values have none of them, and are written as they are."""
+    registry = Registry()
+    registry.gauge("depth", "Depth.", labels=["queue"]).bind(value).set(1)
+    (queue,) = [sample.labels["queue"] for family in parse(om(registry)) for sample in family.samples]
+    assert queue == value
+
+
+@pytest.mark.parametrize(
+    ("families", "chunks"),
+    [
+        ([[ALONE, 1]], [[ALONE], [1]]),
+        ([[ALONE - 1, 1], [1]], [[ALONE - 1, 1], [1]]),
+        ([[1], [ALONE - FAMILY - POINT - 1], [1]], [[1, ALONE - FAMILY - POINT - 1], [1]]),
+        ([[ALONE, CHUNK - POINT - 1, 1, 1]], [[ALONE], [CHUNK - POINT - 1, 1], [1]]),
+        ([[ALONE]], [[ALONE], []]),
+    ],
+)
+def test_a_chunk_ends_with_the_line_that_makes_it_long_enough(families, chunks):
+    """To the character, beginnings of families and points counted in; by the lengths of lines."""
+    written = list(_chunks([["x" * length for length in lines] for lines in families]))
+    assert written == ["x" * sum(lengths) for lengths in chunks]
 
 
 def test_chunks_are_small():

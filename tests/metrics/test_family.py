@@ -29,9 +29,10 @@ def scrape(family):
 
 def test_bind_finds_the_series_again():
     """Equal labels, one series; whatever the labels are, they are text."""
-    family = Registry().counter("jobs", "Jobs.", labels=["a", "b"])
-    assert family.bind("x", 1) is family.bind("x", "1")
-    assert family.bind(["x"], None) is family.bind("['x']", "None")
+    family = Registry(max_series=2).counter("jobs", "Jobs.", labels=["a", "b"])
+    for _ in range(2):  # also when there is no more room
+        assert family.bind("x", 1) is family.bind("x", "1")
+        assert family.bind(["x"], None) is family.bind("['x']", "None")
     assert len(family) == 2
 
 
@@ -128,6 +129,16 @@ def test_a_write_thaws_a_frozen_series():
     assert scrape(family)[()].value == 2
 
 
+def test_a_series_is_idle_from_its_last_write_on():
+    """Not from when the process began, whatever its clock says."""
+    clock = Time()
+    family = Registry(idle=IDLE, clock=clock).counter("jobs", "Jobs.")
+    series = family.bind()
+    for clock.now, frozen in ((1000.0, False), (1059.0, False), (1060.0, True)):
+        scrape(family)
+        assert series.frozen is frozen
+
+
 def test_a_write_that_had_begun_before_the_freeze_is_seen():
     """The owner may be between its check and its write when another thread freezes the series."""
     clock = Time()
@@ -153,10 +164,8 @@ def test_who_thaws_a_series_does_not_overwrite_its_owner():
     series._value = read + 1  # what the owner does, late
     assert not series.frozen
     assert series.activity() == 5
-    series.inc()  # through the lock, and is the owner again
-    before = series._value
-    series.inc()
-    assert (series._value, series.activity()) == (before + 1, 7)
+    series.inc()  # is still the owner
+    assert (series._value, series.activity()) == (read + 2, 6)
 
 
 def test_a_dropped_child_finds_its_successor():

@@ -125,15 +125,17 @@ def test_a_file_that_vanishes_is_no_fault(tmp_path):
     assert compact(tmp_path, lambda name: True) == 0
 
 
-def test_a_disk_that_is_full_leaves_the_last_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("written", [b"half", None])
+def test_a_disk_that_is_full_leaves_the_last_file(tmp_path, monkeypatch, written):
     """And no draft, or the disk would be fuller each time."""
     path = write(worker(1), tmp_path, "one")
 
-    def full(self, *args, **kwargs):
-        self.write_bytes(b"half")
+    def full(self, body):
+        if written:
+            self.write_text(written.decode(), "utf-8")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space left"):
         write(worker(2), tmp_path, "one")
     assert names(tmp_path) == [path.name]
@@ -199,7 +201,7 @@ def killed_after(monkeypatch, operations):
 
         return run
 
-    monkeypatch.setattr(Path, "write_text", guarded("write", Path.write_text))
+    monkeypatch.setattr(Path, "write_bytes", guarded("write", Path.write_bytes))
     monkeypatch.setattr(Path, "unlink", guarded("unlink", Path.unlink))
     monkeypatch.setattr(os, "link", guarded("link", os.link))
 
@@ -230,13 +232,42 @@ def test_killed_at_each_step(tmp_path, monkeypatch):
     assert step > 10
 
 
-def test_old_drafts_are_removed(tmp_path):
-    """Those of processes that were killed over them; not those that are being written."""
-    for age, name in ((0, "young"), (7200, "old")):
-        (tmp_path / f"{name}.draft").write_text("x", "utf-8")
-        os.utime(tmp_path / f"{name}.draft", (time.time() - age,) * 2)
+def test_old_drafts_are_removed(tmp_path, monkeypatch):
+    """Those of processes that were killed over them, older than an hour; not those that are being written."""
+    monkeypatch.setattr(time, "time", lambda: 10_000.0)
+    for age in (0, 3600, 3601):
+        (tmp_path / f"{age}.draft").write_text("x", "utf-8")
+        os.utime(tmp_path / f"{age}.draft", (10_000 - age,) * 2)
     compact(tmp_path)
-    assert names(tmp_path) == ["young.draft"]
+    assert names(tmp_path) == ["0.draft", "3600.draft"]
+
+
+def test_another_process_may_be_faster_to_remove(tmp_path, monkeypatch):
+    """Anyone may remove what is superfluous: a worker's file, an older generation, a draft."""
+    unlink = Path.unlink
+
+    def late(self, missing_ok=False):
+        if self.suffix != ".draft":
+            unlink(self)
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", late)
+    (tmp_path / "gone.draft").symlink_to(tmp_path / "nowhere")
+    for amount in (1, 2):
+        write(worker(amount), tmp_path, f"{amount}")
+        assert compact(tmp_path, lambda name: True) == 1
+    assert names(tmp_path) == ["2.retired", "gone.draft"]
+    assert total(tmp_path) == 3
+
+
+def test_files_of_others_stay(tmp_path):
+    """A name that is no number is no generation."""
+    (tmp_path / "notes.retired").write_text("x", "utf-8")
+    for amount in (1, 2):
+        write(worker(amount), tmp_path, f"{amount}")
+        assert compact(tmp_path, lambda name: True) == 1
+    assert names(tmp_path) == ["2.retired", "notes.retired"]
+    assert total(tmp_path) == 3
 
 
 def test_the_faster_of_two_wins(tmp_path, monkeypatch):
@@ -339,17 +370,23 @@ def test_processes(tmp_path):
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
     assert is_gone(f"{done.pid}-ab12")
+    assert is_gone(f"{done.pid}-host-1")
+    assert is_gone(f"{done.pid}")
     assert not is_gone(f"{os.getpid()}-ab12")
 
 
 def test_who_may_not_ask_does_not_call_it_gone(monkeypatch):
     """Permission denied means that it is there."""
 
+    asked = []
+
     def refuse(process, signal):
+        asked.append((process, signal))
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refuse)
     assert not is_gone("1-ab12")
+    assert asked == [(1, 0)]  # which asks, and sends nothing
 
 
 def test_windows_cannot_tell(monkeypatch):

@@ -27,6 +27,7 @@ def make(native=None, **options):
 def test_observe(native):
     """A value on a bound belongs below it; owner and others are one."""
     series = make(native)
+    assert (series.read().value, list(series.read().counts)) == (0, [0, 0, 0, 0])
     for value in (0.5, 1, 2, 2.1, 100):
         series.observe(value)
     elsewhere(lambda: series.observe(-3), lambda: series.observe(5))
@@ -117,30 +118,36 @@ def test_no_snapshot_is_torn_and_totals_are_exact(native):
 
 def test_an_interrupted_write_does_not_hang_the_reader(monkeypatch):
     """A signal between bucket and count must not stop all scrapes for ever."""
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
     series = make()
     series.observe(1)
     series._counts[0] += 1
     seen = []
     elsewhere(lambda: seen.append(series.read()))
+    assert slept == [0] * module.PATIENCE == [0] * 100
     assert sum(seen[0].counts) == sum(series.read().counts) == 2
-    assert module.PATIENCE == 100
+    assert len(slept) == 100, "the owner waits for nobody"
 
 
 def test_a_reader_waits_for_the_owner(monkeypatch):
     """A write that is half done is finished while the reader sleeps, and then read whole."""
     series = make()
-    series.observe(1)
+    for _ in range(2):
+        series.observe(1)
     series._counts[0] += 1
     series._sum += 1
 
+    slept = []
+
     def finish(seconds):
+        slept.append(seconds)
         series._count += 1
 
     monkeypatch.setattr(module.time, "sleep", finish)
     seen = []
     elsewhere(lambda: seen.append(series.read()))
-    assert (seen[0].value, sum(seen[0].counts), series._count) == (2.0, 2, 2)
+    assert (seen[0].value, sum(seen[0].counts), slept) == (3.0, 3, [0])
 
 
 @pytest.mark.uninstrumented

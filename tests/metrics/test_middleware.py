@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 import weakref
 from collections import Counter
@@ -24,6 +25,14 @@ from tests.support.sweep import sweep
 OK = {"content": [], "isError": False, "resultType": "complete"}
 VERSION = "2026-07-28"
 COUNT = "mcp_server_operation_duration_seconds_count"
+CALL = {
+    "mcp_method_name": "tools/call",
+    "gen_ai_tool_name": "add",
+    "gen_ai_operation_name": "execute_tool",
+    "mcp_protocol_version": VERSION,
+    "network_transport": "pipe",
+}
+OTHER_THAN_CALL = dict.fromkeys(("gen_ai_tool_name", "gen_ai_operation_name"))
 
 
 @dataclass
@@ -118,8 +127,14 @@ def answering(result):
 
 async def send(metrics, result=OK, /, **fields):
     """One message through the middleware; what came out of it."""
+    context = Context(**fields)
+
+    async def handler(ctx):
+        assert ctx is context
+        return await answering(result)(ctx)
+
     try:
-        return await metrics(Context(**fields), answering(result))
+        return await metrics(context, handler)
     except BaseException as error:  # noqa: BLE001  # handed to the test
         return error
 
@@ -128,56 +143,61 @@ def labels_of(registry, name=COUNT):
     return [dict(sample.labels) for sample in find(registry, name)]
 
 
+def exemplars_of(registry):
+    parsed = parse("".join(openmetrics(registry)))
+    return [sample.exemplar.labels for family in parsed for sample in family.samples if sample.exemplar]
+
+
 @pytest.fixture
 def registry():
     return Registry()
 
 
 async def test_a_tool_call(registry):
-    """The whole of the attributes, and the duration by an injected clock."""
-    ticks = iter([10.0, 12.5])
+    """The whole of the attributes, and the duration by an injected clock; of one that fails, too."""
+    ticks = iter([10.0, 12.5, 20.0, 24.0])
     metrics = MetricsMiddleware(registry, clock=lambda: next(ticks))
     assert await send(metrics) is OK
-    assert labels_of(registry) == [
-        {
-            "mcp_method_name": "tools/call",
-            "gen_ai_tool_name": "add",
-            "gen_ai_operation_name": "execute_tool",
-            "mcp_protocol_version": VERSION,
-            "network_transport": "pipe",
-        }
-    ]
+    assert labels_of(registry) == [CALL]
     assert_metric(registry, "mcp_server_operation_duration_seconds_sum", 2.5)
     assert_metric(registry, "mcp_server_operation_duration_seconds_bucket", 0, le="2.0")
     assert_metric(registry, "mcp_server_operation_duration_seconds_bucket", 1, le="5.0")
     assert_metric(registry, "mcp_server_active_requests", 0)
+    await send(metrics, ValueError())
+    assert labels_of(registry)[1] == {**CALL, "error_type": "ValueError"}
+    assert_metric(registry, "mcp_server_operation_duration_seconds_sum", 4, error_type="ValueError")
 
 
 @pytest.mark.parametrize(
-    ("fields", "expected"),
+    ("fields", "differs"),
     [
-        ({"method": "prompts/get", "params": {"name": "greet"}}, {"gen_ai_prompt_name": "greet"}),
-        ({"method": "resources/read", "params": {"uri": "file:///secret"}}, {"mcp_method_name": "resources/read"}),
-        ({"method": "notifications/initialized", "params": None}, {"mcp_method_name": "notifications/initialized"}),
-        ({"method": "made/up"}, {"mcp_method_name": "_OTHER"}),
-        ({"method": None}, {"network_transport": "pipe"}),
+        ({"method": "prompts/get", "params": {"name": "greet"}}, {**OTHER_THAN_CALL, "gen_ai_prompt_name": "greet"}),
+        ({"method": "resources/read", "params": {"uri": "file:///secret"}}, OTHER_THAN_CALL),
+        ({"method": "notifications/initialized", "params": None}, OTHER_THAN_CALL),
+        ({"method": "made/up"}, {**OTHER_THAN_CALL, "mcp_method_name": "_OTHER"}),
+        ({"method": None}, {**OTHER_THAN_CALL, "mcp_method_name": None}),
+        ({"method": ""}, {**OTHER_THAN_CALL, "mcp_method_name": None}),
         ({"request": object()}, {"network_transport": "tcp", "network_protocol_name": "http"}),
+        ({"protocol_version": None}, {"mcp_protocol_version": None}),
         ({"protocol_version": "1999-01-01"}, {"mcp_protocol_version": "_OTHER"}),
         ({"protocol_version": ["x"]}, {"mcp_protocol_version": "_OTHER"}),
-        ({"params": None}, {"mcp_method_name": "tools/call"}),
-        ({"params": {}}, {"mcp_method_name": "tools/call"}),
+        ({"params": None}, {"gen_ai_tool_name": None}),
+        ({"params": {}}, {"gen_ai_tool_name": None}),
         ({"params": {"name": ["list"]}}, {"gen_ai_tool_name": "_OTHER"}),
         ({"params": {"name": "x" * 4096}}, {"gen_ai_tool_name": "_OTHER"}),
         ({"params": {"name": "\ud800"}}, {"gen_ai_tool_name": "\ufffd"}),
     ],
 )
-async def test_attributes(registry, fields, expected):
-    """What is not known is ``_OTHER``, what is not there is left out, and nothing raises; twice, for the fast path."""
+async def test_attributes(registry, fields, differs):
+    """What is not known is ``_OTHER``, what is not there is left out, and nothing raises; twice, for the fast path.
+
+    The method is as it was sent unless *differs* says otherwise; None is what is left out.
+    """
     metrics = MetricsMiddleware(registry)
     for _ in range(2):
         assert await send(metrics, **fields) is OK
-    (labels,) = labels_of(registry)
-    assert expected.items() <= labels.items()
+    expected = {**CALL, "mcp_method_name": fields.get("method", "tools/call"), **differs}
+    assert labels_of(registry) == [{name: value for name, value in expected.items() if value is not None}]
     assert "secret" not in "".join(openmetrics(registry))
     assert_metric(registry, COUNT, 2)
 
@@ -227,6 +247,30 @@ async def test_outcomes(registry, result, error_type, code):
     (labels,) = labels_of(registry)
     assert (labels.get("error_type"), labels.get("rpc_response_status_code")) == (error_type, code)
     assert "secret" not in "".join(openmetrics(registry))
+    assert_metric(registry, COUNT, 2)
+
+
+class Watched(dict):
+    """A result that notes what it is asked for."""
+
+    asked = 0
+
+    def get(self, name):
+        self.asked += 1
+        return super().get(name)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+@pytest.mark.parametrize("request_of_http", [None, SimpleNamespace(scope={"http_version": "1.1"})])
+async def test_what_was_seen_before_is_not_looked_at_again(registry, failed, request_of_http):
+    """The fast path asks a result whether it is an error, and nothing else."""
+    metrics = MetricsMiddleware(registry, tools=Names(["add"]))
+    asked = []
+    for _ in range(2):
+        result = Watched(isError=failed)
+        await send(metrics, result, request=request_of_http)
+        asked.append(result.asked)
+    assert asked == [3, 1]
     assert_metric(registry, COUNT, 2)
 
 
@@ -317,24 +361,31 @@ async def test_a_client_of_two_servers(registry):
 
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_the_conventions_to_the_letter(side):
-    """Names, units, buckets and attributes of the four metrics that the conventions have."""
+    """Names, units, buckets and attributes of the metrics that the conventions have, and of ours beside them."""
     common = ["mcp.protocol.version", "network.transport", "network.protocol.name", "network.protocol.version"]
     if side == "client":
         common += ["server.address", "server.port"]
     named = ["gen_ai.tool.name", "gen_ai.prompt.name", "gen_ai.operation.name"]
     operation = ["mcp.method.name", *named, "error.type", "rpc.response.status_code", *common]
     registry = Registry()
-    MetricsMiddleware(registry, side=side)
+    MetricsMiddleware(registry, side=side, sizes=True)
     found = {
-        about.name: (about.kind, about.unit, about.bounds, list(about.labels))
+        about.name: (about.kind, about.unit, about.bounds, list(about.labels), about.help)
         for about, _ in registry.collect()
-        if about.name.endswith(".duration")
+        if about.name.startswith("mcp.")
     }
     bounds = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
     assert bounds == DEFAULT_BUCKETS
+    sizes = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+    message = "Time from a message's arrival to its answer."
+    session = "Time from a session's begin to its end."
+    unmeasured = "Messages without a duration: streams, and what the SDK asks itself."
     assert found == {
-        f"mcp.{side}.operation.duration": ("histogram", "s", bounds, operation),
-        f"mcp.{side}.session.duration": ("histogram", "s", bounds, ["error.type", *common]),
+        f"mcp.{side}.operation.duration": ("histogram", "s", bounds, operation, message),
+        f"mcp.{side}.session.duration": ("histogram", "s", bounds, ["error.type", *common], session),
+        f"mcp.{side}.active_requests": ("gauge", "", (), [], "Messages begun and not over."),
+        f"mcp.{side}.unmeasured": ("counter", "", (), ["kind"], unmeasured),
+        f"mcp.{side}.response.size": ("histogram", "By", sizes, ["mcp.method.name"], "Size of a result as JSON."),
     }
 
 
@@ -352,7 +403,7 @@ async def test_a_table_that_raises_hides_nothing(registry, caplog):
     error = SdkError(-32601)
     assert await send(metrics, error) is error
     assert_metric(registry, COUNT, 1, error_type="-32601")
-    assert "is_error failed for -32601" in caplog.text
+    assert caplog.record_tuples == [("mcp_metrics.outcomes", logging.ERROR, "is_error failed for -32601")]
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -367,7 +418,8 @@ async def test_a_listener_that_raises_changes_no_answer(caplog):
     for name in "ab":
         assert await send(metrics, params={"name": name}) is OK
     assert sum(sample.value for sample in find(registry, COUNT)) == 2
-    assert "on_event failed for Overflow(metric='mcp.server.operation.duration')" in caplog.text
+    told = "on_event failed for Overflow(metric='mcp.server.operation.duration')"
+    assert [record[::2] for record in caplog.record_tuples] == [("mcp_metrics.registry", told)]
 
 
 async def test_fastmcp_contexts(registry):
@@ -448,8 +500,8 @@ async def test_the_version_behind_fastmcps_context(registry, version):
 async def test_names_are_learned_from_lists(registry, listed):
     """A tool that only ever fails has its own series, because it was listed."""
     metrics = MetricsMiddleware(registry)
-    await send(metrics, listed, method="tools/list", params=None)
-    await send(metrics, listed, method="tools/list", params=None)
+    for result in ({"tools": []}, {"tools": []}, listed):
+        await send(metrics, result, method="tools/list", params=None)
     await send(metrics, ValueError())
     assert_metric(registry, COUNT, 1, gen_ai_tool_name="add", error_type="ValueError")
 
@@ -485,14 +537,25 @@ async def test_prompts_have_names_of_their_own(registry):
     assert_metric(registry, COUNT, 1, gen_ai_prompt_name="_OTHER")
 
 
+async def test_prompts_are_learned_from_their_own_list(registry):
+    """It says nothing of tools."""
+    metrics = MetricsMiddleware(registry)
+    await send(metrics, {"prompts": [{"name": "greet"}]}, method="prompts/list", params={})
+    for method in ("prompts/get", "tools/call"):
+        await send(metrics, ValueError(), method=method, params={"name": "greet"})
+    assert_metric(registry, COUNT, 1, gen_ai_prompt_name="greet")
+    assert_metric(registry, COUNT, 1, gen_ai_tool_name="_OTHER")
+
+
 async def test_streams_and_internal_calls_stand_apart(registry):
     """A subscription that lasts a day is no slow request; what the SDK asks itself is no request."""
     metrics = MetricsMiddleware(registry)
     phantom = Context("tools/list", None)
     phantom.headers = {"mcp-method": "tools/call"}
     await metrics(phantom, answering({"tools": []}))
-    await send(metrics, method="subscriptions/listen")
-    await send(metrics, ValueError(), method="subscriptions/listen")
+    assert await send(metrics, method="subscriptions/listen") is OK
+    error = ValueError()
+    assert await send(metrics, error, method="subscriptions/listen") is error
     assert labels_of(registry) == []
     assert_metric(registry, "mcp_server_unmeasured_total", 1, kind="internal")
     assert_metric(registry, "mcp_server_unmeasured_total", 2, kind="stream")
@@ -537,17 +600,21 @@ async def test_in_flight(registry):
 async def test_exemplars(registry, traceparent, expected):
     """The trace that the caller names, if it is one."""
     metrics = MetricsMiddleware(registry, exemplars=True, clock=lambda: 1.0)
+    traced = {"name": "add", "_meta": {"traceparent": traceparent}}
     for _ in range(2):
-        await send(metrics, params={"name": "add", "_meta": {"traceparent": traceparent}})
+        await send(metrics, params=traced)
     await send(metrics, params=None)
     fast = Fast("tools/call", SimpleNamespace(name="add", meta=SimpleNamespace(traceparent=traceparent)))
     await metrics(fast, answering(OK))
-    found = [s.exemplar for f in parse("".join(openmetrics(registry))) for s in f.samples if s.exemplar]
-    assert [dict(exemplar.labels) for exemplar in found] == ([expected] * 2 if expected else [])
+    assert exemplars_of(registry) == ([expected] * 2 if expected else [])
+    await send(MetricsMiddleware(unasked := Registry()), params=traced)
+    assert exemplars_of(unasked) == []
 
 
 async def test_sizes(registry):
-    """Bytes as JSON, when asked for; what cannot be written counts as nothing."""
+    """Bytes as JSON, only when asked for; what cannot be written counts as nothing."""
+    await send(MetricsMiddleware(unasked := Registry()))
+    assert "response" not in "".join(openmetrics(unasked))
     metrics = MetricsMiddleware(registry, sizes=True)
     cyclic: dict[str, Any] = {}
     cyclic["self"] = cyclic
@@ -717,13 +784,13 @@ def test_shuffled_calls_are_conserved():
         ({"side": "middle"}, ValueError, "side 'server' or 'client', got 'middle'"),
         ({"network": "tcp"}, TypeError, "a Network, or None, got 'tcp'"),
         ({"network": Network(address="a")}, ValueError, "address with side='client' alone, got Network"),
-        ({"is_error": 7}, TypeError, "callable is_error, got 7"),
+        ({"is_error": 7}, TypeError, "MetricsMiddleware needs a callable is_error, got 7"),
         ({"is_error": send}, TypeError, "is_error that is not async, got <function send"),
         ({"is_error": Asynchronous()}, TypeError, "is_error that is not async, got <"),
         ({"methods": "tools/call"}, TypeError, "a collection of methods, got the text 'tools/call'"),
-        ({"methods": 7}, TypeError, "a collection of methods, got 7"),
+        ({"methods": 7}, TypeError, "MetricsMiddleware needs a collection of methods, got 7"),
         ({"methods": [["a"]]}, TypeError, r"text for each of its methods, got \['a'\]"),
-        ({"clock": 3}, TypeError, "a callable clock, got 3"),
+        ({"clock": 3}, TypeError, "MetricsMiddleware needs a callable clock, got 3"),
         ({"clock": None}, TypeError, "a callable clock, got None"),
         ({"tools": ["add"]}, TypeError, r"Names for tools and prompts, got \['add'\]"),
         ({"prompts": Names}, TypeError, "Names for tools and prompts, got <class"),
@@ -739,7 +806,7 @@ def test_nonsense_is_refused(registry, options, error, message):
 @pytest.mark.parametrize("registry", [None, Registry, 7])
 def test_a_registry_is_wanted(registry):
     """An instance, not the class."""
-    with pytest.raises(TypeError, match="a Registry or a MeterSink, got"):
+    with pytest.raises(TypeError, match="MetricsMiddleware needs a Registry or a MeterSink, got"):
         MetricsMiddleware(registry)
 
 

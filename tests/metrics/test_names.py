@@ -14,10 +14,11 @@ def test_admission():
     assert names.admit("given", succeeded=False) == "given"
     assert names.admit("unknown", succeeded=False) == "_OTHER"
     assert names.admit("worked", succeeded=True) == "worked"
+    assert names.admit("x" * 128, succeeded=True) == "x" * 128
     assert names.admit("worked", succeeded=False) == "worked"
     names.listed(["listed", None, 7])
     assert names.admit("listed", succeeded=False) == "listed"
-    assert len(names) == 3
+    assert len(names) == 4
     assert "listed" in names
     assert "unknown" not in names
 
@@ -65,6 +66,13 @@ def test_invariants(calls, limit):
     assert all(names.admit(name, succeeded=False) == name for name in "abc")
 
 
+def test_there_is_room_for_500_names():
+    """Unless another limit is given."""
+    names = Names()
+    names.listed(map(str, range(501)))
+    assert ("499" in names, "500" in names) == (True, False)
+
+
 @pytest.mark.parametrize("limit", [-1, 2.5, True, None])
 def test_limit_is_a_number_of_names(limit):
     """Nonsense is told at construction."""
@@ -75,9 +83,9 @@ def test_limit_is_a_number_of_names(limit):
 @pytest.mark.parametrize(
     ("known", "message"),
     [
-        ("add", "a collection of names, got the text 'add'"),
-        (7, "a collection of names, got 7"),
-        ([3], "text for each of its names, got 3"),
+        ("add", "Names needs a collection of names, got the text 'add'"),
+        (7, "Names needs a collection of names, got 7"),
+        ([3], "Names needs text for each of its names, got 3"),
     ],
 )
 def test_what_is_no_collection_of_names(known, message):

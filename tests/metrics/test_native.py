@@ -91,6 +91,16 @@ def test_merging_different_zero_buckets():
     assert narrow.zero_threshold >= 0.01
 
 
+@pytest.mark.parametrize("threshold", [0, 0.6])
+def test_the_zero_bucket_is_as_wide_as_it_is_told(threshold):
+    """Closed at both ends; to meet another as wide moves nothing, even from a bucket that begins within it."""
+    buckets = NativeBuckets(0, zero_threshold=threshold)
+    for value in (threshold, -threshold, 0.7, -0.7):
+        buckets.add(value)
+    buckets.merge(NativeBuckets(0, zero_threshold=threshold))
+    assert state(buckets) == (0, threshold, 2, {0: 1}, {0: 1})
+
+
 @given(st.dictionaries(st.integers(-50, 50), st.integers(1, 9)))
 def test_spans_tell_the_buckets(buckets):
     """What is written as runs and gaps is read back as the same buckets."""
@@ -121,6 +131,7 @@ def test_quantiles_are_within_the_promised_error():
 
 def test_too_many_buckets_make_the_schema_coarser_and_then_zero_wider():
     """Invariant 2, step by step, on both sides of zero."""
+    assert state(filled([1, -2], 0, limit=2)) == (0, 2.0**-128, 0, {0: 1}, {1: 1})  # just room enough
     buckets = filled([1, 2, 4, -1], 0, limit=2)
     assert state(buckets) == (COARSEST, 1.0, 2, {1: 2}, {})  # -1 and 1 are zero now
     huge = filled([1e-30, 1e-10, 1.0, 1e10, 1e30, -1e-10], 0, limit=2)
@@ -173,6 +184,17 @@ def test_the_largest_floats_may_have_the_zero_bucket_alone():
     """Their bound is infinite, and such buckets are copied by every scrape."""
     buckets = filled([1e308, -1e308], limit=1).copy()
     assert (buckets.zero_threshold, buckets.count()) == (math.inf, 2)
+
+
+def test_a_copy_is_like_its_original():
+    """All of it, and no longer tied to it."""
+    buckets = NativeBuckets(1, limit=2, zero_threshold=0.5)
+    for value in (0.25, 4.0, -4.0):
+        buckets.add(value)
+    twin = buckets.copy()
+    buckets.add(1e9)
+    assert (twin.limit, *state(twin)) == (2, 1, 0.5, 1, {4: 1}, {4: 1})
+    assert NativeBuckets().copy().schema == NativeBuckets().schema == 3
 
 
 @pytest.mark.parametrize("value", [1.0, -2.5, 5e-324, 0.0])

@@ -40,6 +40,7 @@ PROMETHEUS_3 = (
         (f"{OM};version=1.0.0.0", OM, "underscores"),
         (f"{OM};version=0", "text/plain", "underscores"),
         (f"{OM};version=0.0.1", "text/plain", "underscores"),
+        (f"{OM};q=0.5, text/plain;version=0", OM, "underscores"),
         (f"{OM};version=banana", "text/plain", "underscores"),
         (f"text/plain, {OM}", OM, "underscores"),
         (f"{OM}, {PROTO}", PROTO.partition(";")[0], "underscores"),

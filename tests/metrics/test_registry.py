@@ -6,8 +6,8 @@ import math
 import threading
 
 import pytest
-from mcp_metrics import DEFAULT_BUCKETS, Overflow, Registry, openmetrics
-from mcp_metrics.testing import parse
+from mcp_metrics import DEFAULT_BUCKETS, Description, Overflow, Registry, RegistryStatistics, openmetrics
+from mcp_metrics.testing import assert_metric, parse
 
 
 def names(registry):
@@ -17,10 +17,10 @@ def names(registry):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_series": 0}, "max_series >= 1, got 0"),
+        ({"max_series": 0}, "Registry needs an int max_series >= 1, got 0"),
         ({"max_series": True}, "max_series >= 1, got True"),
         ({"max_series": 2.5}, "max_series >= 1, got 2.5"),
-        ({"idle": 0}, "0 < idle < inf seconds, or None, got 0"),
+        ({"idle": 0}, "Registry needs 0 < idle < inf seconds, or None, got 0"),
         ({"idle": -1}, "got -1"),
         ({"idle": math.nan}, "got nan"),
         ({"idle": math.inf}, "got inf"),
@@ -64,6 +64,7 @@ def test_registry_needs_its_clocks(name):
         ("counter", ("_total", "Help."), {}, "printable, .* got ''"),
         ("info", (7, "Help."), {"labels": ["x"]}, "got 7"),
         ("gauge", ("a", "Help."), {"unit": None}, "a: unit must be text, empty for none, got None"),
+        ("gauge", ("a", "Help."), {"unit": "b c"}, "a name with its unit must be printable, .* got 'a_b c'"),
         ("counter", ("a", "Help."), {"labels": ["x y"]}, "a label of a must be"),
         ("counter", ("a", "Help."), {"labels": ["le"]}, "the label 'le' is reserved"),
         ("counter", ("a", "Help."), {"labels": ["__name"]}, "reserved"),
@@ -130,25 +131,60 @@ def test_unit_is_part_of_the_name_in_clashes():
         registry.gauge("wait_seconds", "Wait.")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "kept"),
+    [("counter", "jobs_total", "jobs"), ("info", "build_info", "build"), ("gauge", "jobs_total", "jobs_total")],
+)
+def test_what_a_format_adds_is_not_kept(kind, name, kept):
+    """Or it would be there twice."""
+    assert getattr(Registry(), kind)(name, "Help.", labels=["x"]).description.name == kept
+
+
 def test_infinite_bucket_is_implied():
     """Writing it changes nothing."""
     registry = Registry()
-    assert registry.histogram("a", "Help.", buckets=[1, math.inf]).description.bounds == (1.0,)
+    assert registry.histogram("a", "Help.", buckets=[1, 2, math.inf]).description.bounds == (1.0, 2.0)
     assert registry.histogram("b", "Help.").description.bounds == DEFAULT_BUCKETS
 
 
 def test_statistics():
-    """How much is held."""
+    """How much is held, and how often there was no room; by default for 2000 series of a family."""
     registry = Registry()
-    registry.counter("a", "Help.", labels=["x"]).bind(1)
+    family = registry.counter("a", "Help.", labels=["x"])
     registry.gauge("b", "Help.").bind()
-    assert (registry.statistics().families, registry.statistics().series) == (3, 2)
+    for number in range(2000):
+        family.bind(number)
+    assert registry.statistics() == RegistryStatistics(families=3, series=2001, overflowed=0)
+    family.bind("late")
+    family.bind("later")
+    assert registry.statistics() == RegistryStatistics(families=3, series=2003, overflowed=2)
+    assert next(registry.collect())[0] == Description(
+        "counter", "mcp_metrics_overflow", "Label sets that found no room.", labels=("metric",)
+    )
+    assert_metric(registry, "mcp_metrics_overflow_total", 2, metric="a")
 
 
-def test_labels_may_come_from_a_generator():
-    """They are read once."""
-    family = Registry().counter("a", "Help.", labels=(name for name in ("x", "y")))
-    assert family.description.labels == ("x", "y")
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("counter", {"unit": "s"}, {"unit": "s"}),
+        ("gauge", {"unit": "s"}, {"unit": "s", "merge": "sum"}),
+        ("gauge", {"merge": "max"}, {"merge": "max"}),
+        ("info", {}, {}),
+        ("histogram", {"unit": "s"}, {"unit": "s", "bounds": DEFAULT_BUCKETS}),
+        ("histogram", {"buckets": range(200)}, {"bounds": tuple(map(float, range(200)))}),
+        ("histogram", {"native": 8, "unit": "s"}, {"unit": "s", "bounds": DEFAULT_BUCKETS}),
+        ("histogram", {"native": -4, "buckets": []}, {"bounds": ()}),
+    ],
+)
+def test_what_is_registered_is_described(kind, options, expected):
+    """The whole of it; labels may come from a generator, since they are read once."""
+    family = getattr(Registry(), kind)("a", "Help.", labels=(name for name in ("x", "y")), **options)
+    assert family.description == Description(kind, "a", "Help.", labels=("x", "y"), **expected)
+    if kind == "histogram":
+        family.bind(1, 2).observe(1)
+        (point,) = family.points()
+        assert (point.native and point.native.schema) == options.get("native")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_metrics import Registry, Snapshot, merge, openmetrics, snapshot
+from mcp_metrics import Description, NativeBuckets, Point, Registry, Snapshot, merge, openmetrics, snapshot
 from mcp_metrics.snapshots import dump, load
 from mcp_metrics.testing import assert_metric, parse
 
@@ -45,6 +45,8 @@ def state(taken):
         for point in points.values():
             native = point.native and (
                 point.native.schema,
+                point.native.limit,
+                point.native.zero_threshold,
                 point.native.zero_count,
                 point.native.positive,
                 point.native.negative,
@@ -122,6 +124,28 @@ def test_what_is_dumped_is_loaded(operations, now):
     assert state(load(json.loads(json.dumps(dump(taken))))) == state(taken)
 
 
+def test_what_has_widened_stays_wide():
+    """A zero bucket that had to take in others holds values that a narrower one would not."""
+    native = NativeBuckets(-4, limit=7, zero_threshold=0.5)
+    native.add(0.25)
+    about = Description("histogram", "wait", "Wait.")
+    taken = Snapshot({about: {(): Point((), 1.0, 0.25, [1], {}, native)}})
+    assert state(load(json.loads(json.dumps(dump(taken))))) == state(taken)
+
+
+def test_what_does_not_fit_its_family_is_named():
+    """One family of many: the message says which."""
+    with pytest.raises(ValueError, match="c: labels and values, or bounds and counts, do not match"):
+        load([[["counter", "c", "C.", "", ["a"], [], "sum"], [[[], 0, 1, [], [], None]]]])
+
+
+def test_nothing_but_how_many_files_were_skipped():
+    """It is there without any family."""
+    ((about, points),) = Snapshot(skipped=3).collect()
+    assert about.name == "mcp_metrics_snapshots_skipped"
+    assert list(points) == [Point((), 0.0, 3)]
+
+
 @given(OPERATIONS, OPERATIONS, OPERATIONS, st.sampled_from([0, 3]))
 def test_merge_is_associative_and_commutative(one, two, three, schema):
     """Invariant 1."""
@@ -175,10 +199,10 @@ def test_native_buckets_of_one_alone_are_dropped():
 
 def test_the_newest_exemplar_and_both_native_sets_are_kept():
     """By bucket, and by labels."""
-    old, new = worker([("a", 2.0, True)], now=1.0), worker([("a", 4.0, True), ("b", 0.5, True)], now=2.0)
+    old, new = worker([("a", 4.0, True)], now=1.0), worker([("a", 2.0, True), ("b", 0.5, True)], now=2.0)
     united = merge(snapshot(old), snapshot(new))
     points = next(points for about, points in united.families.items() if about.name == "wait")
-    assert points["a",].exemplars[2].value == 4.0
+    assert points["a",].exemplars[2].value == 2.0
     assert points["a",].native.count() == 2
     assert points["b",].exemplars[1].value == 0.5
     (point,) = merge(snapshot(Registry()), snapshot(Registry())).families.values()

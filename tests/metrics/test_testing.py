@@ -47,10 +47,13 @@ def test_reads_names_in_quotes():
         "a 1\nb 2\n",
         HISTOGRAM,
         '# TYPE a gaugehistogram\na_bucket{le="-1"} 1\na_bucket{le="+Inf"} 3\na_gcount 3\na_gsum -5\n',
-        '# TYPE a summary\na_count 1\na_sum 2\na{quantile="0.5"} 0.7\n',
+        '# TYPE a histogram\na_bucket{le="+Inf"} 1 1\na_count 1 1\na_sum 1 1\na_bucket{le="+Inf"} 2 2\n',
+        '# TYPE a summary\na_count 1\na_sum 2\na{quantile="0"} 0\na{quantile="0.5"} 0.7\na{quantile="1"} 1\n',
         '# TYPE a stateset\na{a="on"} 1\na{a="off"} 0\n',
         "# TYPE a gauge\na 1 1\na 2 1\na 3 2\n",
+        '# TYPE a counter\na_total 1 # {b="' + "x" * 127 + '"} 1\n',
         "# UNIT a \n",
+        '# UNIT "a_\\\\n" \\n\n',
         "a -Inf\nb nan\nc .5e-3\n",
     ],
 )
@@ -81,26 +84,27 @@ def test_accepts(text):
         ("# TYPE a_created gauge\n# TYPE a counter\n", 2, "clashes"),
         ("# UNIT a seconds\n", 1, "cannot have the unit"),
         ("# TYPE x_u info\n# UNIT x_u u\n", 2, "cannot have the unit"),
+        ("# TYPE x_u stateset\n# UNIT x_u u\n", 2, "cannot have the unit"),
         ("# TYPE a counter\na_total -1\n", 2, "negative or no number"),
         ("# TYPE a summary\na_count 0.5\n", 2, "is no count"),
         ("# TYPE a info\na_info 2\n", 2, "cannot be 2"),
         ("# TYPE a stateset\na 1\n", 2, "label of its own name"),
+        ('# TYPE a stateset\na{a="on"} 2\n', 2, "the value of stateset cannot be 2"),
         ('# TYPE a summary\na{quantile="2"} 1\n', 2, "a quantile is from 0 to 1"),
         ("# TYPE a gauge\na 1 # {} 1\n", 2, "no exemplars here"),
         ('# TYPE a counter\na_total 1 # {"b"} 1\n', 2, "an exemplar's label without a name: 'b'"),
         ('# TYPE a counter\na_total 1 # {a="' + "x" * 128 + '"} 1\n', 2, "more than 128 characters"),
         ("# TYPE a histogram\na_bucket 1\n", 2, "'le' is missing"),
         ("# TYPE a histogram\na_sum 1\n", 2, "the last bucket must be"),
-        (
-            '# TYPE a histogram\na_bucket{le="2"} 1\na_bucket{le="1"} 1\na_bucket{le="+Inf"} 1\n',
-            4,
-            "buckets must ascend",
-        ),
+        ('# TYPE a histogram\na_bucket{le="2"} 1\na_bucket{le="1"} 1\na_bucket{le="+Inf"} 1\n', 4, "must ascend"),
+        ('# TYPE a histogram\na_bucket{le="1"} 1\na_bucket{le="1.0"} 1\na_bucket{le="+Inf"} 1\n', 4, "must ascend"),
         (HISTOGRAM.replace("h_count 2", "h_count 3"), 5, "sum and count go together"),
         (HISTOGRAM.replace("h_count 2\n", ""), 4, "sum and count go together"),
         (HISTOGRAM.replace("1.0", "-1.0"), 5, "does not go with these buckets"),
         ('# TYPE a gaugehistogram\na_bucket{le="+Inf"} 1\na_gcount 1\na_gsum -1\n', 4, "does not go with"),
         ('# TYPE a gauge\na{b="1"} 1\na{b="2"} 1\na{b="1"} 1\n', 4, "samples of one metric are apart"),
+        ('# TYPE a stateset\na{a="x",b="1"} 1\na{a="x",b="2"} 1\na{a="y",b="1"} 0\n', 4, "are apart"),
+        ('# TYPE a summary\na_sum{b="1"} 1\na_sum{b="2"} 1\na{b="1",quantile="0"} 1\n', 4, "are apart"),
         ("# TYPE a gauge\na 1\na 1\n", 3, "one sample twice"),
         ("# TYPE a gauge\na 1 2\na 1 1\n", 3, "going back in time"),
     ],
@@ -113,11 +117,14 @@ def test_refuses(text, line, message):
     assert str(caught.value).startswith(f"line {line}: ")
 
 
-@pytest.mark.parametrize("text", ["", "a 1\n", "# EOF\n\n", "# EOFx", "# EOF\na 1\n", "\n# EOF \n"])
-def test_needs_an_end(text):
+@pytest.mark.parametrize(
+    ("text", "line"), [("", 1), ("a 1\n", 1), ("# EOF\n\n", 2), ("# EOFx", 1), ("# EOF\na 1\n", 2), ("\n# EOF \n", 2)]
+)
+def test_needs_an_end(text, line):
     """A truncated answer must not pass."""
-    with pytest.raises(OpenMetricsError):
+    with pytest.raises(OpenMetricsError, match=f"^line {line}: the last line must be '# EOF'$") as caught:
         parse(text)
+    assert caught.value.line == line
 
 
 def test_the_public_suite():

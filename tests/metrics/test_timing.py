@@ -10,6 +10,7 @@ import inspect
 import weakref
 from collections.abc import AsyncIterator
 from functools import partial, wraps
+from typing import Annotated
 
 import anyio
 import pytest
@@ -76,6 +77,26 @@ async def test_coroutine_function(work):
     assert fetch.__doc__ == "Fetch."
 
 
+def test_signature_is_resolved_for_frameworks(work):
+    """Names are looked up where the function was written; what cannot be found stays as it is."""
+
+    @work.timed
+    def known(limit: Annotated[int, "at most"]) -> int: ...
+
+    @work.timed
+    def unknown(limit: Missing) -> int: ...  # noqa: F821  # a name for type checkers alone
+
+    @work.timed
+    def bare(limit): ...
+
+    assert known.__annotations__ == {"limit": Annotated[int, "at most"], "return": int}
+    assert inspect.signature(known).parameters["limit"].annotation == Annotated[int, "at most"]
+    assert unknown.__annotations__ == {"limit": "Missing", "return": "int"}
+    assert inspect.signature(bare) == inspect.Signature(
+        [inspect.Parameter("limit", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    )
+
+
 def test_a_function_that_raises(work):
     """Its exception passes, and is counted."""
 
@@ -99,8 +120,8 @@ def test_function(work):
             work.clock.now += count
             return count
 
-    assert Shop().sell(4) == 4
-    assert work.seconds() == 4
+    assert Shop().sell(4) == Shop().sell(count=4) == 4
+    assert work.seconds() == 8
 
 
 async def test_callable_objects_and_partials(work):
@@ -121,6 +142,23 @@ async def test_callable_objects_and_partials(work):
     assert work.seconds() == 3
 
 
+def test_callable_objects_and_partials_that_yield(work):
+    """They are over when they are at their end, not when they have made a generator."""
+
+    class Count:
+        def __call__(self, stop):
+            work.clock.now += 1
+            yield from range(stop)
+
+    def count(stop):
+        work.clock.now += 1
+        yield from range(stop)
+
+    assert list(work.timed(Count())(2)) == list(work.timed(partial(count, 2))()) == [0, 1]
+    assert work.counts() == {"": 2}
+    assert (work.seconds(FIRST), work.seconds()) == (2, 2)
+
+
 def test_generator(work):
     """Until the first item, and until the end; what is sent and thrown in arrives, what is returned comes out."""
 
@@ -135,7 +173,7 @@ def test_generator(work):
             yield "caught"
         return "bye"
 
-    conversation = talk("hello")
+    conversation = talk(greeting="hello")
     assert next(conversation) == "hello"
     assert conversation.send("you") == "you"
     assert conversation.throw(KeyError()) == "caught"
@@ -186,7 +224,7 @@ async def test_async_generator(work):
             work.clock.now += 10
             yield "caught"
 
-    conversation = talk("hello")
+    conversation = talk(greeting="hello")
     assert await conversation.asend(None) == "hello"
     assert await conversation.asend("you") == "you"
     assert await conversation.athrow(KeyError()) == "caught"
@@ -370,9 +408,9 @@ def test_every_timeout_is_one(work, error):
 @pytest.mark.parametrize(
     ("registry", "options", "message"),
     [
-        (None, {}, "a Registry or a MeterSink, got None"),
+        (None, {}, "Timed needs a Registry or a MeterSink, got None"),
         (Registry, {}, "got <class"),
-        (Registry(), {"clock": 3}, "a callable clock, got 3"),
+        (Registry(), {"clock": 3}, "Timed needs a callable clock, got 3"),
     ],
 )
 def test_nonsense_is_refused(registry, options, message):

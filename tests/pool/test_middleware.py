@@ -281,9 +281,9 @@ BIND = "PoolMiddleware needs a function that returns a context manager as bind, 
 def test_nonsense(options: dict[str, Any], error: type[Exception], message: str) -> None:
     """Refused when the server is put together."""
     pools = {"keyed": KeyedPool(is_async), "single": Backend().pool()}
-    pool = options.pop("pool", "single")
+    given = {"pool": "single", **options}
     with pytest.raises(error) as caught:
-        PoolMiddleware(pools.get(pool, pool), **options)
+        PoolMiddleware(**{**given, "pool": pools.get(given["pool"], given["pool"])})
     assert str(caught.value) == message
 
 

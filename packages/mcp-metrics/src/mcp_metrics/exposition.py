@@ -79,7 +79,7 @@ class _Text:
 
     def __init__(self, description: Description, scheme: Scheme) -> None:
         self.kind, self.help, self.unit = description.kind, description.help, unit_word(description.unit)
-        ending = ENDINGS.get(description.kind, "")
+        ending = ENDINGS[description.kind]
         self.sample = escape(description.exposed + ending, scheme)
         self.base = self.sample.removesuffix(ending)
         self.labels = [_quoted(escape(label, scheme)) for label in description.labels]
@@ -97,8 +97,7 @@ class _Text:
 
     def _head(self) -> str:
         name = _quoted(self.sample if self.total_in_name else self.base)
-        text = self.help.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
-        text = text.translate(_VALUE if self.escapes_quotes_in_help else _HELP)
+        text = self.help.translate(_VALUE if self.escapes_quotes_in_help else _HELP)
         # A unit that escaping has changed in the name, as that of `m/s`, is one that a parser does not find there.
         has_unit = self.has_units and self.unit and self.base.endswith(f"_{self.unit}")
         unit = f"# UNIT {name} {self.unit}\n" if has_unit else ""
@@ -107,7 +106,7 @@ class _Text:
     def _single(self, point: Point) -> str:
         labels = self._labels(point)
         exemplar = self._exemplar(point.exemplars.get(0))
-        line = f"{self._name('', labels)} {number(point.value)}{exemplar}\n"
+        line = f"{_sample(self.sample, labels)} {number(point.value)}{exemplar}\n"
         return line + self._created(point, labels) if self.kind == "counter" else line
 
     def _histogram(self, point: Point) -> str:
@@ -120,7 +119,7 @@ class _Text:
         template = self.template if labels else self._template("")
         # One `replace` instead of eighteen `%s` more: a third of the time.
         text = (template % tuple(figures)).replace(_LABELS, labels)
-        return self._with_exemplars(text, point.exemplars) if point.exemplars and self.has_exemplars else text
+        return self._with_exemplars(text, point.exemplars) if point.exemplars else text
 
     def _with_exemplars(self, text: str, exemplars: Mapping[int, Exemplar]) -> str:
         lines = text.split("\n")
@@ -131,11 +130,11 @@ class _Text:
     def _template(self, labels: str) -> str:
         """Return all lines of a point with these labels; ``%`` puts in its figures."""
         own = f"{labels}," if labels else ""
-        lines = [(self._name("_bucket", f'{own}le="{bound}"'), "%d") for bound in self.bounds]
+        lines = [(_sample(f"{self.base}_bucket", f'{own}le="{bound}"'), "%d") for bound in self.bounds]
         if self.has_sum:
-            lines += [(self._name("_count", labels), "%d"), (self._name("_sum", labels), "%s")]
+            lines += [(_sample(f"{self.base}_count", labels), "%d"), (_sample(f"{self.base}_sum", labels), "%s")]
         if self.has_created:
-            lines.append((self._name("_created", labels), "%.3f"))
+            lines.append((_sample(f"{self.base}_created", labels), "%.3f"))
         return "".join(f"{name.replace('%', '%%')} {figure}\n" for name, figure in lines)
 
     def _labels(self, point: Point) -> str:
@@ -145,14 +144,8 @@ class _Text:
         pairs = zip(self.labels, values, strict=True)
         return ",".join([f'{label}="{_escaped(value)}"' for label, value in pairs if value])
 
-    def _name(self, suffix: str, labels: str) -> str:
-        name = self.base + suffix if suffix else self.sample
-        if is_legacy(name):
-            return f"{name}{{{labels}}}" if labels else name
-        return f'{{"{_escaped(name)}"{"," if labels else ""}{labels}}}'
-
     def _created(self, point: Point, labels: str) -> str:
-        return f"{self._name('_created', labels)} {point.created:.3f}\n" if self.has_created else ""
+        return f"{_sample(f'{self.base}_created', labels)} {point.created:.3f}\n" if self.has_created else ""
 
     def _exemplar(self, exemplar: Exemplar | None) -> str:
         if exemplar is None or not self.has_exemplars:
@@ -168,6 +161,12 @@ class _OpenMetrics(_Text):
     has_units = True
     has_created = True
     has_exemplars = True
+
+
+def _sample(name: str, labels: str) -> str:
+    if is_legacy(name):
+        return f"{name}{{{labels}}}" if labels else name
+    return f'{{"{_escaped(name)}"{"," if labels else ""}{labels}}}'
 
 
 def _escaped(value: str) -> str:

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from .histogram import Histogram, NativeHistogram
-from .native import LIMIT
 from .series import Counter, Gauge, Info, Point, Series
 from .text import OTHER, escape, label_value, unit_word
 
@@ -45,7 +44,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "info": ("", "_info"),
     "histogram": ("", "_bucket", "_sum", "_count", "_created"),
 }
-ENDINGS = {"counter": "_total", "info": "_info"}  # of a kind's samples; a registered name does without
+ENDINGS = {"counter": "_total", "gauge": "", "histogram": "", "info": "_info"}  # a registered name does without
 
 
 class Description(NamedTuple):
@@ -87,14 +86,12 @@ class Family(Generic[S]):
         clock: Callable[[], float],
         now: Callable[[], float],
         on_overflow: Callable[[str], None],
-        schema: int = 3,
-        limit: int = LIMIT,
+        schema: int,
     ) -> None:
         self.description = description
         self.name: str = description.name
         self.bounds: list[float] = list(description.bounds)
         self.schema: int = schema
-        self.limit: int = limit
         self.now = now
         self.lock: threading.Lock = threading.Lock()
         self.retired: float = 0
@@ -124,7 +121,7 @@ class Family(Generic[S]):
 
         Idle series are looked for as they are read, so that a scrape of many does not wait for all of them at once.
         """
-        now = self._clock() if self._idle is not None else 0.0
+        now = self._clock()
         waiting = deque(self._series.values())  # to free all that leave at once, in the end, would take milliseconds
         while waiting:
             series = waiting.popleft()

@@ -139,9 +139,9 @@ def _tidy(folder: Path, number: int, taken: Mapping[str, str]) -> None:
         path = folder / f"{name}{SUFFIX}"
         if _read_file(path).checksum == checksum:  # not a new worker's of the same name
             path.unlink(missing_ok=True)
-    for path in folder.glob(f"*{RETIRED}"):
-        if _number(path) < number:
-            path.unlink(missing_ok=True)
+    for older in _generations(folder):
+        if older < number:
+            _generation(folder, older).unlink(missing_ok=True)
     for path in folder.glob(f"*{DRAFT}"):
         with suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - DRAFT_LIFE:
@@ -149,11 +149,11 @@ def _tidy(folder: Path, number: int, taken: Mapping[str, str]) -> None:
 
 
 def _newest(folder: Path) -> int:
-    return max(map(_number, folder.glob(f"*{RETIRED}")), default=0)
+    return max(_generations(folder), default=0)
 
 
-def _number(path: Path) -> int:
-    return int(path.stem) if path.stem.isdecimal() else 0
+def _generations(folder: Path) -> list[int]:
+    return [int(path.stem) for path in folder.glob(f"*{RETIRED}") if path.stem.isdecimal()]
 
 
 def _generation(folder: Path, number: int) -> Path:
@@ -178,10 +178,10 @@ def _own_name(process: int) -> str:
 
 
 def _draft(folder: Path, told: Snapshot, taken: Mapping[str, str]) -> Path:
-    body = json.dumps([taken, dump(told)], separators=(",", ":"))
-    path = folder / f"{os.getpid()}-{secrets.token_hex(8)}{DRAFT}"
+    body = json.dumps([taken, dump(told)]).encode()
+    path = folder / f"{os.getpid()}-{secrets.token_hex()}{DRAFT}"
     try:
-        path.write_text(f"{MAGIC} {zlib.crc32(body.encode()):08x}\n{body}", "utf-8")
+        path.write_bytes(f"{MAGIC} {zlib.crc32(body):08x}\n".encode() + body)
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -190,9 +190,9 @@ def _draft(folder: Path, told: Snapshot, taken: Mapping[str, str]) -> Path:
 
 def _read_file(path: Path) -> _File:
     try:
-        head, _, body = path.read_text("utf-8").partition("\n")
-        checksum = f"{zlib.crc32(body.encode()):08x}"
-        if head != f"{MAGIC} {checksum}":
+        head, _, body = path.read_bytes().partition(b"\n")
+        checksum = f"{zlib.crc32(body):08x}"
+        if head != f"{MAGIC} {checksum}".encode():
             return _File(Snapshot(skipped=1))
         taken, families = json.loads(body)
         return _File(load(families), checksum, dict(taken))

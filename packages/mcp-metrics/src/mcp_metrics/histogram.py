@@ -14,6 +14,7 @@ Invariants, each tested in ``tests/metrics/test_histogram.py``:
 
 from __future__ import annotations
 
+import operator
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -67,10 +68,10 @@ class Histogram(Series):
     def read(self) -> Point:
         """Return count, sum and buckets of one moment."""
         counts, total = self._read_own()
-        if self._others:
+        if self._others is not None:
             with self._family.lock:
                 more, extra = self._others
-                counts, total = [own + other for own, other in zip(counts, more, strict=True)], total + extra
+                counts, total = list(map(operator.add, counts, more)), total + extra
         return Point(self.labels, self.created, total, counts, self._exemplars or {})
 
     def _read_own(self) -> tuple[list[int], float]:
@@ -113,7 +114,7 @@ class NativeHistogram(Histogram):
 
     def restart(self) -> None:
         """Begin at zero, now."""
-        self._native = NativeBuckets(self._family.schema, limit=self._family.limit)
+        self._native = NativeBuckets(self._family.schema)
         super().restart()
 
     def observe(self, value: float, exemplar: Mapping[str, object] | None = None) -> None:

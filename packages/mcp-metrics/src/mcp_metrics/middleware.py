@@ -262,9 +262,7 @@ def _one_of(known: frozenset[str], value: object) -> str:
 
 def _version(ctx: Any) -> object:
     """Return the version of MCP that the message is in."""
-    if hasattr(ctx, "protocol_version"):
-        return ctx.protocol_version
-    found = field(sdk_context(ctx), "protocol_version")  # FastMCP 4's
+    found = field(sdk_context(ctx), "protocol_version")
     return headers(ctx).get("mcp-protocol-version") if found is None else found
 
 

@@ -29,7 +29,7 @@ ZERO_THRESHOLD = 2.0**-128  # the default of client_golang
 LIMIT = 160
 """Buckets; the default of OpenTelemetry, and enough for 20 octaves at schema 3."""
 
-_FRACTIONS = {schema: [2.0 ** (step / 2**schema - 1) for step in range(2**schema)] for schema in range(FINEST + 1)}
+_FRACTIONS = {schema: [2.0 ** (step / 2**schema - 1) for step in range(2**schema)] for schema in range(1, FINEST + 1)}
 
 
 class Span(NamedTuple):
@@ -52,12 +52,9 @@ def index(value: float, schema: int) -> int:
 
 def bound(index: int, schema: int) -> float:
     """Return the upper bound of a bucket, infinite above the largest float."""
+    octave = 2.0**schema  # buckets
     try:
-        return (
-            math.ldexp(2.0 ** (index % 2**schema / 2**schema), index >> schema)
-            if schema > 0
-            else 2.0 ** (index << -schema)
-        )
+        return math.ldexp(2.0 ** (index % octave / octave), int(index // octave))
     except OverflowError:
         return math.inf
 

@@ -66,10 +66,10 @@ _OFFERS = (  # the richest first
 def choose(accept: str) -> Format:
     """Return the format that suits this ``Accept`` header best; never raises."""
     ranges = list(_ranges(accept))
-    ranked = [(quality, offer, found) for offer in _OFFERS for quality, found in [_quality(offer, ranges)]]
+    asked_for = [(offer, found) for offer in _OFFERS for found in [_most_specific(offer, ranges)] if found.q > 0]
     # Only those who name a format other than text want one: `*/*` is what a person's browser or curl sends.
-    wanted = [rank for rank in ranked if rank[0] > 0 and (rank[1] is _TEXT or rank[2].media_type == rank[1].media_type)]
-    _, offer, found = max(wanted, key=lambda rank: rank[0], default=(0.0, _TEXT, _NO_RANGE))
+    wanted = [(offer, found) for offer, found in asked_for if offer is _TEXT or found.media_type == offer.media_type]
+    offer, found = max(wanted, key=lambda pair: pair[1].q, default=(_TEXT, _NO_RANGE))
     asked = found.parameters.get("escaping", "")
     scheme = scheme_named(asked)
     told = {**offer.parameters, "escaping": scheme} if asked else dict(offer.parameters)
@@ -100,11 +100,10 @@ def _ranges(header: str) -> Iterator[_Range]:
         yield _Range(found[1].lower(), parameters, float(q) if _Q.fullmatch(q) else 0.0)
 
 
-def _quality(offer: _Offer, ranges: list[_Range]) -> tuple[float, _Range]:
-    """Return the quality that the most specific range gives to *offer*."""
+def _most_specific(offer: _Offer, ranges: list[_Range]) -> _Range:
+    """Return the range whose quality *offer* has."""
     matching = [found for found in ranges if _matches(found, offer)]
-    best = max(matching, key=lambda found: _specificity(found, offer), default=_NO_RANGE)
-    return best.q, best
+    return max(matching, key=lambda found: _specificity(found, offer), default=_NO_RANGE)
 
 
 def _matches(found: _Range, offer: _Offer) -> bool:
@@ -120,7 +119,7 @@ def _matches(found: _Range, offer: _Offer) -> bool:
 
 def _specificity(found: _Range, offer: _Offer) -> tuple[int, int, float]:
     exact = sum(offer.parameters.get(name) == value for name, value in found.parameters.items())
-    return 2 - found.media_type.count("*"), exact, found.q
+    return -found.media_type.count("*"), exact, found.q
 
 
 def _speaks(ours: str, asked: str) -> bool:
@@ -129,4 +128,4 @@ def _speaks(ours: str, asked: str) -> bool:
         own, other = ([int(part) for part in version.split(".")] for version in (ours, asked))
     except ValueError:
         return False
-    return own <= other + [0] * (len(own) - len(other))
+    return own <= other + [0] * len(own)

@@ -57,7 +57,8 @@ class Failures:
         """Classify a result; a handler of the official SDK may return its error."""
         kind = outcome(result)
         if kind == "protocol_error":
-            return self._coded(_code(result), OTHER)
+            code = _code(result)
+            return Failure(OTHER) if code is None else self._coded(code)
         return TOOL_ERROR if kind == "tool_error" else SUCCESS
 
     def raised(self, error: BaseException, ctx: object = None) -> Failure:
@@ -65,7 +66,7 @@ class Failures:
         kind, names = outcome(error), {cls.__name__ for cls in type(error).__mro__}
         code = None if kind in ("cancelled", "tool_error") else _code(error)
         if kind in ("cancelled", "timeout"):
-            return Failure(kind, "" if code is None else self._coded(code, "").code)
+            return Failure(kind, "" if code is None else self._coded(code).code)
         if "ToolError" in names:  # FastMCP's, an isError result by and by
             return TOOL_ERROR
         if names & FASTMCP_ANSWERS and hasattr(ctx, "fastmcp_context"):
@@ -74,12 +75,11 @@ class Failures:
             code = _fastmcp_code(names, field(ctx, "method"))
         elif code is None and kind == "protocol_error" and "ValidationError" in names:
             code = INVALID_PARAMS  # what the SDKs answer to a request that does not fit its model
-        return self._coded(code, type(error).__qualname__)
-
-    def _coded(self, code: int | None, otherwise: str) -> Failure:
-        """Classify by *code*, or without one by the name of a class."""
         if code is None:
-            return Failure(self._classes.admit(otherwise, succeeded=True))
+            return Failure(self._classes.admit(type(error).__qualname__, succeeded=True))
+        return self._coded(code)
+
+    def _coded(self, code: int) -> Failure:
         admitted = self._codes.admit(str(code), succeeded=True)
         return Failure(admitted if self._fails(code) else "", admitted)
 

@@ -25,7 +25,9 @@ LABELS = rf"\{{((?:{LABEL}(?:,{LABEL})*)?)\}}"
 REAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 NUMBER = rf"{REAL}|[+-]?(?:[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)|[nN][aA][nN]"
 EXEMPLAR = rf" # (?P<exemplar>{LABELS}) (?P<size>{NUMBER})(?: (?P<when>{REAL}))?"
-SAMPLE = re.compile(rf"(?P<name>{NAME})?(?P<labels>{LABELS})? (?P<value>{NUMBER})(?: (?P<time>{REAL}))?(?:{EXEMPLAR})?")
+SAMPLE = re.compile(
+    rf"(?P<name>{NAME})?(?P<labels>(?:{LABELS})?) (?P<value>{NUMBER})(?: (?P<time>{REAL}))?(?:{EXEMPLAR})?"
+)
 METADATA = re.compile(rf"# (?P<what>HELP|TYPE|UNIT) (?P<name>{NAME}|{QUOTED}) (?P<text>[^\n]*)")
 ONE_LABEL = re.compile(LABEL)
 LE = re.compile(rf"{REAL}|\+Inf")
@@ -90,11 +92,12 @@ def parse(text: str) -> list[MetricFamily]:
 
 
 class _Parser:
+    line: int  # that is being read, from 1
+    known: set[str]  # metadata that the current family has had
+
     def __init__(self) -> None:
-        self.line = 0
         self.families: list[MetricFamily] = []
         self.claimed: set[str] = set()
-        self.known: set[str] = set()  # metadata that the current family has had
 
     def read(self, text: str) -> list[MetricFamily]:
         lines = text.removesuffix("\n").split("\n")
@@ -123,7 +126,7 @@ class _Parser:
 
     def sample(self, line: str) -> None:
         found = SAMPLE.fullmatch(line) or self.fail(f"not a sample: {line!r}")
-        quoted, labels = self.labels(found["labels"] or "")
+        quoted, labels = self.labels(found["labels"])
         name = found["name"] or quoted
         if not name or (found["name"] and quoted):
             self.fail(f"a sample needs one name: {line!r}")
@@ -156,9 +159,9 @@ class _Parser:
         suffix, value = sample.name[len(family.name) :], sample.value
         if sample.exemplar and (family.type, suffix) not in WITH_EXEMPLARS:
             self.fail(f"{sample.name}: no exemplars here")
-        if family.type not in ("gauge", "unknown") and suffix in NEVER_NEGATIVE and not value >= 0:
+        if suffix in NEVER_NEGATIVE and not value >= 0:
             self.fail(f"{sample.name}: {value} is negative or no number")
-        if suffix in COUNTS and family.type in ("histogram", "gaugehistogram", "summary") and value % 1:
+        if suffix in COUNTS and value % 1:
             self.fail(f"{sample.name}: {value} is no count")
         if (family.type == "info" and value != 1) or (family.type == "stateset" and value not in (0, 1)):
             self.fail(f"{sample.name}: the value of {family.type} cannot be {value}")

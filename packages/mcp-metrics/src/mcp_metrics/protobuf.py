@@ -12,6 +12,7 @@ whether they are there.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
@@ -49,7 +50,7 @@ def protobuf(source: Source, scheme: Scheme = "underscores") -> Iterator[bytes]:
 
 
 def _family(description: Description, scheme: Scheme) -> bytes:
-    exposed = description.exposed + ENDINGS.get(description.kind, "")
+    exposed = description.exposed + ENDINGS[description.kind]
     name, unit = escape(exposed, scheme), unit_word(description.unit)
     head = _text(1, name) + _text(2, description.help) + _integer(3, TYPES[description.kind])
     return head + (_text(5, unit) if unit else b"")
@@ -69,12 +70,12 @@ def _metric(description: Description, labels: list[bytes], point: Point) -> byte
 
 def _histogram(description: Description, point: Point) -> bytes:
     totals = list(accumulate(point.counts))
-    buckets = zip(description.bounds, totals, strict=False)  # the last total has no bound: it is the count
     classic = b"".join(
-        _message(3, _bucket(bound, total, place, point.exemplars)) for place, (bound, total) in enumerate(buckets)
+        _message(3, _bucket(bound, totals[place], place, point.exemplars))
+        for place, bound in enumerate(description.bounds)
     )
     if (last := len(description.bounds)) in point.exemplars:
-        classic += _message(3, _bucket(float("inf"), totals[-1], last, point.exemplars))
+        classic += _message(3, _bucket(math.inf, totals[-1], last, point.exemplars))
     native = _native(point.native) if point.native else b""
     head = _integer(1, totals[-1]) + _double(2, point.value)
     return head + classic + native + _message(15, _timestamp(point.created))
@@ -105,12 +106,12 @@ def _exemplar(exemplar: Exemplar) -> bytes:
 
 
 def _timestamp(seconds: float) -> bytes:
-    whole = int(seconds // 1)
-    return _integer(1, whole) + _integer(2, int((seconds - whole) * 1e9))
+    whole, part = divmod(seconds, 1)
+    return _integer(1, int(whole)) + _integer(2, int(part * 1e9))
 
 
 def _text(field: int, text: str) -> bytes:
-    return _message(field, text.encode("utf-8", "replace"))
+    return _message(field, text.encode())
 
 
 def _message(field: int, content: bytes) -> bytes:
@@ -119,9 +120,9 @@ def _message(field: int, content: bytes) -> bytes:
 
 def _double(field: int, value: float) -> bytes:
     try:
-        packed = struct.pack("<d", value)
+        packed = _EIGHT_BYTES(value)
     except (OverflowError, struct.error):  # an int above all floats, a number of a foreign type
-        packed = struct.pack("<d", float(number(value)))
+        packed = _EIGHT_BYTES(float(number(value)))
     return _varint(field << 3 | 1) + packed
 
 
@@ -144,4 +145,5 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
+_EIGHT_BYTES = struct.Struct("<d").pack
 _SMALL = [bytes([value]) for value in range(128)]

@@ -25,7 +25,7 @@ from .family import ENDINGS, KINDS, Description, Family, S
 from .histogram import Histogram, NativeHistogram
 from .native import COARSEST, FINEST
 from .series import Counter, Gauge, Info, Point
-from .text import check_name, escape
+from .text import check_name, escape, valid
 
 __all__ = ["DEFAULT_BUCKETS", "Overflow", "Registry", "RegistryStatistics"]
 
@@ -154,12 +154,12 @@ class Registry:
         schema: int = 3,
         **rest: Any,
     ) -> Family[S]:
-        short = check_name(name, "the name of a metric").removesuffix(ENDINGS.get(KINDS[kind], ""))
+        short = check_name(name, "the name of a metric").removesuffix(ENDINGS[KINDS[kind]])
         if type(help) is not str or not help:
             raise ValueError(f"{name}: help must be text that says what is counted, got {help!r}")
         if type(unit) is not str:
             raise ValueError(f"{name}: unit must be text, empty for none, got {unit!r}")
-        description = Description(KINDS[kind], short, help, unit, _labels(name, labels), **rest)
+        description = Description(KINDS[kind], short, valid(help), unit, _labels(name, labels), **rest)
         self._claim(description)
         family = Family(kind, description, schema=schema, on_overflow=self._overflows, **self._options)
         self._families[short] = family

@@ -72,6 +72,8 @@ def is_client_error(code: int) -> bool:  # noqa: ARG001  # the shape of such tab
 
 
 def attributes(labels: Iterable[str], values: Iterable[str]) -> dict[str, str | int]:
-    """Return what OpenTelemetry is told: nothing that is empty, and a port as a number."""
+    """Return what OpenTelemetry is told: nothing that is empty, and a port, unless it is ``_OTHER``, as a number."""
     pairs = zip(labels, values, strict=True)
-    return {label: int(value) if label == "server.port" else value for label, value in pairs if value}
+    return {
+        label: int(value) if label == "server.port" and value.isdecimal() else value for label, value in pairs if value
+    }

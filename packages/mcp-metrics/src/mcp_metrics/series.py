@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counter", "Exemplar", "Gauge", "Info", "Point", "Series"]
 
-NOBODY, ANYBODY = 0, -1  # no thread has these identities
+NOBODY = 0  # no thread has this identity
 EXEMPLAR_LIMIT = 128  # characters of all names and values together; OpenMetrics 1.0
 
 
@@ -63,29 +63,22 @@ class Series:
     def __init__(self, family: Family[Any], labels: tuple[str, ...]) -> None:
         self._family = family
         self.labels: tuple[str, ...] = labels
-        self._exemplars: dict[int, Exemplar] | None = None
-        self.marked: tuple[float, float] | None = None
         self.restart()
 
     def restart(self) -> None:
         """Begin at zero, now, owned by the calling thread."""
         self._owner = self._home = get_ident()
         self.created: float = self._family.now()
-        self._exemplars = self.marked = None
+        self._exemplars: dict[int, Exemplar] | None = None
+        self.marked: tuple[float, float] | None = None
 
     def freeze(self) -> None:
         """Send the next write through the family, which thaws the series or has dropped it."""
         self._owner = NOBODY
 
     def thaw(self) -> None:
-        """Belong to its own thread again when that one calls, to nobody in particular when another one does.
-
-        The other must not become the owner: the first may be stopped within a write that it began as one.
-        """
-        if get_ident() == self._home:
-            self._owner = self._home
-        elif self.frozen:
-            self._owner = ANYBODY
+        """Belong to its own thread again, whichever calls: that one may be stopped within a write it began before."""
+        self._owner = self._home
 
     @property
     def frozen(self) -> bool:

@@ -15,6 +15,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .exposition import Source
@@ -102,7 +103,7 @@ def _sum(one: Point, two: Point, about: Description) -> Point:
     if about.kind == "info":
         return one if one.created <= two.created else two
     add = GAUGES[about.merge]
-    counts = [own + other for own, other in zip(one.counts, two.counts, strict=True)]
+    counts = list(map(operator.add, one.counts, two.counts))
     exemplars = dict(one.exemplars)
     for bucket, exemplar in two.exemplars.items():
         exemplars[bucket] = max(exemplars.get(bucket, exemplar), exemplar, key=_newest)
@@ -122,12 +123,16 @@ def _native_sum(one: NativeBuckets | None, two: NativeBuckets | None) -> NativeB
     return total
 
 
-def _known(choose: Callable[[float, float], float]) -> Callable[[float, float], float]:
-    """Return *choose* for two values one of which may be NaN: that is no value, and the order must not matter."""
-    return lambda one, two: two if math.isnan(one) else one if math.isnan(two) else choose(one, two)
+def _known(choose: Callable[[float, float], float], one: float, two: float) -> float:
+    """Choose one of two values that may be NaN: that is no value, and the order must not matter."""
+    return two if math.isnan(one) else one if math.isnan(two) else choose(one, two)
 
 
-GAUGES: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": _known(max), "min": _known(min)}
+GAUGES: dict[str, Callable[[float, float], float]] = {
+    "sum": operator.add,
+    "max": partial(_known, max),
+    "min": partial(_known, min),
+}
 
 
 def _dump_point(point: Point) -> list[Any]:

@@ -73,14 +73,20 @@ def label_value(value: object) -> str:
     Longer texts keep their first 119 characters and end in a checksum of the whole, so that they stay apart.
     """
     try:
-        text = value if type(value) is str else str(value)
+        text = str(value)
     except Exception:  # noqa: BLE001  # a foreign __str__
         text = f"<{type(value).__name__}>"
-    if not text.isascii():
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # halves of pairs become U+FFFD
+    text = valid(text)
     if len(text) > LONGEST_VALUE:
         text = f"{text[: LONGEST_VALUE - 9]}~{zlib.crc32(text.encode()):08x}"
-    return text.replace("\0", "\ufffd")  # valid, but the end of the input for Prometheus 2
+    return text
+
+
+def valid(text: str) -> str:
+    """Return *text* with U+FFFD for halves of surrogate pairs, and for NUL, the end of the input for Prometheus 2."""
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "\ufffd")
 
 
 def number(value: float) -> str:
@@ -101,12 +107,11 @@ def canonical(value: float) -> str:
 
     It is used in all formats, since Prometheus takes ``le="1"`` and ``le="1.0"`` for two series.
     """
-    text = number(float(value))
-    if not math.isfinite(value) or abs(value) < EXPONENT_FROM or "e" in text:
-        return text
-    sign, digits, exponent = "-" * (value < 0), text.lstrip("-").replace(".", ""), text.lstrip("-").index(".") - 1
-    fraction = digits[1:].rstrip("0")
-    return f"{sign}{digits[0]}{'.' if fraction else ''}{fraction}e+{exponent:02d}"
+    bound = float(value)
+    if not EXPONENT_FROM <= abs(bound) < math.inf:
+        return number(bound)
+    spelt = (f"{bound:.{digits}e}" for digits in range(17))  # which tell any two floats apart
+    return next(text for text in spelt if float(text) == bound)
 
 
 def scheme_named(name: str) -> Scheme:

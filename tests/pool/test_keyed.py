@@ -289,16 +289,35 @@ async def test_idle_ones_above_a_minimum_go_first(clock: VirtualClock) -> None:
         assert {key: found.idle for key, found in pools.statistics().items()} == {"a": 1, "b": 1, "c": 1}
 
 
-async def test_a_key_that_has_something_leaves_the_others_their_minimum(clock: VirtualClock) -> None:
-    """It gets its own back soon enough."""
-    async with Backends().pools(max_total=2, min_size=1) as pools, anyio.create_task_group() as tg:
+@pytest.mark.parametrize(("least", "served_at"), [(0, [1.0, 1.0]), (1, [1.0, 2.0])])
+async def test_a_key_that_has_something_leaves_the_others_their_minimum(
+    clock: VirtualClock, least: int, served_at: list[float]
+) -> None:
+    """It gets its own back soon enough; what is idle above a minimum, it may have."""
+    log: list[Any] = []
+    async with Backends().pools(max_total=2, min_size=least) as pools:
         await hold(pools, "a")
-        for _ in range(2):
-            tg.start_soon(hold, pools, "b")
-            await settle()
-        await clock.advance(3)
-        assert {key: found.uses for key, found in pools.statistics().items()} == {"a": 1, "b": 2}
-        assert pools.pool("a").statistics().idle == 1
+        async with anyio.create_task_group() as tg:
+            for _ in range(2):
+                tg.start_soon(hold, pools, "b", 1.0, log)
+                await settle()
+        assert [time for _, time in log] == served_at
+        assert pools.pool("a").statistics().idle == least
+
+
+async def test_a_minimum_takes_nothing_from_the_others_while_its_waiters_are_provided_for(clock: VirtualClock) -> None:
+    """What the pool resets will be theirs."""
+
+    async def reset(connection: Connection) -> None:
+        await anyio.sleep(1)
+
+    async with Backends().pools(max_total=2, min_size=2, reset=reset) as pools:
+        pools.pool("b").resize(min_size=0)
+        await hold(pools, "b", 0)
+        with anyio.move_on_after(1):
+            await hold(pools, "a", 9)
+        await hold(pools, "a", 0)
+        assert (clock(), pools.pool("b").statistics().idle) == (4.0, 1)
 
 
 async def test_one_that_is_being_connected_does_not_make_room_while_others_may(clock: VirtualClock) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_retry import Retry, RetryMiddleware, as_fastmcp, constant
 
 ROOT = Path(__file__).parents[2]
 PRINTED = """\
@@ -38,78 +37,6 @@ def test_the_example_prints_what_it_promises() -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == (PRINTED, "")
-
-
-def major(package: str) -> int:
-    """Return the major version of an installed package, 0 without it."""
-    return int(version(package).split(".")[0]) if importlib.util.find_spec(package) else 0
-
-
-class Upstream:
-    """What the tools of a server call: every request but the third fails."""
-
-    def __init__(self) -> None:
-        self.requests: list[str] = []
-
-    async def read(self) -> str:
-        """A tool that reads."""
-        return self._request("read")
-
-    async def pay(self) -> str:
-        """A tool that must not run twice."""
-        return self._request("pay")
-
-    def _request(self, name: str) -> str:
-        self.requests.append(name)
-        if self.requests.count(name) < 3:
-            raise ConnectionError("the line is down")
-        return name
-
-
-def retrying() -> RetryMiddleware:
-    """A middleware that does not wait."""
-    return RetryMiddleware(Retry(on=ConnectionError, backoff=constant(0)))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
-async def test_fastmcp_repeats_what_is_annotated(anyio_backend: Any) -> None:
-    """Its ToolError hides the cause; learned from the list that a client asks for."""
-    if not major("fastmcp"):
-        pytest.skip("fastmcp is not installed here")
-    import fastmcp
-
-    upstream, server = Upstream(), fastmcp.FastMCP("upstream")
-    server.tool(upstream.read, annotations={"readOnlyHint": True})
-    server.tool(upstream.pay)
-    server.add_middleware(as_fastmcp(retrying()))
-    async with fastmcp.Client(server) as client:
-        await client.list_tools()
-        assert (await client.call_tool("read")).data == "read"
-        with pytest.raises(Exception, match=r"line is down|Error calling tool|pay"):
-            await client.call_tool("pay")
-    assert upstream.requests == ["read", "read", "read", "pay"]
-
-
-@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
-async def test_the_1x_sdk_repeats_what_is_annotated(anyio_backend: Any) -> None:
-    """Its results are models inside of a wrapper."""
-    if major("mcp") != 1 or major("fastmcp"):
-        pytest.skip("this is for mcp 1 alone")
-    import mcp_middleware
-    from mcp.server.fastmcp import FastMCP
-    from mcp.shared.memory import create_connected_server_and_client_session
-    from mcp.types import ToolAnnotations
-
-    upstream, server = Upstream(), FastMCP("upstream")
-    server.tool(annotations=ToolAnnotations(readOnlyHint=True))(upstream.read)
-    server.tool()(upstream.pay)
-    mcp_middleware.install(server, retrying())
-    async with create_connected_server_and_client_session(server._mcp_server) as client:
-        await client.list_tools()
-        assert not (await client.call_tool("read")).isError
-        assert (await client.call_tool("pay")).isError
-    assert upstream.requests == ["read", "read", "read", "pay"]
 
 
 @pytest.fixture(scope="module")

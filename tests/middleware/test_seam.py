@@ -436,6 +436,7 @@ ring.__cause__ = ring
         (SimpleNamespace(input_required=SimpleNamespace()), "input_required"),
         (SimpleNamespace(code=-32601, message="no"), "protocol_error"),
         (SimpleNamespace(isError=Vague()), "ok"),
+        (SimpleNamespace(is_error=False, isError=True), "ok"),  # only one is read: FastMCP 4 warns of the other
         (SimpleNamespace(isError=Vague(), is_error=True), "tool_error"),
         (SimpleNamespace(root=Vague()), "ok"),
         (SimpleNamespace(result_type=Vague()), "ok"),

@@ -69,6 +69,8 @@ def test_conditions_are_compared(old, new):
 def test_order_of_what_a_rule_asks_for_is_nothing():
     """Nor is its name, nor a condition beside a rule without any."""
     assert granted(scopes=["a", "b"], name="one").diff(granted(scopes=["b", "a"])) == ()
+    both = {"args.a": {"eq": 1}, "args.b": {"eq": 2}}
+    assert granted(when=both).diff(granted(when=dict(reversed(both.items())))) == ()
     plain = Policy(roles={"r": Role(["x"])})
     heir = Policy(roles={"s": Role([Grant("x", obligations=["o"])]), "r": Role(["x"], inherits=["s"])})
     assert [change.holder for change in plain.diff(heir)] == ["s"]
@@ -78,6 +80,12 @@ def test_denial_that_goes_is_told_where_nothing_was_granted():
     """It was in the way of what other roles grant."""
     old, new = (Policy(roles={"a": Role(deny=deny), "b": Role(["x"])}) for deny in (["x"], []))
     assert old.diff(new) == (Change("role", "a", "x", "denied", "denied"),)
+
+
+def test_denial_under_conditions_is_told():
+    """What was allowed always depends from then on."""
+    old, new = (Policy(roles={"r": Role(["x"], deny=deny)}) for deny in ([], [Grant("x", when=condition)]))
+    assert old.diff(new) == (Change("role", "r", "x", "allowed", "conditional"),)
 
 
 def with_scopes(**scopes):
@@ -93,6 +101,7 @@ def with_scopes(**scopes):
         ({"s": [], "t": [["x"]]}, {"s": [[], ["t"]], "t": [["x"]]}, [("s", "x", "denied", "allowed")]),
         ({"s": [], "t": []}, {"s": [[], ["t"]], "t": []}, [("s", "**", "conditional", "conditional")]),
         ({"s": [["x"]]}, {"s": [["x"]], "t": []}, []),
+        ({"s": [["*:**"]]}, {"s": []}, [("s", "*:**", "allowed", "denied")]),
     ],
 )
 def test_scopes_are_compared(old, new, expected):
@@ -104,6 +113,15 @@ def test_scope_that_others_contain_is_compared_with_its_aliases():
     """By what they mean."""
     old, new = (Policy(scopes={"s": Scope(["read"])}, aliases={"read": meaning}) for meaning in (["x"], ["x", "y:*"]))
     assert old.diff(new) == (Change("scope", "s", "y:*", "denied", "allowed"),)
+
+
+def test_users_who_come_and_go_are_compared():
+    """In either policy alone, too."""
+    before, after = (Policy(roles={"r": Role(["x"])}, users={name: ["r"]}) for name in ("ann", "bob"))
+    assert before.diff(after) == (
+        Change("user", "ann", "x", "allowed", "denied"),
+        Change("user", "bob", "x", "denied", "allowed"),
+    )
 
 
 def test_roles_that_others_may_assign_are_compared():

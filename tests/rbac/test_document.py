@@ -179,7 +179,8 @@ def test_a_fault_is_told_once():
 def test_shadowed_rules_are_told_once_each():
     """Whatever shadows them, and of two that are alike the second."""
     document = role(allow=["x:*", "x:y", "x:z", "w", "w", "both", "**"], deny=["x:y", "v", "v"])
-    assert problems({**document, "aliases": {"both": ["x:y", "x:a"]}}) == [
+    assert problems({**document, "aliases": {"both": ["x:y", "x:a"]}, "deny": ["q", "q"]}) == [
+        "deny[1]: 'q' changes nothing beside deny[0]",
         "roles.r.deny[2]: 'v' changes nothing beside deny[1]",
         "roles.r.allow[0]: 'x:*' changes nothing beside allow[6]",
         "roles.r.allow[1]: 'x:y' changes nothing beside deny[0]",
@@ -192,7 +193,8 @@ def test_shadowed_rules_are_told_once_each():
 
 def test_circles_are_told_one_by_one():
     """Each in its order, and none of what leads to one or away from it."""
-    above = {"up": "a", "a": "end b", "b": "c", "c": "end a", "end": "last", "last": "", "d": "e", "e": "d", "me": "me"}
+    above = {"up": "a", "a": "end b", "b": "c", "c": "end a", "d": "e", "e": "d", "me": "me"}
+    above |= {"end": "later", "later": "last", "last": ""}
     assert problems({"roles": {name: {"inherits": others.split()} for name, others in above.items()}}) == [
         "roles.a: inherits from itself: a → b → c → a",
         "roles.d: inherits from itself: d → e → d",
@@ -225,6 +227,7 @@ def role(**rules):
         ({"roles": []}, "roles: wants a table, got []"),
         ({"roles": {"r": None}}, "roles.r: wants a table, got None"),
         (role(allow="x"), "roles.r.allow: wants a list, got 'x'"),
+        (role(allow={"x", 5}), "roles.r.allow[0]: wants a table, got 5"),
         (role(allow={"x": 1}), "roles.r.allow: wants a list, got {'x': 1}"),
         (role(allow=[{"permission": 7}]), "roles.r.allow[0].permission: wants a string, got 7"),
         (role(allow=[{"permission": ""}]), "roles.r.allow[0].permission: wants a string, got ''"),
@@ -270,6 +273,7 @@ def role(**rules):
         ),
         (role(allow=["tools/cal l:x"]), "roles.r.allow[0]: 'tools/cal l:x' needs an action"),
         (role(allow=["x", "x"]), "roles.r.allow[1]: 'x' changes nothing beside allow[0]"),
+        ({"roles": {"plain": {}, "r": {"allow": ["x", "x"]}}}, "roles.r.allow[1]: 'x' changes nothing beside allow[0]"),
         (role(allow=["x:*", "x:y"]), "roles.r.allow[1]: 'x:y' changes nothing beside allow[0]"),
         (role(allow=["x:a/b*", "x:a/**"]), "roles.r.allow[0]: 'x:a/b*' changes nothing beside allow[1]"),
         (role(allow=["x:y"], deny=["x:*"]), "roles.r.allow[0]: 'x:y' changes nothing beside deny[0]"),
@@ -321,6 +325,7 @@ def role(**rules):
             "dsd[0].max: wants an integer of at least 1, got True",
         ),
         ({**role(), "dsd": [{"roles": ["r", "s"], "max": 2}]}, "dsd[0]: max = 2 of 2 roles forbids nothing"),
+        ({**role(), "ssd": [{"roles": ["r"]}]}, "ssd[0]: max = 1 of 1 roles forbids nothing"),
         ({**role(), "dsd": [{}]}, "dsd[0]: needs 'roles'"),
         ({**role(), "dsd": ["r"]}, "dsd[0]: wants a table, got 'r'"),
         (
@@ -328,8 +333,8 @@ def role(**rules):
             "roles.r: nobody can hold it: with what it inherits",
         ),
         (
-            {**role(), "users": {"ann": ["r", "s"]}, "ssd": [{"roles": ["r", "s"]}]},
-            "users.ann: has roles that exclude each other: more than 1 of r, s come together",
+            {**role(), "users": {"ann": ["r", "s"], "bob": ["r", "s"]}, "ssd": [{"roles": ["r", "s"]}]},
+            "users.bob: has roles that exclude each other: more than 1 of r, s come together",
         ),
         (
             {

@@ -204,17 +204,20 @@ OF_SECRET = {"ref": {"type": "ref/prompt", "name": "secret"}, "argument": {}}
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
 
 
+HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "mcp-rbac", "version": "1"}}
+
+
 @pytest.mark.parametrize(
-    ("method", "params"), [("initialize", OF_SECRET), ("server/discover", {**OF_SECRET, "_meta": META})]
+    ("method", "params", "asked"),
+    [("initialize", OF_SECRET, HELLO), ("server/discover", {**OF_SECRET, "_meta": META}, {"_meta": META})],
 )
-async def test_denied_completion_is_wrapped_as_the_server_does(method, params):
+async def test_denied_completion_is_wrapped_as_the_server_does(method, params, asked):
     """1, 2. It says what that is, and whether it completes; its handler of completions is not asked."""
     said = {"capabilities": {"completions": {}}, "resultType": "complete", "_meta": {"by": "me"}, "ttlMs": 5}
     server, ctx = Server(**{method: said}), Modern("completion/complete", params)
     empty = {"completion": {"values": []}, "resultType": "complete", "_meta": {"by": "me"}}
     assert await guarded()(ctx, server) == empty
-    assert [one.method for one in server.seen] == [method]
-    assert "ref" not in server.seen[0].params
+    assert [(one.method, one.params) for one in server.seen] == [(method, asked)]
     without = Server(**{method: {**said, "capabilities": {}}})
     assert await refused(guarded(), ctx, without) == (-32601, "Method not found", "completion/complete")
 
@@ -352,6 +355,14 @@ async def test_item_without_a_name_is_nobodys():
     asked = []
     hiding.filtered("tools/list", [object(), {}], asked.append)
     assert asked == ["", ""]
+
+
+async def test_uri_that_is_no_string_is_nobodys():
+    """On the wire it is none, and its text must not be taken for one."""
+    result = {"resources": [{"uri": 5}, {"uri": "docs://a"}]}
+    one = guarded(Policy(roles={"r": Role(["**"])}))
+    found = await one(Ctx("resources/list"), Server(**{"resources/list": result}))
+    assert found["resources"] == [{"uri": "docs://a"}]
 
 
 async def test_list_without_a_grant_is_empty():

@@ -86,6 +86,8 @@ def test_who_can_and_permissions_of():
     assert STAFF.who_can("tools/call:drop") == Holders((), ())
     assert STAFF.permissions_of(STAFF.subject("ann")) == ("tools/call:edit", "tools/call:search_*")
     assert STAFF.permissions_of(STAFF.subject("bob")) == ()
+    limited = Policy(roles=STAFF.dump()["roles"], scopes={"find": {"allow": ["tools/call:search_*"]}})
+    assert limited.permissions_of(Subject(roles=["editor"], scopes=["find"])) == ("tools/call:search_*",)
 
 
 def test_diff():

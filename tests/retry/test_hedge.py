@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 import math
 import random
 import traceback
 import weakref
+from contextlib import suppress
+from functools import partial
 
 import anyio
 import pytest
@@ -123,8 +127,11 @@ async def test_3_failure_waits_for_those_in_flight(clock):
 )
 async def test_3_bad_result_waits_for_those_in_flight(clock, delays, bad, winner, seconds):
     """Invariant 3: an answer that says no is no reason to drop the one that says yes, unless it is the last."""
-    assert await Hedge(after=2, on_result=bad.__contains__).call(Servers(*delays)) == winner
-    assert clock() == seconds
+    hedge = Hedge(after=2, on_result=bad.__contains__)
+    for call in (partial(hedge.call, Servers(*delays)), hedge(Servers(*delays))):
+        began = clock()
+        assert await call() == winner
+        assert clock() - began == seconds
 
 
 async def test_bad_result_is_not_hedged(clock):
@@ -136,7 +143,8 @@ async def test_bad_result_is_not_hedged(clock):
 async def test_failing_on_result_takes_the_answer(clock, caplog):
     """A fault in a predicate must not take the place of the answer."""
     assert await Hedge(after=2, on_result=lambda answer: 1 / 0).call(Servers(3, 1.5)) == 1
-    assert "on_result failed" in caplog.text
+    message = "on_result failed; its result is taken for a good one"
+    assert caplog.record_tuples == [("mcp_retry.hedge", logging.ERROR, message)]
 
 
 @pytest.mark.uninstrumented
@@ -149,6 +157,20 @@ async def test_3_last_failure_comes_out_itself(clock):
     assert caught.value.__context__ is None
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert names[1:] == ["call", "__call__"]
+
+
+async def test_answer_that_comes_first_is_not_hedged(clock):
+    """Though the time for it is up before the caller's task runs again: a request would be sent for nothing."""
+
+    async def sleep(seconds):
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(seconds)
+
+    for plan in (2, (2, SystemExit())):
+        servers, hedge = Servers(plan, 1), Hedge(after=2.5, sleep=sleep)
+        with suppress(SystemExit):
+            assert await hedge.call(servers) == 1
+        assert (servers.started, hedge.statistics().budget.spent) == (1, 0)
 
 
 async def test_early_failure_is_not_hedged(clock):
@@ -183,6 +205,15 @@ async def test_base_exceptions_end_the_race(clock):
 
     with pytest.raises(SystemExit):
         await Hedge(after=2).call(one_after_the_other)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_cancellation_of_its_own_comes_out_itself(anyio_backend):
+    """asyncio raises one for a future that somebody has cancelled, though nobody has cancelled the call."""
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await Hedge(after=2).call(lambda: future)
 
 
 async def test_decorator_keeps_the_looks():
@@ -311,6 +342,7 @@ async def test_extra_load_is_bounded(clock):
         (lambda: Hedge(after=1, attempts=1), ValueError, "attempts must be 2 or more, got 1"),
         (lambda: Hedge(after=1, attempts=True), TypeError, "got True"),
         (lambda: Hedge(after=1, budget=3), TypeError, "budget must be a Budget, got 3"),
+        (lambda: Hedge(after=1, on_result=3), TypeError, "^on_result must be a function, got 3"),
         (lambda: Hedge(after=1, on_event=3), TypeError, "on_event must be a function, got 3"),
         (lambda: Hedge(after=1, clock=3), TypeError, "clock must be a function, got 3"),
         (lambda: Hedge(after=1, sleep=3), TypeError, "sleep needs an async function, got 3"),

@@ -194,6 +194,23 @@ def test_nothing_is_learned_from_nonsense(form):
     assert not safety.may_repeat("tools/call", "a")
 
 
+def test_old_spelling_is_not_read_where_the_new_one_is():
+    """FastMCP 4 warns of it on the models of the 2.x SDK."""
+
+    class Annotations:
+        read_only_hint = idempotent_hint = False
+
+        @property
+        def readOnlyHint(self):  # noqa: N802  # its name
+            pytest.fail("read")
+
+        idempotentHint = readOnlyHint  # noqa: N815  # its name
+
+    safety = Safety(())
+    safety.learn([SimpleNamespace(name="a", annotations=Annotations())])
+    assert not safety.may_repeat("tools/call", "a")
+
+
 def test_hostile_listing_is_survived():
     """A property of a foreign object may raise."""
 
@@ -396,6 +413,19 @@ async def test_hedging_is_for_safe_requests(clock):
     assert (budget.statistics().calls, budget.statistics().spent) == (3, 1)
 
 
+async def test_question_wins_a_race(clock):
+    """input_required is an answer, whatever the predicate says: another would ask a human twice."""
+    question = {"resultType": "input_required", "inputRequests": {}}
+    through, delays = middleware(hedge=Hedge(after=1), on_result=lambda result: True), iter([2, 60])
+
+    async def server(ctx):
+        await anyio.sleep(next(delays))
+        return question
+
+    assert await through(SAFE, server) is question
+    assert clock() == 2
+
+
 @pytest.mark.parametrize("on_result", [None, lambda result: result is EMPTY])
 async def test_hedge_that_answers_badly_does_not_win(clock, on_result):
     """The quick answer of a broken server must not cancel the slow one of a good server."""
@@ -412,13 +442,12 @@ async def test_hedge_that_answers_badly_does_not_win(clock, on_result):
     assert clock() == 5
 
 
-@pytest.mark.parametrize("options", [{}, {"attempt_timeout": 5}, {"hedge": True, "attempt_timeout": 5}])
+@pytest.mark.parametrize("options", [{}, {"attempt_timeout": 5}])
 def test_cancelled_anywhere_nothing_goes_on(options):
-    """At every checkpoint of a request that is sent again: nothing is in flight afterwards, and nothing begins."""
+    """At every checkpoint of a request that is hedged and sent again: nothing is in flight then, and nothing begins."""
 
     async def scenario(victim):
-        hedge = Hedge(after=0.5) if options.get("hedge") else None
-        through = middleware(clock=anyio.current_time, **{**options, "hedge": hedge})
+        through = middleware(clock=anyio.current_time, hedge=Hedge(after=0.5), **options)
         server = SlowServer(3, OK)
         await victim(attempts_until, through, server)
         before = server.began

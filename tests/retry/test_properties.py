@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import traceback
+import weakref
 from contextlib import aclosing
+from types import SimpleNamespace
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mcp_retry import AttemptTimeout, Backoff, Budget, Retry
+from mcp_retry import AttemptTimeout, Backoff, Budget, Retry, RetryMiddleware, Throttle
+from mcp_retry._seam import refuse
 
 from tests.retry.slow import SlowServer
 from tests.support.clock import run
@@ -17,6 +23,8 @@ from tests.support.schedule import run_shuffled
 from tests.support.sweep import sweep
 
 FOREVER = 1e9
+FACES = ["call", "decorator", "block", "generator", "middleware"]
+REQUEST = SimpleNamespace(method="tools/call", params={"name": "tool"})
 OUTCOMES = {"fail": ConnectionError, "bug": ValueError}
 scripts = st.lists(
     st.tuples(st.sampled_from(["ok", "fail", "bug"]), st.sampled_from([0, 0.5, 1, 3, FOREVER])), min_size=1, max_size=8
@@ -59,7 +67,7 @@ def model(script, *, delays, attempts, max_elapsed, attempt_timeout, ambient, to
     tokens=st.integers(0, 4),
 )
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("face", ["call", "decorator", "block", "generator"])
+@pytest.mark.parametrize("face", FACES)
 def test_1_2_3_4_any_script(face, backend, script, **options):
     """Invariants 1 to 4: attempts, sleeps, limits, tokens and outcome are those of the model."""
     script = [*script, ("ok", 0)]
@@ -87,16 +95,17 @@ def test_1_2_3_4_any_script(face, backend, script, **options):
 
 
 def _retry(options):
-    budget = Budget(burst=max(1, options["tokens"]), floor=1e-12, ratio=0)
-    if not options["tokens"]:
-        budget.spend()
+    budget = Budget(burst=1 + options["tokens"], floor=1e-12, ratio=0)
+    budget.spend()
     limits = {name: options[name] for name in ("attempts", "max_elapsed", "attempt_timeout")}
     return Retry(
         on=ConnectionError, backoff=Backoff(options["delays"]), budget=budget, clock=anyio.current_time, **limits
     )
 
 
-async def _outcome(face, retry, server):
+def _face(face, retry, server):
+    """One of the ways to call *server*."""
+
     async def generator():
         await server()
         yield
@@ -110,25 +119,33 @@ async def _outcome(face, retry, server):
             async with attempt:
                 await server()
 
+    async def request():
+        return await RetryMiddleware(retry, safe=["tool"])(REQUEST, lambda ctx: server())
+
     faces = {
         "call": lambda: retry.call(server),
         "decorator": retry(server),
         "block": block,
         "generator": first,
+        "middleware": request,
     }
+    return faces[face]
+
+
+async def _outcome(face, retry, server):
     try:
-        await faces[face]()
-    except AttemptTimeout:
-        return "timeout"
+        await _face(face, retry, server)()
     except ConnectionError:
         return "fail"
     except ValueError:
         return "bug"
+    except (AttemptTimeout, type(refuse(-31104, ""))):  # the latter is the middleware's
+        return "timeout"
     return "ok"
 
 
 @pytest.mark.parametrize("options", [{}, {"attempt_timeout": 2, "max_elapsed": 30}])
-@pytest.mark.parametrize("face", ["call", "block", "generator"])
+@pytest.mark.parametrize("face", FACES)
 def test_3_cancelled_at_every_checkpoint(face, options):
     """Invariant 3: no attempt begins after the cancellation, and the next call is as good as new."""
 
@@ -172,3 +189,98 @@ def test_4_any_order_of_tasks():
         return attempts, retry.statistics().gave_up, budget.statistics().spent
 
     assert set(run_shuffled(scenario)) == {(15, 10, 5)}
+
+
+class Local:
+    """What a failure could keep alive; returned, a result of a tool that says no."""
+
+    is_error = True
+
+
+class Leaky:
+    """Attempt n ends as the n-th word says, and looks for what is left of those before."""
+
+    def __init__(self, script):
+        self.script = script
+        self.began = []
+
+    async def __call__(self):
+        kind, local = self.script[len(self.began)], Local()
+        assert self.left() == []
+        self.began.append(weakref.ref(local))
+        if kind == "hang":
+            await anyio.sleep(FOREVER)
+        if kind == "caused":
+            await self._fail(local)
+        if kind == "fail":
+            raise ConnectionError(local)
+        return local
+
+    async def _fail(self, local):
+        try:
+            await aiter(local)
+        except TypeError as error:
+            raise ConnectionError from error
+
+    def left(self):
+        return [number for number, reference in enumerate(self.began, 1) if reference()]
+
+
+policies = st.fixed_dictionaries(
+    {},
+    optional={
+        "attempt_timeout": st.just(2),
+        "max_elapsed": st.just(FOREVER),
+        "on_event": st.just(lambda event: None),
+        "on_result": st.just(lambda result: isinstance(result, Local)),
+        "throttle": st.builds(Throttle, random=st.just(lambda: 1.0)),
+    },
+)
+
+
+@settings(max_examples=60)
+@given(script=st.lists(st.sampled_from(["fail", "caused", "hang", "refuse"]), min_size=1, max_size=4), options=policies)
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_5_nothing_is_kept_after_any_script(backend, face, script, options):
+    """Invariant 5: with the collector off, each attempt and each refused result is gone when the next one begins."""
+    can_refuse = face == "middleware" or ("on_result" in options and face in ("call", "decorator"))
+    possible = {"fail": True, "caused": True, "hang": "attempt_timeout" in options, "refuse": can_refuse}
+    server = Leaky([kind if possible[kind] else "fail" for kind in script])
+
+    async def scenario():
+        retry = Retry(on=ConnectionError, attempts=len(script), backoff=Backoff([1]), budget=False, **options)
+        await _outcome(face, retry, server)
+        await checkpoint()  # the event loop lets go of the last cancellation
+        return server.left()
+
+    gc.disable()
+    try:
+        assert run(scenario, backend=backend) == []
+    finally:
+        gc.enable()
+    assert len(server.began) == len(script)
+
+
+@pytest.mark.uninstrumented
+@settings(max_examples=60)
+@given(failures=st.integers(1, 4), depth=st.integers(0, 3), options=policies)
+@pytest.mark.parametrize("face", FACES)
+def test_5_one_frame_is_added_after_any_number_of_attempts(face, failures, depth, options):
+    """Invariant 5: beside the frames of the caller and of his function stands one of ours; of a block, none."""
+
+    async def server(levels=depth):
+        if levels:
+            await server(levels - 1)
+        raise ConnectionError
+
+    async def scenario():
+        retry = Retry(on=ConnectionError, attempts=failures, backoff=Backoff([1]), budget=False, **options)
+        try:
+            await _face(face, retry, server)()
+        except ConnectionError as error:
+            return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+
+    files = run(scenario)
+    assert files.count(__file__) == len(files) - (face != "block")
+    assert files.count(__file__) > depth + 1

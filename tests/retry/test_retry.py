@@ -640,6 +640,30 @@ async def test_cancelled_call_says_nothing_of_the_server(clock):
     assert throttle.probability == 0
 
 
+@pytest.mark.parametrize("face", ["call", "block", "generator"])
+async def test_retry_that_is_not_waited_for_was_no_request(clock, face):
+    """Cancelled in the sleep before it: only the attempt that was sent counts."""
+    throttle = Throttle(clock=lambda: 0.0, random=lambda: 1.0)
+    retry = make(throttle=throttle, sleep=anyio.sleep)
+
+    @retry
+    async def generator():
+        raise ConnectionError
+        yield
+
+    async def block():
+        async for attempt in retry:
+            async with attempt:
+                raise ConnectionError
+
+    faces = {"call": lambda: retry.call(Flaky(9)), "block": block, "generator": lambda: anext(generator())}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(faces[face])
+        await clock.advance(0.5)
+        tasks.cancel_scope.cancel()
+    assert (retry.statistics().retries, throttle.probability) == (1, 0.5)
+
+
 async def test_blocks_tell_what_calls_tell(clock):
     """The same events, for what is raised and for what is cut off."""
     for options, block, error in (
@@ -978,10 +1002,9 @@ def print_seconds(seconds):
         ({"backoff": -1}, TypeError, "got -1"),
         ({"backoff": [math.nan]}, ValueError, "got nan"),
         ({"backoff": "fast"}, TypeError, "got 'fast'"),
-        (
-            {"backoff": anyio.sleep},
-            TypeError,
-            "function of the attempt number or an iterable of seconds, got <function",
+        *(
+            ({"backoff": value}, TypeError, "function of the attempt number or an iterable of seconds, got <")
+            for value in (anyio.sleep, Naps())
         ),
         ({"on": []}, ValueError, r"got \[\]"),
         ({"on": "ConnectionError"}, TypeError, "got 'ConnectionError'"),

@@ -7,7 +7,11 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
 from mcp_retry import AttemptFailed, AttemptTimeout, Budget, GaveUp, Retry, Sleeping, Throttle, Throttled, constant
+
+from tests.support.clock import run
 
 
 def make(**options):
@@ -178,3 +182,75 @@ async def test_what_it_counts_and_tells():
         AttemptFailed(2, ConnectionError),
         GaveUp(2, "attempts", ConnectionError),
     ]
+
+
+ENDS = {"fail": ConnectionError, "bug": ValueError}
+scripts = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["ok", "fail", "bug"])), max_size=4)
+talks = st.lists(st.sampled_from(["next", "send", "catch", "throw"]), max_size=6)
+
+
+class Conversation:
+    """Attempt n yields so many items, each with what it has heard, and then ends as the n-th plan says."""
+
+    def __init__(self, script, started=0):
+        self.script = script
+        self.started, self.closed = started, 0
+
+    async def __call__(self):
+        items, end = self.script[self.started]
+        self.started += 1
+        number, heard = self.started, None
+        try:
+            await checkpoint()
+            for item in range(items):
+                try:
+                    heard = yield number, item, heard
+                except LookupError:
+                    heard = "caught"
+        finally:
+            self.closed += 1
+        if end in ENDS:
+            raise ENDS[end]
+
+
+async def talk(stream, ways):
+    """What the consumer sees, one thing for each way to go on."""
+    said = {
+        "next": stream.__anext__,
+        "send": lambda: stream.asend("sent"),
+        "catch": lambda: stream.athrow(LookupError()),
+        "throw": lambda: stream.athrow(ConnectionError()),
+    }
+    seen = []
+    for way in ways:
+        try:
+            seen.append(await said[way]())
+        except (StopAsyncIteration, LookupError, *ENDS.values()) as error:
+            seen.append(type(error))
+    await stream.aclose()
+    return seen
+
+
+def attempts_of(script, *, attempts, tokens):
+    """Which attempt the consumer gets to know."""
+    allowed = min(attempts, 1 + tokens)
+    return next(number for number, plan in enumerate(script, 1) if number == allowed or plan != (0, "fail"))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@given(script=scripts, ways=talks, attempts=st.integers(1, 5), tokens=st.integers(0, 4))
+def test_6_from_the_first_item_on_it_is_the_generator_itself(backend, script, ways, attempts, tokens):
+    """Invariant 6: whatever the consumer does, it sees one attempt alone, and each one that began is over."""
+    script, ways = [*script, (2, "ok")], ["next", *ways]
+    number = attempts_of(script, attempts=attempts, tokens=tokens)
+    retried, bare = Conversation(script), Conversation(script, started=number - 1)
+    budget = Budget(burst=1 + tokens, floor=1e-12, ratio=0)
+    budget.spend()
+
+    async def scenario():
+        stream = make(attempts=attempts, budget=budget)(retried)()
+        return await talk(stream, ways), await talk(bare(), ways)
+
+    seen, expected = run(scenario, backend=backend)
+    assert seen == expected
+    assert retried.started == retried.closed == number

@@ -119,8 +119,13 @@ def test_nonsense_is_refused(name):
             Throttle(**{name: value})
 
 
+class Later:
+    async def __call__(self):
+        """Nothing at once."""
+
+
 @pytest.mark.parametrize("name", ["clock", "random"])
-@pytest.mark.parametrize("value", [0.5, anyio.sleep])
+@pytest.mark.parametrize("value", [0.5, anyio.sleep, Later()])
 def test_functions_are_functions(name, value):
     """Not what they return, nor what will return it later."""
     with pytest.raises(TypeError, match=rf"Throttle needs {name} as a function that is not async, got (0\.5|<)"):

@@ -8,6 +8,7 @@ Annotations are evaluated (no ``from __future__ import annotations``): FastMCP 2
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -67,6 +68,7 @@ def furnish(server: Any, around: Callable[[Any], Any] = _same) -> Any:
         return f"Greet {name}"
 
     register_flawed(server, around)
+    register_unsteady(server, around)
     if MCP >= 2:
         register_ask(server, around)
     return server
@@ -99,6 +101,40 @@ def tool_error(text: str) -> Any:
 
     result = {"content": [{"type": "text", "text": text}], "isError": True}
     return types.CallToolResult.model_validate(result)
+
+
+def register_unsteady(server: Any, around: Callable[[Any], Any]) -> None:
+    """Register tools that do better later: ``read`` and ``pay`` fail twice, ``linger`` takes too long once.
+
+    Each answers with the number of the call; ``read`` is marked as read-only.
+    """
+    from mcp.types import ToolAnnotations
+
+    calls: Counter[str] = Counter()
+
+    def request(tool: str) -> str:
+        calls[tool] += 1
+        if tool != "linger" and calls[tool] < 3:
+            raise ConnectionError("the line is down")
+        return f"call {calls[tool]}"
+
+    async def read() -> str:
+        """Ask somebody else."""
+        return request("read")
+
+    async def pay() -> str:
+        """Ask somebody else for what must not be done twice."""
+        return request("pay")
+
+    async def linger() -> str:
+        """Ask somebody who takes his time."""
+        answer = request("linger")
+        await anyio.sleep(60 if answer == "call 1" else 0)
+        return answer
+
+    server.tool(annotations=ToolAnnotations.model_validate({"readOnlyHint": True}))(around(read))
+    server.tool()(around(pay))
+    server.tool()(around(linger))
 
 
 def register_ask(server: Any, around: Callable[[Any], Any]) -> None:

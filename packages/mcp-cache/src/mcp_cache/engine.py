@@ -28,7 +28,6 @@ from .flight import (
     Space,
     Uncacheable,
     computed,
-    hand_over,
     is_own_doing,
     refuse_coroutine,
     refuse_if_not_async,
@@ -220,17 +219,15 @@ class Engine:
         if not isinstance(error, Exception):
             if is_own_doing(error):
                 space.land(key, flight, Failure(ComputationCancelled("the computation raised CancelledError")))
-            elif not hand_over(flight):
-                space.land(key, flight, "again")
+            else:
+                space.hand_over(key, flight)
             return None
         if isinstance(error, Uncacheable):
             space.land(key, flight, Failure(twin(error)))
             return None
         entry = self._fallback(space.entries.get(key))
-        if entry is not None:
-            space.land(key, flight, Answer(entry.value))
-        else:
-            space.land(key, flight, self._remembered(space, key, flight, error, tags, tick))
+        told = self._remembered(space, key, flight, error, tags, tick) if entry is None else Answer(entry.value)
+        space.land(key, flight, told)
         self.failures += 1
         self.tell(Failed(key, error))
         return entry

@@ -35,7 +35,6 @@ __all__ = [
     "Space",
     "Uncacheable",
     "computed",
-    "hand_over",
     "is_own_doing",
     "refuse_coroutine",
     "refuse_if_not_async",
@@ -91,14 +90,6 @@ class Follower:
 Flight = list[Follower]
 
 
-def hand_over(flight: Flight) -> bool:
-    """Let the one who has waited longest lead; False if nobody waits."""
-    if flight:
-        flight.pop(0).tell("lead")
-        return True
-    return False
-
-
 class Space:
     """Entries and flights by key; the name sets its keys in a store apart from those of other spaces.
 
@@ -120,6 +111,13 @@ class Space:
     def doom(self, key: Any) -> None:
         """Make what is being computed under *key* worthless: its followers start again."""
         if (flight := self.flights.get(key)) is not None:
+            self.land(key, flight, "again")
+
+    def hand_over(self, key: Any, flight: Flight) -> None:
+        """Let the one who has waited longest lead; if nobody waits, the flight is over."""
+        if flight:
+            flight.pop(0).tell("lead")
+        else:
             self.land(key, flight, "again")
 
     def land(self, key: Any, flight: Flight, outcome: Outcome) -> None:

@@ -258,8 +258,7 @@ class CacheMiddleware:
         """Learn from a list of tools which of them say that they may be cached."""
         if self._annotated_ttl is None or method != "tools/list":
             return
-        tools = cast("Any", result) if isinstance(result, list) else _field(result, "tools") or ()
-        for tool in tools:
+        for tool in cast("Any", result) if isinstance(result, list) else _field(result, "tools") or ():
             hints = _field(tool, "annotations")
             may = _field(hints, "readOnlyHint") is True and _field(hints, "idempotentHint") is True
             (self._annotated.add if may else self._annotated.discard)(str(_field(tool, "name")))
@@ -302,7 +301,8 @@ def _field(source: Any, name: str) -> Any:
     """Read a member of a wire mapping, or the attribute of a model, whichever spelling it has."""
     if isinstance(source, dict):
         return cast("dict[str, Any]", source).get(name)
-    return getattr(source, _snake(name), getattr(source, name, None))
+    usual = _snake(name)  # FastMCP 4 has the other one there too, and warns who reads it
+    return getattr(source, usual) if hasattr(source, usual) else getattr(source, name, None)
 
 
 def _snake(name: str) -> str:

@@ -193,7 +193,9 @@ def outcome(value: object) -> Outcome:
     else:
         inner = _attr(value, "root")
         root = value if inner is None else inner
-        kind, failed = _attr(root, "result_type"), _attr(root, "isError") is True or _attr(root, "is_error") is True
+        kind, failed = _attr(root, "result_type"), _attr(root, "is_error")
+        if failed is None:  # FastMCP 4 has the spelling of 1.x too, and warns who reads it
+            failed = _attr(root, "isError")
         if _attr(root, "input_required") is not None:  # FastMCP's ToolResult of a tool that asks
             return "input_required"
         if _is_error_object(root):  # the SDK lets a handler return its ErrorData

@@ -225,12 +225,8 @@ class AsyncRateLimiter(Acquiring):
 
     def statistics(self) -> RemoteStatistics:
         """Return what the limiter holds now."""
-        return RemoteStatistics(
-            self._lines.waiting,
-            self._failed_at is None,
-            len(self._known.refused),
-            sum(map(bool, self._known.leased.values())),
-        )
+        leased = sum(map(bool, self._known.leased.values()))
+        return RemoteStatistics(self._lines.waiting, self._failed_at is None, len(self._known.refused), leased)
 
     async def _give_back(self, key: Key, cost: int) -> None:
         with anyio.CancelScope(shield=True):

@@ -71,7 +71,7 @@ def _sessions(old: Engine, new: Engine) -> Iterator[tuple[_Kind, str, Sequence[S
     for user in {*users[0], *users[1]}:
         was, will = (table.get(user, ()) for table in users)
         when = situations([*was, *will], old.now())
-        yield "user", user, [session(user, was, one) for one in when], [session(user, will, one) for one in when]
+        yield "user", user, [session(was, one) for one in when], [session(will, one) for one in when]
 
 
 def _effects(engine: Engine, sessions: Sequence[Subject]) -> set[tuple[int, bool, str, str]]:
@@ -129,7 +129,8 @@ def _of_scopes(old: Engine, new: Engine) -> Iterator[Change]:
         before, after = ({pattern for pattern, _ in engine.coverage([name])} for engine in (old, new))
         ends = {"**"} if bool(old.parts.scopes) is not bool(new.parts.scopes) else set[str]()
         was, will = (partial(_covers, engine.view((frozenset(), frozenset([name])))) for engine in (old, new))
-        found = _changed(was, will, before | after | ends, before ^ after | ends)
+        # What is lost where two patterns meet is lost with the whole of either: there are no denials.
+        found = _changed(was, will, before | after | ends, touched=set())
         if not found and old.held([name]) != new.held([name]):  # which only rules that name scopes can tell
             yield Change("scope", name, "**", "conditional", "conditional")
         yield from _changes("scope", name, found)

@@ -92,11 +92,11 @@ class _Reader:
         given = vars(value) if isinstance(value, kind) else self.table(value, place)
         for key in [key for key in given if key not in readers]:
             self.fault(place, f"unknown key {key!r}{meant(key, readers)}")
-        lacking = [key for key in _REQUIRED.get(kind, ()) if key not in given]
-        if lacking and isinstance(value, Mapping):
-            self.fault(place, f"needs {' and '.join(map(repr, lacking))}")
+        required = _REQUIRED.get(kind)
+        if required and required not in given and isinstance(value, Mapping):
+            self.fault(place, f"needs {required!r}")
         found = {key: read(self, given[key], f"{place}.{key}") for key, read in readers.items() if key in given}
-        return None if any(found.get(key) is None for key in _REQUIRED.get(kind, ())) else kind(**found)
+        return None if required and found.get(required) is None else kind(**found)
 
     def records(self, kind: type[T], value: object, place: str, *, short: bool = False) -> tuple[T, ...]:
         """Read a list of tables; where *short*, a string stands for a table of the first field alone."""
@@ -146,7 +146,7 @@ _FIELDS: Mapping[type, Mapping[str, _Read]] = {
     },
 }
 _UNIQUE: Sequence[type] = (Assignment, Exclusive)  # a rule that stands twice is for the checks to see
-_REQUIRED: Mapping[type, tuple[str, ...]] = {Grant: ("permission",), Assignment: ("role",), Exclusive: ("roles",)}
+_REQUIRED: Mapping[type, str] = {Grant: "permission", Assignment: "role", Exclusive: "roles"}
 
 
 def read(document: object) -> tuple[Parts, list[Problem]]:

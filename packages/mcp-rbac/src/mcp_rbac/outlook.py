@@ -59,11 +59,10 @@ def verdict_of(outlooks: Iterable[Outlook]) -> Verdict:
 def situations(assignments: Sequence[Assignment], now: float) -> list[Situation]:
     """Return the tenants and moments between which *assignments* may differ."""
     tenants = dict.fromkeys([None, *(one.tenant for one in assignments)])
-    ends = {one.until.timestamp() for one in assignments if one.until is not None}
-    moments = [now, *sorted(end for end in ends if end > now)]
+    moments = {now, *(max(now, one.until.timestamp()) for one in assignments if one.until is not None)}
     return [(tenant, moment) for tenant in tenants for moment in moments]
 
 
-def session(user: str, assignments: Sequence[Assignment], situation: Situation) -> Subject:
-    """Return *user* with all the roles that he has in *situation*."""
-    return Subject(user, [one.role for one in assignments if one.holds(*situation)])
+def session(assignments: Sequence[Assignment], situation: Situation) -> Subject:
+    """Return a user of these *assignments* with all the roles that he has in *situation*."""
+    return Subject(roles=[one.role for one in assignments if one.holds(*situation)])

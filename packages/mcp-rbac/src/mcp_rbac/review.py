@@ -122,7 +122,7 @@ def _holders(engine: Engine) -> Iterator[tuple[_Kind, str, Sequence[Subject]]]:
         yield "role", role, [Subject(roles=[role])]
     now = engine.now()
     for user, assignments in engine.parts.users.items():
-        yield "user", user, [session(user, assignments, one) for one in situations(assignments, now)]
+        yield "user", user, [session(assignments, one) for one in situations(assignments, now)]
 
 
 def _patterns(engine: Engine, subject: Subject) -> set[str]:

@@ -6,7 +6,7 @@ with``.  A block that is left by ``break`` or ``return`` was a success.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 
 from .run import AttemptTimeout, Run
@@ -17,11 +17,8 @@ __all__ = ["Attempt", "Attempts"]
 class Attempts:
     """The attempts of one call; ask for the next only when the last one is over."""
 
-    def __init__(
-        self, run: Run, sleep: Callable[[float], Awaitable[None]], is_retryable: Callable[[Exception], bool]
-    ) -> None:
+    def __init__(self, run: Run, is_retryable: Callable[[Exception], bool]) -> None:
         self._run = run
-        self._sleep = sleep
         self._is_retryable = is_retryable
         self._number = 0
         self._goes_on = True
@@ -34,7 +31,7 @@ class Attempts:
             raise StopAsyncIteration
         self._goes_on = False  # an attempt that nobody enters must not be followed by another, for ever
         if self._number:
-            await self._sleep(self._run.delay)
+            await self._run.sleep()
         self._number += 1
         return Attempt(self, self._number)
 

@@ -53,8 +53,7 @@ class Backoff:
     ) -> None:
         self.cap: float = _seconds("Backoff", "cap", cap, above_zero=True)
         self.jitter: Jitter = _checked_jitter(jitter)
-        is_function = callable(delays) and not isinstance(delays, type) and not inspect.iscoroutinefunction(delays)
-        self._delays = cast("Callable[[int], float]", delays) if is_function else _listed(delays, self.cap)
+        self._delays = cast("Callable[[int], float]", delays) if _is_function(delays) else _listed(delays, self.cap)
         self._base = self._capped(1) if jitter == "decorrelated" else 0.0
         if jitter == "decorrelated" and not 0 < self._base < self.cap:
             raise ValueError(f"decorrelated jitter needs 0 < first delay < cap={cap!r}, got {self._base!r}")
@@ -129,6 +128,12 @@ def _checked_jitter(jitter: Any) -> Jitter:
         names = "'full', 'equal', 'decorrelated', 'none'"
         raise ValueError(f"Backoff needs jitter to be one of {names}, or a fraction in (0, 1], got {jitter!r}")
     return cast("Jitter", jitter)
+
+
+def _is_function(delays: object) -> bool:
+    if not callable(delays) or isinstance(delays, type):
+        return False
+    return not any(map(inspect.iscoroutinefunction, (delays, type(delays).__call__)))
 
 
 def _listed(delays: object, cap: float) -> Callable[[int], float]:

@@ -70,7 +70,7 @@ class Budget:
         if not ratio and not floor:
             raise ValueError("Budget needs ratio > 0 or floor > 0, got 0 for both: it would never fill again")
         given: object = clock
-        if not callable(given) or inspect.iscoroutinefunction(given):
+        if not callable(given) or any(map(inspect.iscoroutinefunction, (given, type(given).__call__))):
             raise TypeError(f"Budget needs clock as a function that is not async, got {clock!r}")
         self._clock = clock
         self._updated = clock()

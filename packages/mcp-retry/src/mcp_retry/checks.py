@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from .budget import Budget
 
-__all__ = ["checked_budget", "checked_count", "checked_function", "checked_instance", "checked_seconds", "is_async"]
+__all__ = ["checked_budget", "checked_count", "checked_function", "checked_instance", "checked_seconds"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,14 +38,9 @@ def checked_function(name: str, value: F) -> F:
     given: object = value
     if not callable(given):
         raise TypeError(f"{name} must be a function, got {value!r}")
-    if is_async(value):
+    if any(map(inspect.iscoroutinefunction, (given, type(given).__call__))):
         raise TypeError(f"{name} must be a function that is not async, got {value!r}")
     return value
-
-
-def is_async(function: object) -> bool:
-    """Say whether *function*, or the object that is called like one, is written with ``async def``."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__"))  # noqa: B004, B009  # what is called
 
 
 def checked_instance(name: str, value: object, kind: type[T]) -> T:

@@ -48,7 +48,7 @@ def _is_async(fn: Any) -> bool:
     if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
         return True
     says_nothing = not hasattr(fn, "__code__") or fn.__name__ == "<lambda>"
-    returns: Any = getattr(fn, "__annotations__", {}).get("return", "")
+    returns: Any = getattr(fn, "__annotations__", {}).get("return")
     kind = str(getattr(returns, "__name__", returns)).partition("[")[0].rpartition(".")[2]
     return says_nothing or kind in ("Awaitable", "Coroutine", "Future", "Task")
 

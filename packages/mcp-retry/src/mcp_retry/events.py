@@ -77,7 +77,7 @@ class Hedged:
 
 @dataclass(frozen=True)
 class HedgeWon:
-    """Attempt number *attempt*, a hedge, answered first; the others were cancelled."""
+    """The answer is that of attempt number *attempt*, a hedge."""
 
     attempt: int
 

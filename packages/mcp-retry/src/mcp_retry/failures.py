@@ -91,6 +91,6 @@ def _checked(condition: object) -> type[Exception] | None:
         raise TypeError(f"on needs exception types, got the instance {condition!r}; use {type(condition).__name__}")
     if not callable(condition):
         raise TypeError(f"on needs exception types or predicates, got {condition!r}")
-    if inspect.iscoroutinefunction(condition) or inspect.iscoroutinefunction(cast("Any", type(condition)).__call__):
+    if any(map(inspect.iscoroutinefunction, (condition, type(condition).__call__))):
         raise TypeError(f"on needs predicates that answer at once, got the async function {condition!r}")
     return None

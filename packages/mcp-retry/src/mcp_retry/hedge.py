@@ -8,7 +8,7 @@ For calls that may be sent twice, and only those.  The late ones of a few slow s
 their own time.  How many are late is up to *after*: a fixed time, or a moving quantile of the latencies seen, so that
 about one call in twenty is hedged with ``Quantile(0.95)``.  A budget bounds them when everything becomes slow.
 
-Invariants, each a test in ``tests/retry/test_hedge.py``:
+Invariants, each a property in ``tests/retry/test_hedge_properties.py``:
 
 1. At most *attempts* are in flight for one call, and when it ends, none is: losers are cancelled and awaited.
 2. Every attempt after the first has cost a token; a refusal leaves those in flight alone.
@@ -140,7 +140,7 @@ class Hedge:
             race.start(tasks, 1, call)
             for number in range(2, self._attempts + 1):
                 await self._sleep(waited := self._seconds())
-                if not self._may_hedge(number, waited):
+                if _is_cancelled() or not self._may_hedge(number, waited):
                     break
                 race.start(tasks, number, call)
         winner, answer = race.result()
@@ -217,7 +217,8 @@ class _Race(Generic[R]):
         try:
             answer = await call()
         except BaseException as error:
-            if isinstance(error, anyio.get_cancelled_exc_class()):
+            # Otherwise it is the function's own, as that of a future of asyncio which somebody else has cancelled.
+            if _is_cancelled() and isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
             self._running -= 1
             is_last = not self._running and not self._answers and self._error is None
@@ -236,6 +237,11 @@ class _Race(Generic[R]):
         except Exception:
             logging.getLogger(__name__).exception("on_result failed; its result is taken for a good one")
             return False
+
+
+def _is_cancelled() -> bool:
+    """Say whether the race around is over, or was given up from outside."""
+    return anyio.current_effective_deadline() == -math.inf
 
 
 def _checked_fraction(q: object) -> float:

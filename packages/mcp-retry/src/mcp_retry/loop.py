@@ -11,7 +11,8 @@ one increment, and no clock, lock, context manager or object.  On Python 3.11 a 
 the variables that are then made and cleared.
 
 A traceback has one frame more, however many attempts there were (see ``frames``).  A handler is left before a sleep:
-inside, a cancellation would carry the failed attempt as its context, and keep it alive.
+inside, a cancellation would carry the failed attempt as its context, and keep it alive.  For the same reason a refused
+result is dropped there.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Loop:
     makes the ``Run`` of a call.
     """
 
-    __slots__ = ("begin", "counter", "is_plain", "is_refused", "is_retryable", "sleep")
+    __slots__ = ("begin", "counter", "is_plain", "is_refused", "is_retryable")
 
     def __init__(
         self,
@@ -62,7 +63,6 @@ class Loop:
         self.counter: Budget = counter
         self.begin: Callable[[], Run] = begin
         self.is_plain: bool = settings.is_plain
-        self.sleep: Fn = settings.sleep
         self.is_retryable: IsRetryable = is_retryable
         self.is_refused: IsRefused | None = is_refused
 
@@ -100,7 +100,7 @@ class Loop:
         """Make the attempts that *run* has left."""
         while True:
             if run.failed:
-                await self.sleep(run.delay)
+                await run.sleep()
             try:
                 with run:
                     result = await fn(*args, **kwargs)
@@ -112,6 +112,7 @@ class Loop:
                 is_good = self.is_refused is None or not self.is_refused(result, args)
                 if not run.goes_on_with(result, is_good=is_good):
                     return result
+                del result
 
 
 def _plain(loop: Loop, fn: Fn) -> Looped:
@@ -167,6 +168,7 @@ def _judged(loop: Loop, fn: Fn, is_refused: IsRefused) -> Looped:
             run = loop.after_refused(result)
             if run is None:
                 return result
+            del result
         with unseen:
             return await loop.go_on(run, fn, args, kwargs)
 

@@ -10,7 +10,7 @@ knows failures in all their forms there: the SDK's errors, errors of FastMCP by 
 as on the wire and as models.  Requests that answer an earlier ``input_required`` are never sent again, since they would
 ask a human twice; nor is what the SDK asks itself; streams and notifications go past untouched.
 
-State shared by tasks: what was learned about the tools, and the state of the ``Retry``.
+State shared by tasks: what was learned about the tools, and the states of the ``Retry`` and the ``Hedge``.
 
 Two facts here are written by the caller, continuation and ``mcp-method``; both can only prevent a retry.
 """
@@ -93,6 +93,7 @@ class RetryMiddleware:
             run = self._loop.after_refused(result)
             if run is None:
                 return result
+            del result, wire
         with unseen:
             return await self._loop.go_on(run, call_next, (ctx,), {})
 
@@ -113,7 +114,8 @@ class RetryMiddleware:
         return call_next(ctx)
 
     def _is_bad(self, result: object) -> bool:
-        return outcome(result) not in ("ok", "input_required") or self.retry.is_refused(result)
+        kind = outcome(result)
+        return kind != "input_required" and (kind != "ok" or self.retry.is_refused(result))
 
     def _is_retryable(self, error: Exception, args: tuple[Any, ...]) -> bool:
         return self._goes_on(args[0], error, is_worth_it=self.retry.is_retryable(error))

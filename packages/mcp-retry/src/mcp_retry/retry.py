@@ -8,7 +8,7 @@
       ▼
     sleep (backoff, jitter, Retry-After) ──▶ next attempt
 
-Invariants, each a test in ``tests/retry/test_retry.py`` or ``test_properties.py``:
+Invariants, each a property in ``tests/retry/test_properties.py``, the last one in ``test_stream.py``:
 
 1. At most *attempts* attempts; no sleep that would end after ``max_elapsed`` or after an enclosing deadline of anyio.
 2. Every attempt after the first has cost one token of the budget.
@@ -163,7 +163,7 @@ class Retry:
     def __aiter__(self) -> Attempts:
         """Give attempts at a block: ``async for attempt in retry: async with attempt: ...``."""
         self._counter.calls += 1
-        return Attempts(self._begin(), self._settings.sleep, self._failures)
+        return Attempts(self._begin(), self._failures)
 
     def loop(
         self,

@@ -98,6 +98,15 @@ class Run:
             self._settings.counts.throttled += 1
             raise Throttled(throttle.probability)
 
+    async def sleep(self) -> None:
+        """Wait before the next attempt, which is none if the call is cancelled meanwhile."""
+        try:
+            await self._settings.sleep(self.delay)
+        except BaseException:
+            if self._settings.throttle is not None:
+                self._settings.throttle.cancelled()
+            raise
+
     def __enter__(self) -> None:
         timeout = self._settings.attempt_timeout
         self._seconds = min(math.inf if timeout is None else timeout, self._left())

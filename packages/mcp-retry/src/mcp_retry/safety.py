@@ -12,6 +12,7 @@ is yours; at a client, a server that lies has its own tool called twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 __all__ = ["READS", "Safety"]
@@ -30,7 +31,8 @@ READS = frozenset(
 )
 LIMIT = 10_000  # tools that are remembered; a peer that lists more is not to fill the memory
 
-_HINTS = ("readOnlyHint", "read_only_hint", "idempotentHint", "idempotent_hint")
+# The spelling of the 2.x models comes first: FastMCP 4 has the other one there too, and warns who reads it.
+_HINTS = (("read_only_hint", "readOnlyHint"), ("idempotent_hint", "idempotentHint"))
 
 
 class Safety:
@@ -53,7 +55,7 @@ class Safety:
             name, annotations = _field(tool, "name"), _field(tool, "annotations")
             if isinstance(name, str):
                 self._learned.discard(name)
-                if len(self._learned) < LIMIT and any(_field(annotations, hint) is True for hint in _HINTS):
+                if len(self._learned) < LIMIT and any(_field(annotations, *hint) is True for hint in _HINTS):
                     self._learned.add(name)
 
     def may_repeat(self, method: str | None, tool: str | None) -> bool:
@@ -65,8 +67,9 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
-def _field(source: object, name: str) -> Any:
-    try:
-        return cast("Mapping[str, Any]", source).get(name) if isinstance(source, Mapping) else getattr(source, name)
-    except Exception:  # noqa: BLE001  # a property of a foreign object
-        return None
+def _field(source: object, *names: str) -> Any:
+    """Read the first of these fields that there is, of a mapping or a model."""
+    for name in names:
+        with suppress(Exception):  # a property of a foreign object may raise anything
+            return cast("Any", source)[name] if isinstance(source, Mapping) else getattr(source, name)
+    return None

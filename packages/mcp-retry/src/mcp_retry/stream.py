@@ -2,6 +2,9 @@
 
 What the consumer does (``asend``, ``athrow``, ``aclose``) reaches the generator, so that one under
 ``contextlib.asynccontextmanager`` retries what comes before its ``yield``, and sees what happens in the block.
+
+A limit of time is a cancel scope around the way to the first item.  A generator that yields inside a scope or a task
+group of its own cannot have one: scopes close like brackets.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ def until_first_item(  # noqa: C901  # because of the function inside
             else:
                 run.succeeded()
                 break
-            await loop.sleep(run.delay)
+            await run.sleep()
         try:
             while True:
                 try:

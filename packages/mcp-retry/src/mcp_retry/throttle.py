@@ -106,6 +106,6 @@ def _number(name: str, value: object) -> float:
 
 def _function(name: str, value: Callable[[], float]) -> Callable[[], float]:
     given: object = value
-    if not callable(given) or inspect.iscoroutinefunction(given):
+    if not callable(given) or any(map(inspect.iscoroutinefunction, (given, type(given).__call__))):
         raise TypeError(f"Throttle needs {name} as a function that is not async, got {value!r}")
     return value

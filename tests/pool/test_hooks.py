@@ -239,9 +239,10 @@ class TestHealth:
             assert (clock(), pool.statistics().closed) == (2, {})
             async with pool.acquire():
                 await clock.advance(2)
-                with pytest.raises(PoolTimeout):
+                with pytest.raises(PoolTimeout) as caught:
                     await pool.take(timeout=0)
             assert (clock(), pool.statistics().closed) == (4, {"check": 1})
+            assert (caught.value.early, pool.statistics().waits) == (False, 2)  # those for the connects
 
     @ON_BOTH
     @pytest.mark.parametrize("seconds", [1, 3])

@@ -204,8 +204,8 @@ async def test_the_shortest_way_makes_nothing_new(clock: VirtualClock, with_hook
 
     async def nothing(connection: Connection) -> None: ...
 
-    hooks = {"check": nothing, "reset": nothing, "check_after": 0} if with_hooks else {}
-    async with Backend().pool(**hooks) as pool:
+    hooks = {"check": nothing, "reset": nothing, "check_after": 0, "timeout": 5, "check_timeout": 5}
+    async with Backend().pool(**(hooks if with_hooks else {})) as pool:
         async with pool.acquire():
             pass
         lease = pool.acquire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ from mcp_pool import (
 
 from tests.pool.world import (
     ON_BOTH,
+    STEADY,
     Backend,
     Connection,
     Never,
@@ -237,9 +239,10 @@ class TestHealth:
             assert (clock(), pool.statistics().closed) == (2, {})
             async with pool.acquire():
                 await clock.advance(2)
-                with pytest.raises(PoolTimeout):
+                with pytest.raises(PoolTimeout) as caught:
                     await pool.take(timeout=0)
             assert (clock(), pool.statistics().closed) == (4, {"check": 1})
+            assert (caught.value.early, pool.statistics().waits) == (False, 2)  # those for the connects
 
     @ON_BOTH
     @pytest.mark.parametrize("seconds", [1, 3])
@@ -272,6 +275,72 @@ class TestHealth:
             await settle()
             async with pool.acquire() as connection:
                 assert (connection.number, clock()) == (1, 5)
+
+    @ON_BOTH
+    @pytest.mark.parametrize(("limit", "by"), [(5, "borrower"), (4, "pool check")])
+    async def test_a_borrower_runs_a_check_that_it_has_time_for(
+        self, clock: VirtualClock, limit: float, by: str
+    ) -> None:
+        """Another task for it would cost twenty times as much."""
+        names: list[str | None] = []
+
+        async def check(connection: Connection) -> None:
+            names.append(anyio.get_current_task().name)
+
+        async with Backend().pool(check=check, check_after=1, check_timeout=5) as pool:
+            await hold(pool, 0)
+            await clock.advance(2)
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(hold_within, pool, limit, name="borrower")
+        assert names == [by]
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # trio wakes them in any order
+    async def test_what_dies_in_the_moment_in_which_it_passed_is_not_lent(self, clock: VirtualClock) -> None:
+        """The check was run by the pool, and its borrower is woken after the owner."""
+
+        async def check(connection: Connection) -> None:
+            if connection.number == 1:
+                await anyio.sleep(1)
+                connection.scope.cancel()
+
+        async with Pool.from_context(Backend().mortal, check=check, check_after=1, **STEADY) as pool:
+            await hold(pool, 0)
+            await clock.advance(2)
+            async with pool.acquire(4) as connection:
+                assert (connection.number, connection.is_open) == (2, True)
+
+    @ON_BOTH
+    async def test_a_cancelled_error_of_the_resource_s_own_does_not_end_the_pool(self, clock: VirtualClock) -> None:
+        """A client of asyncio whose connection is gone may answer with that."""
+
+        async def check(connection: Connection) -> None:
+            if connection.number == 1:
+                raise asyncio.CancelledError
+
+        async with Backend().pool(check=check, check_after=1) as pool:
+            await hold(pool, 0)
+            await clock.advance(2)
+            async with pool.acquire(4) as connection:
+                assert connection.number == 2
+            assert pool.statistics().closed == {"check": 1}
+
+    @ON_BOTH
+    async def test_a_check_goes_on_in_a_shielded_block_of_a_cancelled_program(self, clock: VirtualClock) -> None:
+        """As all that the pool does, until it is closed."""
+        served: list[tuple[int, float]] = []
+
+        async def check(connection: Connection) -> None:
+            await anyio.sleep(3)
+
+        with anyio.CancelScope() as program:
+            async with Backend().pool(check=check, check_after=1) as pool:
+                with anyio.CancelScope(shield=True):
+                    await hold(pool, 0)
+                    await clock.advance(2)
+                    program.cancel()
+                    async with pool.acquire(4) as connection:
+                        served.append((connection.number, clock()))
+        assert served == [(1, 5)]
 
     async def test_what_was_idle_and_does_not_work_any_more_is_no_failed_connect(self, clock: VirtualClock) -> None:
         """A firewall forgot them; connecting works as ever, and nobody is refused."""

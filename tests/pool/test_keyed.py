@@ -128,6 +128,14 @@ async def test_the_idle_pool_used_longest_ago_makes_room_for_a_new_key() -> None
     assert backends.open == 0
 
 
+async def test_what_a_pool_leaves_when_it_makes_room_is_enough(clock: VirtualClock) -> None:
+    """Its resources are being closed for the new key already: no other key loses one as well."""
+    async with Backends().pools(max_total=2, max_keys=2) as pools:
+        for key in "abc":
+            await hold(pools, key)
+        assert {key: found.idle for key, found in pools.statistics().items()} == {"b": 1, "c": 1}
+
+
 @pytest.mark.parametrize("debug", [False, True])
 async def test_who_has_a_resource_may_discard_it_without_knowing_its_key(clock: VirtualClock, debug: bool) -> None:
     """Its block goes on with what it has, as with a single pool; what is of no pool is refused."""
@@ -281,16 +289,35 @@ async def test_idle_ones_above_a_minimum_go_first(clock: VirtualClock) -> None:
         assert {key: found.idle for key, found in pools.statistics().items()} == {"a": 1, "b": 1, "c": 1}
 
 
-async def test_a_key_that_has_something_leaves_the_others_their_minimum(clock: VirtualClock) -> None:
-    """It gets its own back soon enough."""
-    async with Backends().pools(max_total=2, min_size=1) as pools, anyio.create_task_group() as tg:
+@pytest.mark.parametrize(("least", "served_at"), [(0, [1.0, 1.0]), (1, [1.0, 2.0])])
+async def test_a_key_that_has_something_leaves_the_others_their_minimum(
+    clock: VirtualClock, least: int, served_at: list[float]
+) -> None:
+    """It gets its own back soon enough; what is idle above a minimum, it may have."""
+    log: list[Any] = []
+    async with Backends().pools(max_total=2, min_size=least) as pools:
         await hold(pools, "a")
-        for _ in range(2):
-            tg.start_soon(hold, pools, "b")
-            await settle()
-        await clock.advance(3)
-        assert {key: found.uses for key, found in pools.statistics().items()} == {"a": 1, "b": 2}
-        assert pools.pool("a").statistics().idle == 1
+        async with anyio.create_task_group() as tg:
+            for _ in range(2):
+                tg.start_soon(hold, pools, "b", 1.0, log)
+                await settle()
+        assert [time for _, time in log] == served_at
+        assert pools.pool("a").statistics().idle == least
+
+
+async def test_a_minimum_takes_nothing_from_the_others_while_its_waiters_are_provided_for(clock: VirtualClock) -> None:
+    """What the pool resets will be theirs."""
+
+    async def reset(connection: Connection) -> None:
+        await anyio.sleep(1)
+
+    async with Backends().pools(max_total=2, min_size=2, reset=reset) as pools:
+        pools.pool("b").resize(min_size=0)
+        await hold(pools, "b", 0)
+        with anyio.move_on_after(1):
+            await hold(pools, "a", 9)
+        await hold(pools, "a", 0)
+        assert (clock(), pools.pool("b").statistics().idle) == (4.0, 1)
 
 
 async def test_one_that_is_being_connected_does_not_make_room_while_others_may(clock: VirtualClock) -> None:
@@ -308,6 +335,54 @@ async def test_one_that_is_being_connected_does_not_make_room_while_others_may(c
             await pools.pool("a").give_back(connection)
         await settle()
         assert [connection.is_open for connection in taken] == [False, True]
+
+
+async def test_what_comes_for_somebody_who_has_just_left_goes_where_it_is_wanted(clock: VirtualClock) -> None:
+    """Cancelled in the moment of its arrival, a waiter is still in the queue; idle, it would stay where it is."""
+    backends, log = Backends(), []
+    backends.of["a"] = Backend(takes=1.0)
+    waiting = anyio.CancelScope()
+
+    async def connect(key: str) -> Connection:
+        connection = await backends.connect(key)
+        waiting.cancel()
+        return connection
+
+    async def give_up() -> None:
+        with waiting:
+            await hold(pools, "a")
+
+    pools = KeyedPool(connect, close=backends.close, max_total=1, **STEADY)
+    async with pools, anyio.create_task_group() as tg:
+        tg.start_soon(give_up)
+        await settle()
+        tg.start_soon(hold, pools, "b", 1.0, log)
+    assert log == [("b", 1.0)]
+
+
+async def test_a_promise_to_somebody_who_left_keeps_nobody_from_what_is_idle(clock: VirtualClock) -> None:
+    """3: the use at whose end a resource was to go may take long."""
+    log: list[Any] = []
+    async with Backends().pools(max_total=2) as pools, anyio.create_task_group() as tg:
+        tg.start_soon(hold, pools, "a", 100.0)
+        await settle()
+        async with pools.acquire("c"):
+            with pytest.raises(PoolTimeout):
+                await pools.pool("b").take(timeout=1)
+        await hold(pools, "d", 1.0, log)
+    assert log == [("d", 1.0)]
+
+
+async def test_what_a_key_is_losing_is_enough_for_itself(clock: VirtualClock) -> None:
+    """Its own broken one makes room for the next when it is closed."""
+    backends = Backends()
+    async with backends.pools(max_total=2) as pools:
+        await hold(pools, "b", 0)
+        taken = await pools.pool("a").take()
+        backends.of["a"].closing_takes = 1.0
+        pools.pool("a").discard(taken)
+        await hold(pools, "a")
+        assert (clock(), pools.pool("b").statistics().idle) == (2.0, 1)
 
 
 @pytest.mark.parametrize(("shares", "waiting", "evicted"), [((2, 1), "ab", {}), ((3, 1), "b", {"evicted": 1})])

@@ -20,6 +20,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from .entry import IN_USE, Entry
+from .hooks import not_begun
 from .refusals import Refusals
 from .supply import Supply
 
@@ -41,9 +42,8 @@ class Checks(Generic[T]):
     def open(self, tasks: TaskGroup) -> Callable[[Entry[T]], bool]:
         """Run them in *tasks* from now on; return what begins one for a borrower with the pool's own timeout."""
         self._tasks = tasks
-        return (
-            self._supply.check.start if self._supply.settings.timeout >= self._check_timeout else _not_by_the_borrower
-        )
+        has_time = self._supply.settings.timeout >= self._check_timeout
+        return self._supply.check.start if has_time else not_begun
 
     async def passes(self, entry: Entry[T], left: float = math.inf, limit: float = math.inf) -> bool:
         """Say whether *entry* works; PoolTimeout when that is not known in the *left* seconds of the *limit*."""
@@ -65,13 +65,12 @@ class Checks(Generic[T]):
         return passed
 
     async def _run(self, errand: _Errand, entry: Entry[T]) -> None:
-        passed = False
         # A CancelledError that no scope of ours caused comes from the resource; let out, it would end the pool.
         with contextlib.suppress(asyncio.CancelledError), anyio.CancelScope(shield=True) as scope:
             entry.interrupt = scope.cancel
-            passed = await self._passes(entry)
+            errand.passed = await self._passes(entry)
         entry.interrupt = bool
-        errand.end(passed=passed)
+        errand.end()
 
     def _take_back(self, entry: Entry[T]) -> None:
         entry.used_at = now = self._clock()  # as after a use, it need not be checked again at once
@@ -87,8 +86,7 @@ class _Errand:
         self._is_awaited = True
         self._take_back = take_back
 
-    def end(self, *, passed: bool) -> None:
-        self.passed = passed
+    def end(self) -> None:
         self._done.set()
         self._settle()
 
@@ -109,7 +107,3 @@ class _Errand:
     def _settle(self) -> None:
         if self.passed and not self._is_awaited:
             self._take_back()
-
-
-def _not_by_the_borrower(_: object) -> bool:
-    return False

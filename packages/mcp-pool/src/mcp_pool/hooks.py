@@ -22,7 +22,7 @@ from .events import HookFailed
 from .report import Report
 from .shelf import Shelf
 
-__all__ = ["Hook"]
+__all__ = ["Hook", "not_begun"]
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Hook(Generic[T]):
 
     def __init__(self, name: Literal["check", "reset"], fn: Any, limit: float, shelf: Shelf[T], report: Report) -> None:
         self.name: Literal["check", "reset"] = name
-        self.start: Callable[[Entry[T]], bool] = _not_at_all
+        self.start: Callable[[Entry[T]], bool] = not_begun
         """Run it as far as it goes without waiting; True if that was all, and it passed; else ``passes`` goes on."""
         self._steps: Callable[[Entry[T]], Any] = (_checking if name == "check" else _resetting)(_as_coroutine(fn))
         self._limit = limit
@@ -92,7 +92,8 @@ class Hook(Generic[T]):
             await _watched(steps, request, self._limit)
 
 
-def _not_at_all(_: object) -> bool:
+def not_begun(_: object) -> bool:
+    """Stand in for ``start`` where a hook is left to ``passes`` altogether."""
     return False
 
 

@@ -212,16 +212,20 @@ class _Shares:
             del self._hungry[supply]
 
     def _make_room(self, supply: Supply[Any]) -> None:
-        others = [other for other in self._supplies() if other is not supply]
-        staying = {other: [entry for entry in other.shelf.entries if _stays(entry)] for other in others}
-        if sum(len(other.shelf.entries) - len(staying[other]) for other in others) >= len(self._hungry):
-            return  # as many as wait for room are leaving
+        supplies = list(self._supplies())
+        closing = self._held.total() - sum(len(each.shelf.entries) - each.shelf.closing for each in supplies)
+        if closing >= len(self._hungry):
+            return  # room for all is on its way; what is left of pools that had to go is not among the supplies
+        staying = {each: [entry for entry in each.shelf.entries if _stays(entry)] for each in supplies}
+        others = [other for other in staying if other is not supply]
         surplus = {other: len(staying[other]) - other.shelf.min_size for other in others}
         spare = [other for other in others if staying[other] and (surplus[other] > 0 or not self._held[supply])]
         for other in sorted(spare, key=lambda other: surplus[other] <= 0):
             if other.shelf.idle:
                 other.shelf.evict(min(other.shelf.idle, key=lambda entry: entry.used_at))
                 return
+        if self._held.total() - sum(map(len, staying.values())) >= len(self._hungry):
+            return  # as many go after the use they are in
         largest = max(spare, key=lambda other: len(staying[other]), default=None)
         if largest is not None and (len(staying[largest]) > self._held[supply] + 1 or not self._held[supply]):
             largest.shelf.evict(min(staying[largest], key=lambda entry: entry.taken_at))

@@ -134,7 +134,7 @@ class Shelf(Generic[T]):
         if now >= entry.retire_at:
             self._close(entry, entry.reason)
             return
-        if entry.uses >= entry.max_uses or (entry.leaving and not self.waiters):
+        if entry.uses >= entry.max_uses:
             self._close(entry, "evicted" if entry.leaving else "uses")
             return
         while self.waiters:
@@ -143,6 +143,9 @@ class Shelf(Generic[T]):
                 entry.state = IN_USE
                 entry.taken_at = now
                 return
+        if entry.leaving:
+            self._close(entry, "evicted")
+            return
         entry.state = IDLE
         self.idle.append(entry)
 

@@ -1042,6 +1042,9 @@ async def test_scopes_are_not_named_where_they_would_not_help():
     with pytest.raises(LookupError):
         await one(Ctx("resources/read", {"uri": "docs://a?q"}), Server())
     assert [(event.reason, event.permission) for event in events] == [("default", "resources/read:docs://a")]
+    explaining = guarded(policy, local=Subject("me", {"r"}, ()), on_deny="explain")
+    *_, data = await refused(explaining, Ctx("resources/read", {"uri": "docs://a?q"}), Server())
+    assert (data["reason"], data.get("scopes")) == ("default", None)
 
 
 async def test_approval_is_not_asked_for_in_vain():

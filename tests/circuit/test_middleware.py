@@ -95,7 +95,9 @@ def tool_error(cause):
 
 
 def model(**fields):
-    return SimpleNamespace(**{"is_error": False, "content": [], **fields})
+    """A result of the 2.x models, or of those of 1.x where it has their ``isError``."""
+    usual = {"content": []} if "isError" in fields else {"content": [], "is_error": False}
+    return SimpleNamespace(**{**usual, **fields})
 
 
 FAILURES = [

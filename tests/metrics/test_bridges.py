@@ -100,7 +100,7 @@ def test_otlp():
         {"name": "size", "description": "Size.", "unit": "", "exponentialHistogram": cumulative(begun | queue | sized)},
     ]
     request = to_otlp(registry, resource={"service.name": "x"}, now=lambda: 2000.0)
-    scope = {"scope": {"name": "mcp-metrics".replace("-", "_")}, "metrics": metrics}  # also where the package has another name
+    scope = {"scope": {"name": "mcp-metrics".replace("-", "_")}, "metrics": metrics}  # of a copy too
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "x"}}]}
     assert request == {"resourceMetrics": [{"resource": resource, "scopeMetrics": [scope]}]}
     assert len(otlp(registry)) == 5

@@ -78,6 +78,7 @@ def test_tiny_caches(policy, size):
 
 
 @EVERY
+@pytest.mark.uninstrumented
 def test_one_eviction_looks_at_little(policy):
     """The exact algorithms walk over everything once everything was hit; that would stall the loop."""
     chosen, entries = POLICIES[policy](5000), {}
@@ -116,6 +117,7 @@ def test_what_is_touched_twice_between_two_insertions_counts_once():
     assert counted == [1, 1]
 
 
+@pytest.mark.uninstrumented
 async def test_bulk_expiry_takes_little_at_a_time(clock):
     """Twenty thousand entries end at once: no call does more than look at two of them."""
     cache = Cache(maxsize=100_000, ttl=10, clock=clock)
@@ -131,6 +133,7 @@ def work(cache):
     return count_instructions(lambda: cache.set("new", 1))
 
 
+@pytest.mark.uninstrumented
 async def test_hit_stays_short():
     """The gate of the hot path: bytecodes of one hit, the same in every run; each Python has its own figure."""
     cache = Cache(ttl=1000)

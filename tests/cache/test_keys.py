@@ -396,6 +396,7 @@ async def test_every_kind_of_parameter():
         many(1)
 
 
+@pytest.mark.uninstrumented
 async def test_keyword_only_arguments_have_the_fast_way():
     """Named arguments are bound by Python itself, not by looking at the signature for each call."""
     cache = Cache()

@@ -48,6 +48,7 @@ async def test_values_outlive_the_cache(tmp_path):
     assert source.calls == 1
 
 
+@pytest.mark.uninstrumented
 def test_survives_kill_9(tmp_path):
     """What a call has returned from is there, and the file is sound."""
     path = tmp_path / "cache.db"

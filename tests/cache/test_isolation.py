@@ -60,6 +60,21 @@ async def test_value_that_cannot_change_is_kept_as_it_is(value):
     assert type((await cache.get("key"))[0]) is type(value)
 
 
+async def test_refusal_to_freeze_names_the_class():
+    """It is the class that has to be changed."""
+    events = []
+    await Cache(isolation="frozen", on_event=events.append).set("key", [Mutable()])
+    assert events[:1] == [NotStored("key", """it cannot be isolated: TypeError("cannot freeze 'Mutable' object")""")]
+
+
+async def test_bytearray_becomes_bytes():
+    """It has a sibling that cannot be changed."""
+    cache = Cache(isolation="frozen")
+    await cache.set("key", bytearray(b"x"))
+    assert await cache.get("key") == b"x"
+    assert type(await cache.get("key")) is bytes
+
+
 async def test_view_of_a_mapping_is_frozen():
     """Whoever has the mapping could change what is seen."""
     inner = {"a": [1]}

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp_cache import PICKLE, Cache, CacheMiddleware, Computed, NotStored
+from mcp_cache.keys import parsed
 from mcp_cache.results import RESULTS, Sealed
 
 from tests.cache.test_corners import Shelf
@@ -147,6 +148,15 @@ def test_no_caller_can_corrupt_what_another_gets():
     assert len(kept) > 50
 
 
+def test_result_itself_is_copied_whatever_its_class():
+    """FastMCP 2 has results of a class that says nothing of being data."""
+    result = ToolResult([Text("a")])
+    kept = sealed(result)
+    one, other = kept.open(), kept.open()
+    one.content.append("changed")
+    assert vars(other) == vars(result) == {"content": [Text("a")], "meta": None}
+
+
 def said(result):
     """What can be compared: a ToolResult is equal to none but itself."""
     if isinstance(result, list):
@@ -219,38 +229,49 @@ async def test_results_without_an_exact_json_form_are_not_stored(result):
     assert [type(event) for event in events].count(Computed) == 2
 
 
-async def test_pickle_stores_all_that_can_be_pickled():
+@pytest.mark.parametrize("result", [Model.of(name=b"x", _own=1), Choosy.of(name="x")], ids=["inexact", "choosy"])
+async def test_pickle_stores_all_that_can_be_pickled(result):
     """Where the operator trusts the store; also what has no exact JSON form."""
     shelf, calls = Shelf(), []
 
     async def answer(_):
         calls.append(1)
-        return Model.of(name=b"x", _own=1)
+        return result
 
     for _ in range(2):
         cache = Cache(isolation="copy", store=shelf, serializer=PICKLE)
-        assert await CacheMiddleware(cache, tools={"look": 5})(CALL, answer) == Model.of(name=b"x", _own=1)
+        assert await CacheMiddleware(cache, tools={"look": 5})(CALL, answer) == result
     assert calls == [1]
+
+
+@pytest.mark.parametrize("name", ["os:system", "mcp_cache:NotStored", "fastmcp.tools.fake:run", "fastmcp.tools.fake:Server"])
+def test_store_names_no_other_class(name):
+    """Who can write to a store must not choose what is called here, not even among classes of data."""
+    with pytest.raises(ValueError, match=f"^{name} is no class of results$"):
+        RESULTS.unpack([name, {"key": ["as it is", 1], "reason": ["as it is", "x"]}], 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
     "packed",
     [
-        ["os:system", "true"],
-        ["fastmcp.fake:run", {}],
-        ["fastmcp.fake:Server", {}],
-        ["fastmcp.fake:Missing", {}],
-        ["fastmcp.missing:Text", {}],
-        ["fastmcp.fake:Text", {"no": ["as it is", 1]}],
+        ["fastmcp.tools.fake:Missing", {}],
+        ["fastmcp.tools.missing:Text", {}],
+        ["fastmcp.tools.fake:Text", {"no": ["as it is", 1]}],
         {"content": []},
         5,
     ],
     ids=repr,
 )
-def test_store_names_no_other_class(packed):
-    """Who can write to a store must not choose what is called here."""
+def test_what_is_stored_may_be_nonsense(packed):
+    """It raises something, which the cache takes for a miss."""
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
         RESULTS.unpack(packed, 1.0, 1.0)
+
+
+def test_what_was_packed_is_unpacked_with_its_new_times():
+    """Those of the store."""
+    unpacked = RESULTS.unpack(RESULTS.pack(sealed({"a": 1})), 5.0, 9.0)
+    assert (unpacked.open(), unpacked.seconds, unpacked.ends) == ({"a": 1}, 5.0, 9.0)
 
 
 async def test_what_cannot_be_sealed_is_returned():
@@ -271,9 +292,8 @@ async def test_what_cannot_be_sealed_is_returned():
 
     for _ in range(2):
         assert (await middleware(CALL, answer)).text == "x"
-    assert [event.reason for event in events if isinstance(event, NotStored)] == [
-        "it cannot be isolated: TypeError('no')"
-    ] * 2
+    assert [event.reason for event in events] == ["it cannot be isolated: TypeError('no')"] * 2
+    assert {parsed(event.key)[0] for event in events} == {"tools/call"}
 
 
 @pytest.mark.parametrize("told", [60_000, 1_001])

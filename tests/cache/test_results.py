@@ -195,6 +195,7 @@ async def test_results_with_an_exact_json_form_are_stored(result):
     assert answers[0] is result
     assert type(answers[1]) is type(result)
     assert said(answers[1]) == said(result)
+    assert [stored.tags for stored in shelf.rows.values()] == [("tools/call",)]
 
 
 UNFIT = [
@@ -244,7 +245,9 @@ async def test_pickle_stores_all_that_can_be_pickled(result):
     assert calls == [1]
 
 
-@pytest.mark.parametrize("name", ["os:system", "mcp_cache:NotStored", "fastmcp.tools.fake:run", "fastmcp.tools.fake:Server"])
+@pytest.mark.parametrize(
+    "name", ["os:system", "mcp_cache:NotStored", "fastmcp.tools.fake:run", "fastmcp.tools.fake:Server"]
+)
 def test_store_names_no_other_class(name):
     """Who can write to a store must not choose what is called here, not even among classes of data."""
     with pytest.raises(ValueError, match=f"^{name} is no class of results$"):
@@ -310,6 +313,7 @@ async def test_stored_answer_says_what_is_left_in_the_store(clock):
     first = CacheMiddleware(Cache(isolation="copy", store=shelf, clock=clock), **options)
     assert (await first(A, server))["ttlMs"] == 60_000
     ((name, stored),) = shelf.rows.items()
+    assert stored.tags == ("resources/read", "resources/read memo://a")
     shelf.rows[name] = stored._replace(expires_in=42.0)
     other = CacheMiddleware(Cache(isolation="copy", store=shelf, clock=clock), **options)
     assert (await other(A, server))["ttlMs"] == 42_000
@@ -365,5 +369,8 @@ async def test_public_models_say_so():
 
 async def test_two_middlewares_share_what_one_cache_has():
     """As they would a store."""
-    cache, server = Cache(isolation="copy"), Server()
+    events, server = [], Server()
+    cache = Cache(isolation="copy", on_event=events.append)
     assert await ask(CacheMiddleware(cache), server, A) == await ask(CacheMiddleware(cache), server, A) == [1]
+    (computed,) = events
+    assert cache.explain(computed.key).state == "absent", "apart from what the cache's own methods reach"

@@ -182,7 +182,7 @@ class CacheMiddleware:
             return self._sealed(key, result, self._lifetime(result, ttl))
 
         with suppress(_Unfit):
-            sealed = await self._engine.obtain(self._space, key, compute, attrgetter("seconds"), self._tags(ctx))
+            sealed = await self._engine.obtain(self._space, key, compute, attrgetter("seconds"), _tags(ctx, method))
             if made:
                 return cast("R", self._stamped(ctx, made[0], sealed.seconds))
             return cast("R", self._stamped(ctx, sealed.open(), max(0.0, sealed.ends - self._engine.clock())))
@@ -239,10 +239,6 @@ class CacheMiddleware:
         except Unkeyable:
             return None
 
-    def _tags(self, ctx: CallContext) -> tuple[str, ...]:
-        method = ctx.method or ""
-        return (method, f"{method} {target(ctx)}") if method == "resources/read" else (method,)
-
     def _stamped(self, ctx: CallContext, result: Any, seconds: float) -> Any:
         """Write into a result that has a ``ttlMs`` for how many *seconds* it may be kept, and by whom."""
         if ctx.method not in CACHEABLE or _field(result, "ttlMs") is None:
@@ -295,6 +291,10 @@ def _space_of(table: Table) -> Space:
 
 class _Unfit(Uncacheable):
     """A result that is one caller's own; a class apart, since a handler may raise Uncacheable itself."""
+
+
+def _tags(ctx: CallContext, method: str) -> tuple[str, ...]:
+    return (method, f"{method} {target(ctx)}") if method == "resources/read" else (method,)
 
 
 def _field(source: Any, name: str) -> Any:

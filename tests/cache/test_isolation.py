@@ -50,7 +50,7 @@ async def test_value_that_cannot_be_frozen_is_returned_and_not_stored(value):
 
 
 @pytest.mark.parametrize(
-    "value", [Pair(1, "x"), date(2026, 1, 2), Decimal("1.5"), frozenset({1}), range(3), 1j], ids=str
+    "value", [Pair(1, "x"), date(2026, 1, 2), Decimal("1.5"), frozenset({1}), range(3), 1j, None], ids=str
 )
 async def test_value_that_cannot_change_is_kept_as_it_is(value):
     """There is nothing to freeze."""
@@ -58,6 +58,13 @@ async def test_value_that_cannot_change_is_kept_as_it_is(value):
     await cache.set("key", [value])
     assert await cache.get("key") == (value,)
     assert type((await cache.get("key"))[0]) is type(value)
+
+
+async def test_value_that_cannot_change_is_not_copied():
+    """It is the same for all, and no pickle is kept of it."""
+    cache, text = Cache(isolation="copy"), "long" * 100
+    await cache.set("key", text)
+    assert await cache.get("key") is text
 
 
 async def test_refusal_to_freeze_names_the_class():

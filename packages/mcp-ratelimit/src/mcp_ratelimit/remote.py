@@ -49,7 +49,7 @@ from .decision import (
 )
 from .limit import Limit, parse_limits, share, whole
 from .limiter import ONE, RateLimiter
-from .lines import Lines
+from .lines import Lines, undecided
 from .redis import RedisStore, Request
 from .slots import Acquiring
 
@@ -127,6 +127,7 @@ class AsyncRateLimiter(Acquiring):
         self._local = RateLimiter(*(share(limit, workers) for limit in self._limits))
         self._known = Known(self._lease, self._lease_ttl)
         self._lines = Lines(max_waiters, nap=BELIEVED)
+        self._undecided = undecided(self._limits)
         self._on_event = on_event
         self._clock = clock
         self._failed_at: float | None = None
@@ -208,8 +209,9 @@ class AsyncRateLimiter(Acquiring):
         keys = self._checked(key, cost)
         patience = checked_timeout(timeout)
         names = self._names(keys)
-        decision = self._lines.refusal(names, self._limits[0]) if cost and patience == math.inf else None
-        if decision is None:
+        if cost and patience == math.inf and self._lines.is_behind(names):
+            decision = self._undecided
+        else:
             decision = await self._decide_behind(keys, cost)
             if decision.allowed:
                 return decision

@@ -444,6 +444,21 @@ async def test_every_kind_of_parameter():
         many(1, 2)
 
 
+async def test_parameter_may_have_the_name_of_a_builtin():
+    """What is passed is never called, nor is it any slower."""
+    called = []
+    cache = Cache(policy="s3fifo")
+
+    @cache
+    async def fetch(type):  # noqa: A002  # as many functions have it
+        return type
+
+    for kind in ("text", "text", called.append):
+        assert await fetch(kind) is kind
+    assert took_the_fast_way(cache) == 1
+    assert not called
+
+
 @pytest.mark.uninstrumented
 async def test_keyword_only_arguments_have_the_fast_way():
     """Named arguments are bound by Python itself, not by looking at the signature for each call."""

@@ -4,7 +4,7 @@ Whatever way an argument is passed, by place, by name or not at all, it is then 
 ``inspect.Signature`` would cost fifty awaits. For ``async def price(item, *, currency="EUR")``, this is compiled::
 
     async def __cached__(item, *, currency):  # the default is put in place afterwards
-        __entry__ = __find__((item, currency)) if type(item) in __raw__ and type(currency) in __raw__ else None
+        __entry__ = __find__((item, currency)) if __type__(item) in __raw__ and __type__(currency) in __raw__ else None
         if __entry__ is not None and __entry__.fast_until > __clock__():
             return __entry__.value
         return await __missed__((item, currency))
@@ -72,7 +72,7 @@ class Binding:
         self._keyword_defaults = {
             name: p.default for name, p in parameters.items() if p.default is not p.empty and p.kind is p.KEYWORD_ONLY
         }
-        self._namespace: dict[str, Any] = {"__raw__": RAW, "__ref__": ref}
+        self._namespace: dict[str, Any] = {"__raw__": RAW, "__ref__": ref, "__type__": type}
         exec(compile(self._source(parameters), f"<the cached {fn.__qualname__}>", "exec"), self._namespace)  # noqa: S102  # the names are those of a function that Python has compiled before
         self.values: Callable[..., Values] = self._with_defaults(self._namespace["__values__"])
         """Takes what *fn* takes; returns the arguments in the order of the parameters, defaults filled in."""
@@ -118,7 +118,7 @@ class Binding:
         }
         names = self._names
         keys = ["__ref__(self)", *names[1:]] if self.is_method else names
-        checks = [f"type({name}) in __raw__" for name in names[self.is_method :]]
+        checks = [f"__type__({name}) in __raw__" for name in names[self.is_method :]]
         return TEMPLATE.format(
             parameters=inspect.Signature(bare),
             is_raw=" and ".join(checks) or "True",

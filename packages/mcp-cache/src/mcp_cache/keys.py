@@ -54,7 +54,7 @@ def _write(value: Any, put: Callable[[str], None]) -> None:
             put(",")
         put("]" if kind is list else ")")
     elif kind is float and value in (math.inf, -math.inf):
-        put("1e999" if value > 0 else "-1e999")
+        put(repr(value).replace("inf", "1e999"))
     elif value is None or kind in (bool, int, float, bytes):
         put(repr(value))
     else:

@@ -273,9 +273,11 @@ KEYS = [
     ),
     (
         inside(
-            SimpleNamespace(name="look", arguments={"a": 1}, meta=Dumped()), protocol_version="2025-11-25", session=None
+            SimpleNamespace(name="look", arguments={"a": 1}, cursor="1", meta=Dumped()),
+            protocol_version="2025-11-25",
+            session=None,
         ),
-        [{"target": "look", "arguments": {"a": 1}, "cursor": None}, DUMPED, None, None, "2025-11-25", None],
+        [{"target": "look", "arguments": {"a": 1}, "cursor": "1"}, DUMPED, None, None, "2025-11-25", None],
     ),
     (
         inside(SimpleNamespace(name="look", params=SimpleNamespace(cursor="2"))),

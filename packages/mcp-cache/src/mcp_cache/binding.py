@@ -110,7 +110,6 @@ class Binding:
 
     def _source(self, parameters: Any) -> str:
         """Fill in the template."""
-        bare = [inspect.Parameter(p.name, p.kind) for p in parameters.values()]
         passed = {
             inspect.Parameter.VAR_POSITIONAL: "*{0}",
             inspect.Parameter.KEYWORD_ONLY: "{0}={0}",
@@ -120,10 +119,10 @@ class Binding:
         keys = ["__ref__(self)", *names[1:]] if self.is_method else names
         checks = [f"__type__({name}) in __raw__" for name in names[self.is_method :]]
         return TEMPLATE.format(
-            parameters=inspect.Signature(bare),
+            parameters=inspect.Signature([inspect.Parameter(p.name, p.kind) for p in parameters.values()]),
             is_raw=" and ".join(checks) or "True",
             key=f"({', '.join(keys)})",  # of one alone, no tuple
             values=f"({''.join(f'{name}, ' for name in names)})",
             names=", ".join(names),
-            arguments=", ".join(passed.get(p.kind, "{0}").format(p.name) for p in bare),
+            arguments=", ".join(passed.get(p.kind, "{0}").format(p.name) for p in parameters.values()),
         )

@@ -88,6 +88,7 @@ def test_what_is_easily_confused():
     """Pairs at which caches have been caught."""
     assert len({canonical(value) for value in ALIKE}) == len(ALIKE)
     assert canonical({"b": 1, "a": [2]}) == canonical({"a": [2], "b": 1})
+    assert canonical([math.inf, -math.inf, "inf", 1.5]) == '[1e999,-1e999,"inf",1.5,]', "each can be read as a literal"
 
 
 class Colour(str, enum.Enum):

@@ -260,13 +260,11 @@ class AsyncRateLimiter(Acquiring):
     async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
         if not cost:
             return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
-        since = self._clock()
-        known = self._known.decide(keys, cost, since)
+        known = self._known.decide(keys, cost, since := self._clock())
         if known is None and keys in self._arrivals:
             known = await self._arrived(keys, cost)  # without a timer: who has gone is back within his earlier budget
             if known is None:
-                deadline = anyio.current_time() + self._budget - (self._clock() - since)
-                known = await self._take_behind(keys, cost, deadline)
+                known = await self._take_behind(keys, cost, anyio.current_time() + self._budget + since - self._clock())
         return await self._fetch(keys, cost) if known is None else known
 
     async def _take_behind(self, keys: tuple[str, ...], cost: int, deadline: float) -> Decision:

@@ -6,9 +6,10 @@ import math
 
 import anyio
 import pytest
-from mcp_cache import Cache, NotStored, StoreDown, StoreUp, canonical
+from mcp_cache import Cache, NotStored, StoreDown, StoreUp, canonical, lua
 from mcp_cache.eviction import TinyLfu
 from mcp_cache.keys import parsed
+from mcp_cache.redis import RedisStore
 from mcp_cache.store import Made, Stored
 
 from tests.cache.source import Shelf
@@ -399,3 +400,68 @@ async def test_who_asks_while_a_value_is_read_gets_it(shelf, clock):
         await anyio.sleep(0.5)
         assert await cache.get_or_compute("key", compute) == "there"
     assert not calls
+
+
+class Answers:
+    """A client of Redis that has its answers in a list, and notes when it was asked for what."""
+
+    def __init__(self, *answers):
+        self.answers, self.times, self.asked = [*answers], [], []
+
+    async def execute_command(self, *command):
+        self.times.append(anyio.current_time())
+        self.asked.append(command)
+        return self.answers.pop(0)
+
+    def pubsub(self, **_):
+        return self
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.aclose()
+
+    async def subscribe(self, _):
+        """Say nothing about it."""
+
+    async def get_message(self, **_):
+        await anyio.sleep_forever()
+
+    async def aclose(self):
+        """End no wait."""
+
+
+class Coredis(Answers):
+    """The same, asked in another way."""
+
+    __module__ = "coredis.client"
+
+    async def eval(self, script, keys, args):
+        return await self.execute_command("EVAL", script, len(keys), *keys, *args)
+
+
+@pytest.mark.parametrize("kind", [Answers, Coredis])
+@pytest.mark.parametrize(
+    ("made", "committed"),
+    [(Made(b"x", 1e-9, ("tag",)), (b"x", '["tag"]', "1")), (Made(None, 0.0), (b"", "[]", ""))],
+    ids=["stored", "not stored"],
+)
+async def test_when_a_redis_store_asks_for_what(clock, kind, made, committed):
+    """Again when another's lease is over, with a little to spare; and three times a lease that it still computes."""
+    client = kind([b"busy", 100_000], [b"leased", 7], 1, 1, 1, 1)
+    store = RedisStore(client, lease=3.0, max_ttl=60.0)
+
+    async def compute():
+        await anyio.sleep(3.5)
+        return made
+
+    assert await store.load("key", compute) is None
+    value, lease, given = "{mcp-cache}:v:key", "{mcp-cache}:l:key", ("{mcp-cache}:", 60_000)
+    acquire = ("EVAL", lua.ACQUIRE, 2, value, lease, *given, 3000)
+    renew = ("EVAL", lua.RENEW, 1, lease, *given, "7", 3000)
+    news = ("{mcp-cache}:news", f"done {store._origin} key")
+    commit = ("EVAL", lua.COMMIT, 2, value, lease, *given, "7", *committed, *news)
+    assert client.asked == [acquire, acquire, renew, renew, renew, commit]
+    began = client.times[0]
+    assert [time - began for time in client.times] == pytest.approx([0, 100.02, 101.02, 102.02, 103.02, 103.52])

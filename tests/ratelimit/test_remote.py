@@ -372,6 +372,22 @@ async def test_a_lease_that_does_not_come_is_waited_for_by_nobody(limiter_of, sl
     assert slow.sent == sent + 1
 
 
+async def test_a_second_wait_ends_with_a_refusal_too(limiter_of, slow):
+    """Who found the first lease spent and stood in wait for another one is told what came instead, without a trip."""
+    limiter, passed = limiter_of("4/h", lease=2, lease_ttl=60.0), []
+    await limiter.check("warm-up")
+    sent = slow.sent
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(ask)
+    assert sorted(passed) == [False] * 4 + [True] * 4
+    assert slow.sent == sent + 2
+
+
 async def test_reset_forgets_the_lease(limiter_of):
     """What this process holds of a key that is forgotten would come on top of the whole allowance."""
     limiter = limiter_of("10/h", lease=5, lease_ttl=60.0)

@@ -331,7 +331,7 @@ async def test_who_leaves_from_behind_disturbs_nobody(clock):
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(limiter.acquire, "key")
         await settle()
-        first = limiter._lines._lines["1/h burst 1", "key"].first()
+        first = limiter._lines._lines["1/h burst 1", "key"].first
         with anyio.move_on_after(1):
             await limiter.acquire("key")
         assert not first.called

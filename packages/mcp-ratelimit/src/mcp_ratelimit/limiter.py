@@ -36,7 +36,7 @@ from .decision import (
     checked_timeout,
 )
 from .limit import Limit, parse_limits, whole
-from .lines import Lines
+from .lines import Lines, undecided
 from .memory import MemoryStore, MemoryTable
 from .slots import Acquiring
 
@@ -80,6 +80,7 @@ class RateLimiter(Acquiring):
         usual = len(parsed) == 1 and isinstance(first, MemoryTable) and isinstance(first.algorithm, Gcra)
         self._one: Any = first if usual else None
         self._lines = Lines(max_waiters)
+        self._undecided = undecided(parsed)
         self._on_event = on_event
 
     @property
@@ -190,9 +191,9 @@ class RateLimiter(Acquiring):
             return decision
         keys = self._checked(key, cost)
         names = self._names(keys)
-        if cost and patience == math.inf:
-            decision = self._lines.refusal(names, self._tables[0].limit)
-        if decision is None:
+        if cost and patience == math.inf and self._lines.is_behind(names):
+            decision = self._undecided
+        else:
             decision = self._decide(keys, cost, charge=True)
             if decision.allowed:
                 return decision

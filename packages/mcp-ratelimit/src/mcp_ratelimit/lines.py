@@ -20,32 +20,33 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import nullcontext
+from functools import partial
 
 import anyio
 
 from .decision import Decision, RateLimited
 from .limit import Limit
 
-__all__ = ["Lines"]
+__all__ = ["Lines", "undecided"]
 
 LineName = tuple[str, str]
 """The name of a limit, and a key."""
 
 
 class _Waiter:
-    __slots__ = ("bell", "called", "cost", "lines", "ticket")
+    __slots__ = ("bell", "called", "cost", "lines", "refused", "ticket")
 
-    def __init__(self, ticket: int, cost: int) -> None:
+    def __init__(self, ticket: int, cost: int, refused: Decision) -> None:
         self.ticket = ticket
         self.cost = cost
+        self.refused = refused
         self.lines: list[_Line] = []
         self.called = False
         self.bell: Callable[[], None] | None = None
 
     def is_first(self) -> bool:
         for line in self.lines:  # noqa: SIM110  # ``all`` takes twice the time
-            if line.first() is not self:
+            if line.first is not self:
                 return False
         return True
 
@@ -71,11 +72,11 @@ class _Waiter:
 
     async def _rest_on(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         """Do the same in a third of the time: a scope that runs out costs more than all else a waiter does."""
-        event = asyncio.Event()
-        self.bell = event.set
+        future = loop.create_future()
+        self.bell = partial(_ring, future)
         timer = None if seconds == math.inf else loop.call_later(seconds, self.call)
         try:
-            await event.wait()
+            await future
         finally:
             if timer is not None:
                 timer.cancel()
@@ -84,24 +85,35 @@ class _Waiter:
 class _Line:
     """Who waits, by ticket; whoever leaves, from whichever place, does so in O(1)."""
 
-    __slots__ = ("cost", "members", "name")
+    __slots__ = ("cost", "first", "members", "name", "newest")
 
     def __init__(self, name: LineName) -> None:
         self.name = name
         self.members: OrderedDict[int, _Waiter] = OrderedDict()
+        self.first: _Waiter | None = None
+        self.newest = -1
         self.cost = 0
 
-    def first(self) -> _Waiter:
-        return next(iter(self.members.values()))
-
     def add(self, waiter: _Waiter) -> None:
-        younger = []
-        if self.members and next(reversed(self.members)) > waiter.ticket:
-            younger = [ticket for ticket in self.members if ticket > waiter.ticket]
-        self.members[waiter.ticket] = waiter
-        for ticket in younger:
-            self.members.move_to_end(ticket)
+        ticket = waiter.ticket
+        self.members[ticket] = waiter
+        if ticket < self.newest:
+            for younger in [other for other in self.members if other > ticket]:
+                self.members.move_to_end(younger)
+        else:
+            self.newest = ticket
+        if self.first is None or ticket < self.first.ticket:
+            self.first = waiter
         self.cost += waiter.cost
+
+    def remove(self, waiter: _Waiter) -> None:
+        """Take *waiter* out; if it was first, call who is now."""
+        del self.members[waiter.ticket]
+        self.cost -= waiter.cost
+        if self.first is waiter:
+            self.first = next(iter(self.members.values()), None)
+            if self.first is not None:
+                self.first.call()
 
 
 class Lines:
@@ -121,19 +133,18 @@ class Lines:
         """Return the costs that wait in the lines, by the place of the line in *names*, where anybody waits."""
         return {place: self._lines[name].cost for place, name in enumerate(names) if name in self._lines}
 
-    def refusal(self, names: Sequence[LineName], limit: Limit) -> Decision | None:
-        """Return a refusal, of which only *violated* is known, if all the lines *names* have waiters and room for one.
+    def is_behind(self, names: Iterable[LineName]) -> bool:
+        """Say whether somebody waits in each of the lines *names*, and there is room for one more to do so.
 
-        Whoever wants to wait for ever needs no better one, and it takes a tenth of the time of a decision.
+        Whoever wants to wait for ever may then do so without a decision, which takes ten times as long.
         """
-        if 0 < self.waiting < self._max_waiters and all(name in self._lines for name in names):
-            return Decision(False, limit, 0, 0.0, 0.0, tuple(limit_name for limit_name, _ in names))
-        return None
+        return 0 < self.waiting < self._max_waiters and all(name in self._lines for name in names)
 
     def wake(self) -> None:
         """Let everyone who is first try again, because there may be more room than they know of."""
         for line in self._lines.values():
-            line.first().call()
+            if line.first is not None:
+                line.first.call()
 
     async def wait(
         self,
@@ -150,34 +161,40 @@ class Lines:
         """
         if self.waiting >= self._max_waiters:
             raise RateLimited(refused, "max_waiters")
-        waiter = _Waiter(next(self._tickets), cost)
+        waiter = _Waiter(next(self._tickets), cost, refused)
         self.waiting += 1
         try:
-            return await self._served(waiter, names, patience, refused, attempt)
+            if patience == math.inf:
+                return await self._served(waiter, names, attempt)
+            deadline = anyio.current_time() + patience
+            with anyio.CancelScope(deadline=deadline):
+                return await self._served(waiter, names, attempt, deadline)
+            raise RateLimited(waiter.refused)
         finally:
             self.waiting -= 1
-            self._leave(waiter)
+            for line in waiter.lines:
+                line.remove(waiter)
+                if not line.members:
+                    del self._lines[line.name]
 
     async def _served(
         self,
         waiter: _Waiter,
         names: Sequence[LineName],
-        patience: float,
-        refused: Decision,
         attempt: Callable[[], Awaitable[Decision]],
+        deadline: float = math.inf,
     ) -> Decision:
-        deadline = math.inf if patience == math.inf else anyio.current_time() + patience
-        with nullcontext() if deadline == math.inf else anyio.CancelScope(deadline=deadline):
-            while deadline == math.inf or anyio.current_time() + refused.retry_after <= deadline:
-                self._join(waiter, [name for name in names if name[0] in refused.violated])
-                if waiter.is_first():
-                    await waiter.rest(min(refused.retry_after, self._nap))
-                while not waiter.is_first():
-                    await waiter.rest()
-                refused = await attempt()
-                if refused.allowed:
-                    return refused
-        raise RateLimited(refused)
+        while deadline == math.inf or anyio.current_time() + waiter.refused.retry_after <= deadline:
+            self._join(waiter, [name for name in names if name[0] in waiter.refused.violated])
+            if waiter.is_first():
+                await waiter.rest(min(waiter.refused.retry_after, self._nap))
+            while not waiter.is_first():
+                await waiter.rest()
+            decision = await attempt()
+            if decision.allowed:
+                return decision
+            waiter.refused = decision
+        raise RateLimited(waiter.refused)
 
     def _join(self, waiter: _Waiter, names: Iterable[LineName]) -> None:
         for name in names:
@@ -188,15 +205,15 @@ class Lines:
                 line.add(waiter)
                 waiter.lines.append(line)
 
-    def _leave(self, waiter: _Waiter) -> None:
-        for line in waiter.lines:
-            was_first = line.first() is waiter
-            del line.members[waiter.ticket]
-            line.cost -= waiter.cost
-            if not line.members:
-                del self._lines[line.name]
-            elif was_first:
-                line.first().call()
+
+def undecided(limits: Sequence[Limit]) -> Decision:
+    """Return the refusal for whoever waits in all lines without having asked; nobody else gets to see it."""
+    return Decision(False, limits[0], 0, 0.0, 0.0, tuple(limit.name for limit in limits))
+
+
+def _ring(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _asyncio_loop() -> asyncio.AbstractEventLoop | None:

@@ -49,7 +49,7 @@ from .decision import (
 )
 from .limit import Limit, parse_limits, share, whole
 from .limiter import ONE, RateLimiter
-from .lines import Lines
+from .lines import Lines, undecided
 from .redis import RedisStore, Request
 from .slots import Acquiring
 
@@ -127,6 +127,7 @@ class AsyncRateLimiter(Acquiring):
         self._local = RateLimiter(*(share(limit, workers) for limit in self._limits))
         self._known = Known(self._lease, self._lease_ttl)
         self._lines = Lines(max_waiters, nap=BELIEVED)
+        self._undecided = undecided(self._limits)
         self._on_event = on_event
         self._clock = clock
         self._failed_at: float | None = None
@@ -208,8 +209,9 @@ class AsyncRateLimiter(Acquiring):
         keys = self._checked(key, cost)
         patience = checked_timeout(timeout)
         names = self._names(keys)
-        decision = self._lines.refusal(names, self._limits[0]) if cost and patience == math.inf else None
-        if decision is None:
+        if cost and patience == math.inf and self._lines.is_behind(names):
+            decision = self._undecided
+        else:
             decision = await self._decide_behind(keys, cost)
             if decision.allowed:
                 return decision
@@ -258,21 +260,25 @@ class AsyncRateLimiter(Acquiring):
     async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
         if not cost:
             return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
-        known = self._known.decide(keys, cost, self._clock())
+        since = self._clock()
+        known = self._known.decide(keys, cost, since)
         if known is not None:
             return known
-        return await (self._take_behind(keys, cost) if keys in self._arrivals else self._fetch(keys, cost))
-
-    async def _take_behind(self, keys: tuple[str, ...], cost: int) -> Decision:
-        """Wait for what others have gone for, so long as it is not enough, and then go."""
-        deadline = anyio.current_time() + self._budget
+        if keys not in self._arrivals:
+            return await self._fetch(keys, cost)
         known = await self._arrived(keys, cost)  # without a timer: who has gone is back within his own, earlier budget
         if known is not None:
             return known
+        return await self._take_behind(keys, cost, anyio.current_time() + self._budget - (self._clock() - since))
+
+    async def _take_behind(self, keys: tuple[str, ...], cost: int, deadline: float) -> Decision:
+        """Wait for what others have gone for, so long as it is not enough, and then go."""
         with anyio.CancelScope(deadline=deadline):
-            while known is None and keys in self._arrivals:
+            while keys in self._arrivals:
                 known = await self._arrived(keys, cost)
-            return known or await self._fetch(keys, cost, deadline)
+                if known is not None:
+                    return known
+            return await self._fetch(keys, cost, deadline)
         self._failed(TimeoutError.__name__)
         return self._without_store(Request(self._limits, keys, cost, cost))[1]
 

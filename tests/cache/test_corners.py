@@ -299,6 +299,38 @@ async def test_failing_ttl_and_tags_release_the_key():
     assert await cache.get_or_compute("key", one) == 1
 
 
+@pytest.mark.parametrize("name", ["ttl", "tags"])
+async def test_caller_whose_function_of_the_value_fails_is_no_outage(shelf, name):
+    """It is told itself; the store did nothing wrong, and is asked again."""
+    events = []
+    cache = Cache(store=shelf, on_event=events.append, on_store_error="deny")
+
+    def broken(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await cache.get_or_compute("key", one, **{name: broken})
+    assert not any(isinstance(event, StoreDown) for event in events)
+    assert await cache.get_or_compute("key", one) == 1
+    assert shelf.rows['="key"'].payload == b"1"
+
+
+async def test_store_keeps_what_jitter_leaves(shelf):
+    """Shortened once."""
+    cache = Cache(store=shelf, ttl=100, jitter=0.5, random=lambda: 1.0)
+    await cache.set("set", 1)
+    await cache.get_or_compute("computed", one)
+    assert {name: stored.expires_in for name, stored in shelf.rows.items()} == {'="set"': 50.0, '="computed"': 50.0}
+
+
+async def test_failure_during_an_outage_has_no_trace_of_it(shelf):
+    """The same object, and nothing that it could be taken to have come from."""
+    shelf.error = OSError("gone")
+    with pytest.raises(LookupError) as caught:
+        await Cache(store=shelf).get_or_compute("key", fail)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
 async def test_empty_main_line_and_removal_from_no_line():
     """Corners of the policies that a cache does not come by."""
     from mcp_cache.entries import Entry

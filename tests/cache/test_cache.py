@@ -392,12 +392,39 @@ async def test_stale_value_while_one_computes_anew(clock):
         source = Source("new")
         outcomes = await gather(*[partial(cache.get_or_compute, "key", source)] * 10)
         assert outcomes == ["old"] * 10
+        assert (cache.statistics().hits, cache.statistics().stale, cache.explain("key").hits) == (10, 10, 10)
         await clock.advance(1)
+        assert not cache._engine.refreshing
         assert await cache.get_or_compute("key", source) == "new"
     assert source.calls == 1
-    assert events.count(ServedStale("key", "revalidating")) == 10
-    assert cache.statistics().stale == 10
-    assert Computed("key", 1.0) in events
+    assert events == [*[ServedStale("key", "revalidating")] * 10, Computed("key", 1.0)]
+    assert (cache.statistics().hits, cache.statistics().stale) == (11, 10)
+
+
+async def test_refresh_is_as_it_was_asked_for(clock):
+    """With the caller's own TTL and tags; nonsense is refused, and its caller told."""
+    cache = Cache(ttl=10, stale_while_revalidate=50, clock=clock)
+    async with cache:
+        await cache.set("key", "old")
+        await clock.advance(12)
+        with pytest.raises(ValueError, match="ttl"):
+            await cache.get_or_compute("key", Source("new"), ttl=0)
+        assert await cache.get_or_compute("key", Source("new"), 5, iter(("tag",))) == "old"
+        await clock.advance(1)
+        assert (cache.explain("key").expires_in, cache.explain("key").tags) == (5, ("tag",))
+
+
+async def test_refresh_is_followed_by_who_finds_nothing(clock):
+    """What was stale is evicted before the task has begun: there is one computation all the same."""
+    cache, source = Cache(maxsize=1, ttl=10, stale_while_revalidate=50, clock=clock), Source("new")
+    async with cache:
+        await cache.set("key", "old")
+        await clock.advance(12)
+        assert await cache.get_or_compute("key", source) == "old"
+        await cache.set("other", 1)
+        assert cache.explain("key").state == "absent"
+        assert await cache.get_or_compute("key", source) == "new"
+    assert source.calls == 1
 
 
 async def test_stale_value_without_a_task_group(clock):
@@ -481,11 +508,14 @@ async def test_refresh_that_fails_is_an_event(clock):
 
 async def test_stale_value_if_computing_fails(clock):
     """For as long as it was allowed, and not longer."""
-    cache, source = Cache(ttl=10, stale_if_error=5, clock=clock), Source(error=OSError("down"))
+    events, error = [], OSError("down")
+    cache, source = Cache(ttl=10, stale_if_error=5, clock=clock, on_event=events.append), Source(error=error)
     await cache.set("key", "old")
     await clock.advance(11)
     assert await gather(*[partial(cache.get_or_compute, "key", source)] * 3) == ["old"] * 3
     assert source.calls == 1
+    assert events == [Failed("key", error), ServedStale("key", "failed")]
+    assert (cache.statistics().stale, cache.statistics().failures) == (1, 1)
     await clock.advance(2)
     with pytest.raises(OSError, match="down"):
         await cache.get_or_compute("key", source)
@@ -556,6 +586,14 @@ async def test_tags_reach_members_whatever_their_ttl(clock):
     assert await cache.get_many(["long", "short", "free"]) == {"free": 3}
     await cache.set("long", 4, tags=("user",))
     assert await cache.get_or_compute("long", Source()) == 4
+
+
+async def test_many_are_set_with_their_tags_and_ttl(clock):
+    """As one by one."""
+    cache = Cache(clock=clock)
+    await cache.set_many({"a": 1, "b": 2}, ttl=5, tags=("tag",))
+    kept = [cache.explain(key) for key in "ab"]
+    assert [(each.state, each.expires_in, each.tags) for each in kept] == [("fresh", 5, ("tag",))] * 2
 
 
 async def test_tags_do_not_pile_up():
@@ -671,7 +709,7 @@ async def test_expired_entries_leave_without_being_asked_for(clock):
     await cache.set_many({f"new:{number}": 0 for number in range(150)}, ttl=100)
     assert cache.statistics().entries == 150
     assert cache.statistics().expirations == 100
-    assert {event.key for event in events} == {f"old:{number}" for number in range(100)}
+    assert {*events} == {Left(f"old:{number}", "expired") for number in range(100)}
 
 
 async def test_set_again_keeps_the_place_and_takes_the_new_time(clock):
@@ -766,11 +804,18 @@ async def test_explain_tells_and_does_not_count(clock):
     assert cache.explain("key").state == "expired"
 
 
-async def test_not_async_says_so():
+@pytest.mark.parametrize("store", [None, Shelf()])
+async def test_not_async_says_so(store):
     """The likeliest slip."""
-    cache = Cache()
-    with pytest.raises(TypeError, match=r"is not async; did you forget 'async def'\?"):
-        await cache.get_or_compute("key", lambda: 1)
+    cache = Cache(store=store)
+
+    def compute():
+        return 1
+
+    for fn, name in ((compute, compute.__qualname__), (partial(compute), repr(partial(compute)))):
+        with pytest.raises(TypeError) as caught:
+            await cache.get_or_compute("key", fn)
+        assert str(caught.value) == f"{name}() is not async; did you forget 'async def'?"
     assert is_idle(cache)
 
 
@@ -891,25 +936,34 @@ async def test_remembered_failure_has_the_tags_of_its_key(clock):
     """Or a resource that now exists would stay missing."""
     cache = Cache(clock=clock, negative_ttl={LookupError: 60})
     source = Source(error=LookupError("missing"))
-    for _ in range(2):
+
+    async def ask():
         with pytest.raises(LookupError):
             await cache.get_or_compute("key", source, tags=("tag",))
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(ask)
+        await anyio.sleep(0.5)
+        await cache.invalidate(tag="other")
+    await ask()
     assert source.calls == 1
     await cache.invalidate(tag="tag")
     source.error = None
     assert await cache.get_or_compute("key", source, tags=("tag",)) == "value"
 
 
-async def test_forgotten_await_says_so():
+@pytest.mark.parametrize("store", [None, Shelf()])
+async def test_forgotten_await_says_so(store):
     """A coroutine can be awaited once: cached, it would fail for everybody but the first."""
     inner = Source()
 
     async def compute():
         return inner()
 
-    cache = Cache()
-    with pytest.raises(TypeError, match=r"compute\(\) has returned a coroutine .* did you forget 'await'\?"):
+    cache, name = Cache(store=store), compute.__qualname__
+    with pytest.raises(TypeError) as caught:
         await cache.get_or_compute("key", compute)
+    assert str(caught.value) == f"{name}() has returned a coroutine that nobody awaited; did you forget 'await'?"
     assert cache.statistics().entries == 0
     assert is_idle(cache)
 

@@ -629,10 +629,33 @@ class Answers:
 class Coredis(Answers):
     """The same, asked in another way."""
 
-    __module__ = "coredis.client"
+    __module__ = "coredis.client.basic"
 
     async def eval(self, script, keys, args):
         return await self.execute_command("EVAL", script, len(keys), *keys, *args)
+
+
+async def nothing():
+    """Compute what is not to be stored."""
+    return Made(None, 0.0)
+
+
+async def hang(*_):
+    """Never answer."""
+    await anyio.sleep_forever()
+
+
+async def test_what_a_redis_store_does_unless_told_otherwise(clock):
+    """A question may take a quarter of a second, another process two without a word, and nothing stays over a day."""
+    client = Answers([b"leased", 7], 1)
+    store = RedisStore(client)
+    await store.load("key", nothing)
+    assert client.asked[0][-2:] == (86_400_000, 2000)
+    client.execute_command = hang
+    began = clock()
+    with pytest.raises(TimeoutError):
+        await store.read(["key"])
+    assert clock() - began == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("kind", [Answers, Coredis])

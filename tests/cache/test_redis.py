@@ -112,7 +112,7 @@ async def test_one_computation_for_two(redis_server, connect, opened):
         await other.invalidate(tag='="key"')
     assert source.calls == 1
     assert time.monotonic() - began < 1.0
-    # The news, and: acquire, commit; acquire, acquire again; without a subscription, one for the wait, and is it leased?
+    # The news, and: acquire, commit; acquire, acquire again; unless subscribed, subscribe for the wait, is it leased?
     assert commands(redis_server) - before == 1 + (4 if opened is True else 6)
 
 
@@ -489,7 +489,7 @@ async def test_every_key_has_an_end(redis_server, connect):
 async def test_named_stores_do_not_meet(redis_server, anyio_backend):
     """Two caches on one server; a name is no pattern, whatever is in it."""
     client = redis.Redis.from_url(redis_server.url)
-    one, two = (RedisStore(client, prefix=prefix, budget=5.0) for prefix in ("[one]*", "two"))
+    one, two = (RedisStore(client, prefix=prefix, budget=5.0) for prefix in ("X-[ray]*", "two"))
     await one.write("key", Made(b"x", 5.0))
     assert await two.read(["key"]) == [None]
     assert (await one.read(["key"]))[0].payload == b"x"
@@ -517,18 +517,19 @@ async def test_what_is_read_is_what_was_written(redis_server, anyio_backend, dec
 @pytest.mark.parametrize(
     ("options", "argument"),
     [
-        ({"lease": 0}, "lease"),
-        ({"lease": True}, "lease"),
-        ({"lease": "2"}, "lease < inf, got '2'"),
-        ({"max_ttl": math.inf}, "max_ttl"),
+        ({"lease": 0}, "0 < lease < inf, got 0"),
+        ({"lease": True}, "0 < lease < inf, got True"),
+        ({"lease": "2"}, "0 < lease < inf, got '2'"),
+        ({"budget": -1}, "0 < budget < inf, got -1"),
+        ({"max_ttl": math.inf}, "0 < max_ttl < inf, got inf"),
         ({"prefix": "a}b"}, "prefix to be a non-empty string without braces, got 'a}b'"),
-        ({"prefix": ""}, "prefix"),
-        ({"prefix": 3}, "prefix"),
+        ({"prefix": ""}, "prefix to be a non-empty string without braces, got ''"),
+        ({"prefix": 3}, "prefix to be a non-empty string without braces, got 3"),
     ],
 )
 def test_nonsense_is_refused(options, argument, anyio_backend):
     """At construction."""
-    with pytest.raises(ValueError, match=argument):
+    with pytest.raises(ValueError, match=f"^RedisStore needs {argument}$"):
         RedisStore(redis.Redis(), **options)
 
 
@@ -681,7 +682,7 @@ async def test_two_caches_on_one_store(client):
 
 async def test_messages_that_are_no_news(client, monkeypatch):
     """A client may answer with nothing, or with what its checks of the connection got; a key may have spaces in it."""
-    subscriber, noise, heard = client.pubsub(), [None, {"type": "pong"}], []
+    store, subscriber, noise, heard = RedisStore(client), client.pubsub(), [None, {"type": "pong"}], []
     get_message = subscriber.get_message
 
     async def noisy(timeout):  # noqa: ASYNC109  # the client's signature
@@ -693,8 +694,9 @@ async def test_messages_that_are_no_news(client, monkeypatch):
     monkeypatch.setattr(subscriber, "get_message", noisy)
     monkeypatch.setattr(client, "pubsub", lambda: subscriber)
     async with anyio.create_task_group() as tg:
-        tg.start_soon(RedisStore(client).listen, lambda *news: heard.append(news))
+        tg.start_soon(store.listen, lambda *news: heard.append(news))
         await eventually(partial(has_heard, ("ready", "")))
+        await store.invalidate("key", "its own")
         await RedisStore(client).invalidate("key", "a key")
         await RedisStore(client).invalidate("tag", " a tag ")
         await eventually(partial(has_heard, ("tag", " a tag ")))

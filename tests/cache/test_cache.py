@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import math
+import pickle
+import random
 import re
 import sys
 import traceback
 from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import anyio
 import pytest
 from mcp_cache import (
     Cache,
+    CacheStatistics,
     ComputationCancelled,
     Computed,
+    Explanation,
     Failed,
     Invalidated,
     Left,
     NotStored,
     ServedStale,
 )
+from mcp_cache.config import Config
 
 from tests.cache import source
 from tests.cache.source import Shelf
@@ -52,6 +58,9 @@ async def gather(*calls):
     return outcomes
 
 
+HALF, OTHER = SimpleNamespace(dumps=repr), SimpleNamespace(loads=repr)
+
+
 def is_idle(cache):
     """No flight is left in the air."""
     return not any(space.flights for space in cache._engine.table.spaces)
@@ -64,6 +73,7 @@ async def test_falsy_values_are_values(value):
     assert [await cache.get_or_compute("key", source) for _ in range(2)] == [value, value]
     assert source.calls == 1
     assert await cache.get("key", "absent") is value
+    assert await cache.get("other", "absent") == "absent"
 
 
 async def test_one_computation_for_all(clock):
@@ -180,6 +190,20 @@ async def test_heir_cancelled_before_it_leads(clock, callers, cancelled):
     assert await cache.get_or_compute("key", source) == "value"
 
 
+async def test_heir_whose_key_is_invalidated_before_it_leads(clock):
+    """It starts again, and what it computes is kept."""
+    cache, source = Cache(clock=clock), Source()
+
+    async def lead():
+        with anyio.move_on_after(0.5):
+            await cache.get_or_compute("key", source)
+        await cache.delete("key")
+
+    _, found = await gather(lead, partial(cache.get_or_compute, "key", source))
+    assert (found, source.calls) == ("value", 2)
+    assert cache.explain("key").state == "fresh"
+
+
 async def test_last_one_to_leave_cancels_the_computation(clock):
     """Invariant 2: nobody waits, so nothing runs and nothing is left."""
     cache, source = Cache(clock=clock), Source()
@@ -251,13 +275,23 @@ async def test_computation_that_raises_cancelled_cancels_nobody_else(clock):
 
     _, *others = await gather(lead, *[partial(cache.get_or_compute, "key", compute)] * 3)
     assert [type(other) for other in others] == [ComputationCancelled] * 3
+    assert {str(other) for other in others} == {"the computation raised CancelledError"}
     assert is_idle(cache)
+
+
+class Slow(Source):
+    """What it returns is what was true when it began."""
+
+    async def __call__(self):
+        value = self.value
+        await super().__call__()
+        return value
 
 
 @pytest.mark.parametrize("how", ["delete", "tag", "prefix", "glob", "where", "set"])
 async def test_invalidation_defeats_what_is_being_computed(clock, how):
     """Invariant 3: a value from before must not come back after, neither stored nor to those who wait."""
-    cache, source = Cache(clock=clock), Source("old")
+    cache, source = Cache(clock=clock), Slow("old")
     invalidate = {
         "delete": lambda: cache.delete("key"),
         "tag": lambda: cache.invalidate(tag="tag"),
@@ -271,7 +305,6 @@ async def test_invalidation_defeats_what_is_being_computed(clock, how):
 
     async def change():
         await anyio.sleep(0.5)
-        source.value = "old"
         await invalidate()
         source.value = "new"
 
@@ -279,13 +312,12 @@ async def test_invalidation_defeats_what_is_being_computed(clock, how):
         results.append(await call())
 
     async with anyio.create_task_group() as tg:
-        for task in (call, follow, change, follow):
+        for task in (follow, follow, change, follow):
             tg.start_soon(task)
         await anyio.sleep(0.7)
         tg.start_soon(follow)
-    assert results[-1] == "new"
-    assert await cache.get("key") in ("new", None)
-    assert await call() == "new"
+    assert sorted(results) == ["new", "new", "new", "old"], "old for its leader alone"
+    assert await cache.get("key") == await call() == "new"
     assert is_idle(cache)
 
 
@@ -322,16 +354,17 @@ async def test_ttl_per_cache_per_entry_and_from_the_result(clock):
     await clock.advance(4.75)
     assert await cache.get("own") == 1
     await clock.advance(0.25)
-    assert await cache.get("own") is None
+    assert await cache.get_or_compute("own", Source("anew", 0)) == "anew"
     assert await cache.get("never") == 4
 
 
 async def test_ttl_of_the_result_may_be_none_or_nonsense(clock):
     """None is no end; NaN and negative figures, which a server may send, are "do not store"."""
     cache = Cache(ttl=lambda value: value, clock=clock)
-    for value in (None, math.nan, -1.0):
-        await cache.set(str(value), value)
-    assert await cache.get_many(["None", "nan", "-1.0"]) == {"None": None}
+    for value in (None, math.nan, -1.0, 0):
+        await cache.set(str(value), value, tags=lambda value: (f"tag {value}",))
+    assert cache.statistics().entries == 1
+    assert (await cache.get("None", 1), cache.explain("None").tags) == (None, ("tag None",))
 
 
 async def test_jitter_only_shortens(clock):
@@ -436,9 +469,10 @@ async def test_stale_value_without_a_task_group(clock):
     assert source.calls == 1
 
 
-async def test_stale_window_ends(clock):
-    """Invariant 5: beyond the window, everybody waits for a new value."""
-    cache = Cache(ttl=10, stale_while_revalidate=5, clock=clock)
+@pytest.mark.parametrize("other", [0, 50])
+async def test_stale_window_ends(clock, other):
+    """Invariant 5: beyond the window, everybody waits for a new value; if there is one for failures, too."""
+    cache = Cache(ttl=10, stale_while_revalidate=5, stale_if_error=other, clock=clock)
     await cache.set("key", "old")
     await clock.advance(15)
     assert await cache.get_or_compute("key", Source("new")) == "new"
@@ -449,12 +483,13 @@ async def test_closing_stops_refreshing_and_leaves_nothing(clock):
     cache, source = Cache(ttl=10, stale_while_revalidate=50, clock=clock), Source("new", 5)
     await cache.set("key", "old")
     await clock.advance(12)
-    for pause in (0, 1):
+    for pauses in ((), (0,), (1,)):
         async with cache:
             assert await cache.get_or_compute("key", source) == "old"
-            await anyio.sleep(pause)
+            for pause in pauses:
+                await anyio.sleep(pause)
         assert is_idle(cache)
-    with pytest.raises(RuntimeError, match="open already"):
+    with pytest.raises(RuntimeError, match=r"^this cache is open already$"):
         async with cache, cache:
             pass
     with pytest.raises(KeyError):
@@ -538,16 +573,20 @@ async def test_invalidated_value_is_no_fallback(clock):
 
 async def test_refresh_ahead_rolls_dice_near_the_end(clock):
     """With dice that always say yes, as early as theory allows; far from the end not even then."""
-    cache = Cache(ttl=100, refresh_ahead=1, clock=clock, random=lambda: 0.9999)
+    cache = Cache(ttl=100, idle=200, refresh_ahead=1, clock=clock, random=lambda: 0.9999)
     source = Source("old")
     async with cache:
         await cache.get_or_compute("key", source)
+        await cache.set("set", "for nothing")
         source.value = "new"
         await clock.advance(80)
         assert await cache.get_or_compute("key", source) == "old"
         assert source.calls == 1
         await clock.advance(15)
+        assert await cache.get("key") == "old"
         assert await cache.get_or_compute("key", source) == "old"
+        assert await cache.get_or_compute("set", source) == "for nothing", "what cost nothing is not computed ahead"
+        assert cache.statistics().stale == 0
         await clock.advance(1)
         assert await cache.get_or_compute("key", source) == "new"
     assert source.calls == 2
@@ -555,7 +594,9 @@ async def test_refresh_ahead_rolls_dice_near_the_end(clock):
 
 async def test_negative_ttl_by_type(clock):
     """A failure of a known kind is remembered, everyone gets a copy, and it ends."""
-    cache = Cache(ttl=10, negative_ttl={LookupError: 5}, stale_if_error=60, clock=clock)
+    ttls = {LookupError: 5}
+    cache = Cache(ttl=10, negative_ttl=ttls, stale_if_error=60, clock=clock)
+    ttls.clear()
     missing, broken = Source(error=KeyError("no such user")), Source(error=OSError())
     raised = []
     for _ in range(2):
@@ -613,9 +654,16 @@ async def test_nonsense_is_no_invalidation(options):
     cache = Cache()
     await cache.set("a", 1, tags=("b",))
     ((name, value),) = options.items()
-    with pytest.raises(TypeError, match=rf"invalidate\(\) needs .*{name}.*, got {re.escape(repr(value))}"):
+    kinds = {"tag": "tag= to be a str", "prefix": "prefix= to be a str or tuple", "glob": "glob= to be a str"}
+    needs = f"{kinds.get(name, 'where to be callable')}, got {value!r}"
+    with pytest.raises(TypeError, match=rf"^invalidate\(\) needs {re.escape(needs)}$"):
         await cache.invalidate(**{"tag": "b", **options})
     assert await cache.get("a") == 1
+
+
+def is_int(key):
+    """Say whether the key is a number."""
+    return isinstance(key, int)
 
 
 async def test_prefix_glob_and_predicate():
@@ -630,10 +678,11 @@ async def test_prefix_glob_and_predicate():
     assert [*await cache.get_many(keys)] == ["user:1", "user:2", 7]
     await cache.invalidate(prefix="user:2")
     assert [*await cache.get_many(keys)] == ["user:1", 7]
-    await cache.invalidate(where=lambda key: key == 7)
+    await cache.invalidate(where=is_int)
     assert [*await cache.get_many(keys)] == ["user:1"]
-    assert [event.by for event in events if isinstance(event, Invalidated)] == ["prefix", "glob", "prefix", "where"]
-    with pytest.raises(TypeError, match="needs one of"):
+    told = [("prefix", ("user",)), ("glob", "us.r:*"), ("prefix", "user:2"), ("where", is_int)]
+    assert events == [Invalidated(by, what) for by, what in told]
+    with pytest.raises(TypeError, match=r"^invalidate\(\) needs one of tag=, prefix=, glob= and where=$"):
         await cache.invalidate()
 
 
@@ -697,7 +746,9 @@ async def test_weight():
     assert cache.statistics().entries == 3
     assert await cache.get_or_compute("heavy", Source("x" * 11, 0)) == "x" * 11
     assert await cache.get("heavy") is None
-    assert isinstance(events[-1], NotStored)
+    assert events[-1] == NotStored("heavy", "its weight is 11, of at most 10")
+    await cache.set("light", "")
+    assert await cache.get("light") == ""
 
 
 async def test_expired_entries_leave_without_being_asked_for(clock):
@@ -727,7 +778,7 @@ async def test_isolation(isolation):
     """What one caller does to a value must not reach another, not even the leader and the followers of one flight."""
     cache = Cache(isolation=isolation)
     outcomes = await gather(*[partial(cache.get_or_compute, "key", Source({"list": [1], "set": {1}}, 0.01))] * 3)
-    outcomes.append(await cache.get("key"))
+    outcomes += [await cache.get("key"), await cache.get_or_compute("key", Source())]
     if isolation == "frozen":
         assert all(outcome["list"] == (1,) and isinstance(outcome["set"], frozenset) for outcome in outcomes)
         with pytest.raises(TypeError):
@@ -735,21 +786,33 @@ async def test_isolation(isolation):
     else:
         for outcome in outcomes:
             outcome["list"].append(2)
-        assert [outcome["list"] for outcome in outcomes] == [[1, 2]] * 4
+        assert [outcome["list"] for outcome in outcomes] == [[1, 2]] * 5
     assert await cache.get_or_compute("text", Source("text", 0)) == "text"
     assert await cache.get_or_compute("bytes", Source(bytearray(b"x"), 0)) == b"x"
+
+
+class Original:
+    """It refuses to be copied."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
 
 
 async def test_value_that_cannot_be_copied_is_returned_and_not_stored(clock):
     """Each caller computes its own, since it cannot have a copy of another's."""
     events = []
-    cache, source = Cache(isolation="copy", clock=clock, on_event=events.append), Source(lambda: 0)
+    error = pickle.PicklingError("no copies")
+    cache, source = Cache(isolation="copy", clock=clock, on_event=events.append), Source(Original(error))
     outcomes = await gather(*[partial(cache.get_or_compute, "key", source)] * 3)
     assert outcomes == [source.value] * 3
     assert source.calls == 3
     await cache.set("key", source.value)
     assert await cache.get("key") is None
-    assert [type(event) for event in events].count(NotStored) == 4
+    why = f"it cannot be isolated: {error!r}"
+    assert [event for event in events if isinstance(event, NotStored)] == [NotStored("key", why)] * 4
 
 
 async def test_statistics_count_what_get_does_not_find(clock):
@@ -759,9 +822,12 @@ async def test_statistics_count_what_get_does_not_find(clock):
     assert await cache.get("two") is None
     assert await cache.get_many(["one", "three"]) == {"one": 1}
     assert cache.statistics().hit_ratio == 1 / 3
+    for _ in range(3):
+        await cache.get_or_compute("one", Source())
     await clock.advance(10)
     await cache.get("one")
-    assert (cache.statistics().hits, cache.statistics().misses) == (1, 3)
+    assert (cache.statistics().hits, cache.statistics().misses) == (4, 3)
+    assert (cache.statistics().entries, cache.statistics().expirations) == (0, 1)
 
 
 async def test_seconds_saved_are_those_of_what_was_loaded(clock):
@@ -771,8 +837,22 @@ async def test_seconds_saved_are_those_of_what_was_loaded(clock):
     await gather(partial(cache.get_or_compute, "key", Source(error=LookupError())))
     await gather(*[partial(cache.get_or_compute, "key", Source(seconds=3))] * 2)
     await cache.get("key")
-    assert cache.statistics().loads == 1
-    assert cache.statistics().seconds_saved == 6
+    assert (cache.statistics().loads, cache.statistics().seconds_saved) == (1, 6)
+    await cache.get_or_compute("other", Source(seconds=1))
+    assert cache.statistics() == CacheStatistics(
+        hits=1,
+        misses=4,
+        loads=2,
+        joins=1,
+        stale=0,
+        failures=1,
+        evictions=0,
+        expirations=0,
+        entries=2,
+        weight=2.0,
+        load_seconds=4.0,
+    )
+    assert cache.statistics().seconds_saved == 4
 
 
 async def test_explain_calls_no_failure_stale(clock):
@@ -789,9 +869,11 @@ async def test_explain_tells_and_does_not_count(clock):
     cache = Cache(ttl=10, stale_if_error=5, clock=clock)
     assert cache.explain("key").state == "absent"
     await cache.set("key", 1, tags=("tag",))
+    for _ in range(2):
+        await cache.get("key")
+        await cache.get_or_compute("key", Source())
     before = cache.statistics()
-    shown = cache.explain("key")
-    assert (shown.state, shown.expires_in, shown.tags, shown.waiting) == ("fresh", 10.0, ("tag",), None)
+    assert cache.explain("key") == Explanation("fresh", 10.0, hits=4, tags=("tag",), weight=1.0, waiting=None)
     assert cache.statistics() == before
     await clock.advance(12)
     assert cache.explain("key").state == "stale"
@@ -826,52 +908,87 @@ async def test_unhashable_key_says_so():
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
+    ("options", "error", "needs"),
     [
-        ({"maxsize": 0}, ValueError, "maxsize"),
-        ({"maxsize": True}, TypeError, "maxsize"),
-        ({"maxsize": 1.5}, TypeError, "maxsize"),
-        ({"ttl": 0}, ValueError, "ttl"),
-        ({"ttl": -1}, ValueError, "ttl"),
-        ({"ttl": math.nan}, ValueError, "ttl"),
-        ({"ttl": True}, TypeError, "ttl"),
-        ({"ttl": "1"}, TypeError, "ttl"),
-        ({"jitter": 1}, ValueError, "jitter"),
-        ({"jitter": math.nan}, ValueError, "jitter"),
-        ({"idle": 0}, ValueError, "idle"),
-        ({"stale_while_revalidate": -1}, ValueError, "stale_while_revalidate"),
-        ({"stale_if_error": math.inf}, ValueError, "stale_if_error"),
-        ({"refresh_ahead": math.nan}, ValueError, "refresh_ahead"),
-        ({"negative_ttl": {"KeyError": 1}}, TypeError, "negative_ttl"),
-        ({"negative_ttl": {KeyError: 0}}, ValueError, "KeyError"),
-        ({"max_weight": 0, "weigh": len}, ValueError, "max_weight"),
-        ({"max_weight": 5}, ValueError, "weigh"),
-        ({"weigh": len}, ValueError, "max_weight"),
-        ({"policy": "LRU"}, ValueError, "policy"),
-        ({"isolation": "deep"}, ValueError, "isolation"),
-        ({"on_store_error": "allow"}, ValueError, "on_store_error"),
-        ({"retry_store_after": 0}, ValueError, "retry_store_after"),
-        ({"retry_store_after": -1}, ValueError, "retry_store_after"),
-        ({"retry_store_after": math.nan}, ValueError, "retry_store_after"),
-        ({"retry_store_after": True}, TypeError, "retry_store_after"),
+        ({"maxsize": 0}, ValueError, "maxsize >= 1, got 0"),
+        ({"maxsize": True}, TypeError, "an int as maxsize, got True"),
+        ({"maxsize": 1.5}, TypeError, "an int as maxsize, got 1.5"),
+        ({"ttl": 0}, ValueError, "0 < ttl <= inf, got 0; leave it out for no end"),
+        ({"ttl": -1}, ValueError, "0 < ttl <= inf, got -1; leave it out for no end"),
+        ({"ttl": math.nan}, ValueError, "0 < ttl <= inf, got nan; leave it out for no end"),
+        ({"ttl": True}, TypeError, "a number as ttl, got True"),
+        ({"ttl": "1"}, TypeError, "a number as ttl, got '1'"),
+        ({"jitter": 1}, ValueError, "0 <= jitter < 1, got 1"),
+        ({"jitter": math.nan}, ValueError, "0 <= jitter < 1, got nan"),
+        ({"idle": 0}, ValueError, "0 < idle <= inf, got 0; leave it out for no end"),
+        ({"stale_while_revalidate": -1}, ValueError, "0 <= stale_while_revalidate < inf, got -1"),
+        ({"stale_if_error": math.inf}, ValueError, "0 <= stale_if_error < inf, got inf"),
+        ({"refresh_ahead": math.nan}, ValueError, "0 <= refresh_ahead < inf, got nan"),
+        ({"negative_ttl": [5]}, TypeError, "a mapping of exceptions as negative_ttl, got [5]"),
+        ({"negative_ttl": {"a": 1}}, TypeError, "subclasses of Exception as keys of negative_ttl, got 'a'"),
+        ({"negative_ttl": {int: 1}}, TypeError, "subclasses of Exception as keys of negative_ttl, got <class 'int'>"),
+        ({"negative_ttl": {KeyError: 0}}, ValueError, "0 < negative_ttl[KeyError] < inf, got 0"),
+        ({"negative_ttl": {KeyError: math.inf}}, ValueError, "0 < negative_ttl[KeyError] < inf, got inf"),
+        ({"max_weight": 0, "weigh": len}, ValueError, "0 < max_weight <= inf, got 0"),
+        ({"max_weight": 5}, ValueError, "weigh= and max_weight= together"),
+        ({"weigh": len}, ValueError, "weigh= and max_weight= together"),
+        ({"weigh": 3, "max_weight": 5}, TypeError, "weigh to be callable or None, got 3"),
+        ({"policy": "LRU"}, ValueError, "policy to be one of adaptive, lru, s3fifo, tinylfu, got 'LRU'"),
+        ({"policy": []}, ValueError, "policy to be one of adaptive, lru, s3fifo, tinylfu, got []"),
+        ({"isolation": "deep"}, ValueError, "isolation to be one of share, copy, frozen, got 'deep'"),
+        ({"isolation": None}, ValueError, "isolation to be one of share, copy, frozen, got None"),
+        ({"on_store_error": "allow"}, ValueError, "on_store_error to be one of local, deny, got 'allow'"),
+        ({"retry_store_after": 0}, ValueError, "0 < retry_store_after < inf, got 0"),
+        ({"retry_store_after": math.inf}, ValueError, "0 < retry_store_after < inf, got inf"),
+        ({"retry_store_after": math.nan}, ValueError, "0 < retry_store_after < inf, got nan"),
+        ({"retry_store_after": True}, TypeError, "a number as retry_store_after, got True"),
         ({"on_event": 3}, TypeError, "on_event to be callable or None, got 3"),
-        ({"clock": 3}, TypeError, "clock"),
         ({"clock": None}, TypeError, "clock to be callable, got None"),
-        ({"random": 3}, TypeError, "random"),
-        ({"weigh": 3, "max_weight": 5}, TypeError, "weigh"),
-        ({"store": 3}, TypeError, "a store such as .*, got 3"),
-        ({"store": Shelf}, TypeError, r"a store such as .*, got <class"),
-        ({"serializer": 3}, TypeError, "serializer, got 3"),
-        ({"negative_ttl": [KeyError]}, TypeError, "negative_ttl"),
-        ({"policy": []}, ValueError, "policy"),
-        ({"isolation": None}, ValueError, "isolation"),
+        ({"random": 3}, TypeError, "random to be callable, got 3"),
+        ({"store": 3}, TypeError, "a store such as RedisStore(client), got 3"),
+        ({"store": Shelf}, TypeError, f"a store such as RedisStore(client), got {Shelf!r}"),
+        ({"serializer": HALF}, TypeError, f"a Serializer(dumps, loads) as serializer, got {HALF!r}"),
+        ({"serializer": OTHER}, TypeError, f"a Serializer(dumps, loads) as serializer, got {OTHER!r}"),
     ],
 )
-def test_nonsense_is_refused(options, error, message):
-    """At construction, naming the argument and the value."""
-    with pytest.raises(error, match=message) as caught:
+def test_nonsense_is_refused(options, error, needs):
+    """At construction, naming the argument and the value, and what would be valid."""
+    with pytest.raises(error) as caught:
         Cache(**options)
-    assert str(caught.value).startswith("Cache needs")
+    assert str(caught.value) == f"Cache needs {needs}"
+
+
+def test_limits_are_allowed():
+    """The least that each argument can be, and the most."""
+    least = {
+        "maxsize": 1,
+        "max_weight": 1e-9,
+        "weigh": len,
+        "idle": 1e-9,
+        "jitter": 0,
+        "negative_ttl": {KeyError: 1e-9},
+    }
+    Cache(**least, ttl=1e-9, retry_store_after=1e-9)
+    Cache(max_weight=math.inf, idle=math.inf, ttl=math.inf, jitter=0.999)
+
+
+def test_defaults():
+    """Those of the documentation."""
+    assert Cache()._engine.config == Config(
+        maxsize=1024,
+        max_weight=math.inf,
+        weigh=None,
+        policy="adaptive",
+        ttl=None,
+        jitter=0,
+        idle=math.inf,
+        stale_while_revalidate=0,
+        stale_if_error=0,
+        refresh_ahead=0,
+        negative_ttl={},
+        isolation="share",
+        random=random.random,
+    )
 
 
 @pytest.mark.parametrize("ttl", [0, -1, math.nan, True])
@@ -898,6 +1015,7 @@ async def test_value_that_is_not_stored_leaves_no_older_one():
         cache = Cache(**options, on_event=events.append)
         await cache.set("key", "old")
         await cache.set("key", value, ttl=ttl)
+        assert cache.statistics().entries == 0
         assert await cache.get("key") is None
     assert [type(event) for event in events].count(NotStored) == 2
 
@@ -999,7 +1117,7 @@ async def test_nonsense_of_one_who_would_wait_holds_up_nobody(clock, options):
             await cache.get_or_compute("key", source)
 
     async def follow():
-        results.append(await cache.get_or_compute("key", source, tags=iter(("tag",))))
+        results.append(await cache.get_or_compute("key", source, 5, iter(("tag",))))
 
     async with anyio.create_task_group() as tg:
         tg.start_soon(lead)
@@ -1009,4 +1127,4 @@ async def test_nonsense_of_one_who_would_wait_holds_up_nobody(clock, options):
         for _ in range(2):
             tg.start_soon(follow)
     assert results == ["value", "value"]
-    assert cache.explain("key").tags == ("tag",)
+    assert (cache.explain("key").tags, cache.explain("key").expires_in) == (("tag",), 5)

@@ -61,6 +61,8 @@ async def test_opened_cache_keeps_copies_until_it_hears(shelf, clock):
         assert await cache.get("key") == 1
         assert cache.explain("key").state == "fresh"
     assert cache.statistics().entries == 0
+    assert await cache.get("key") == 1
+    assert cache.statistics().entries == 0, "closed, it does not hear any more"
 
 
 async def test_store_that_is_down_is_left_alone_for_a_while(shelf, clock):
@@ -497,6 +499,26 @@ async def test_what_is_read_is_kept_as_it_is_stored(shelf, clock):
         assert cache.explain("expired").state == "absent"
         shelf.heard("tag", "tag")
         assert {cache.explain(key).state for key in ("read", "loaded", "set", "computed")} == {"invalidated"}
+        for key in ("read", "loaded", "set", "computed"):
+            shelf.heard("key", f'="{key}"')
+            assert cache.explain(key).state == "absent", key
+
+
+async def test_what_another_process_invalidates_while_it_is_computed_is_not_kept(shelf, clock):
+    """As what this one invalidates."""
+    cache = Cache(store=shelf, clock=clock)
+
+    async def compute():
+        await anyio.sleep(1)
+        return 1
+
+    async with cache, anyio.create_task_group() as tg:
+        await clock.advance(0.1)
+        tg.start_soon(cache.get_or_compute, "key", compute)
+        await anyio.sleep(0.5)
+        shelf.heard("key", '="key"')
+        await anyio.sleep(1)
+        assert cache.explain("key").state == "absent"
 
 
 @pytest.mark.parametrize("isolation", ["share", "copy", "frozen"])

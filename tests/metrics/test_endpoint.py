@@ -277,15 +277,26 @@ def test_a_cancelled_scrape_leaves_nothing_behind():
     sweep(scenario, lambda registry: len(parse("".join(openmetrics(registry)))) == 2)
 
 
+async def scrape_beside(watch, registry, accept, encoding):
+    """Scrape *registry* once, to a peer that is ready at once, with *watch* as the only other task."""
+
+    async def send(message):
+        await anyio.lowlevel.checkpoint()
+
+    headers = [(b"accept", accept.encode()), (b"accept-encoding", encoding.encode())]
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await anyio.lowlevel.checkpoint()  # which is its first turn
+        await MetricsApp(registry)({"type": "http", "method": "GET", "headers": headers}, None, send)
+        group.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
 @pytest.mark.parametrize("accept", [OM, "text/plain", PROTOBUF])
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_nothing_large_is_made_between_two_turns(accept, encoding, monkeypatch):
     """Rule 1, exactly: what is joined on the loop shows in memory, and nothing is compressed there."""
-    app, turns, compressing = MetricsApp(filled(1_500)), [], watch_compressing(monkeypatch)
-
-    async def send(message):
-        await anyio.lowlevel.checkpoint()
+    registry, turns, compressing = filled(1_500), [], watch_compressing(monkeypatch)
 
     async def watch():
         while True:
@@ -294,14 +305,9 @@ async def test_nothing_large_is_made_between_two_turns(accept, encoding, monkeyp
             await anyio.lowlevel.checkpoint()
             turns.append(tracemalloc.get_traced_memory()[1] - before)
 
-    headers = [(b"accept", accept.encode()), (b"accept-encoding", encoding.encode())]
     tracemalloc.start()
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch)
-            await anyio.lowlevel.checkpoint()  # which is its first turn
-            await app({"type": "http", "method": "GET", "headers": headers}, None, send)
-            group.cancel_scope.cancel()
+        await scrape_beside(watch, registry, accept, encoding)
     finally:
         tracemalloc.stop()
     # Bytes, of 1.7 million; zlib's own tables, in its thread, are 256 thousand.
@@ -354,7 +360,6 @@ async def longest_turn(registry, accept, encoding="identity"):
 
     A share of CPU time, since the machine may be slow, or busy with other things; the benchmark has milliseconds.
     """
-    app = MetricsApp(registry)
     times = []
 
     async def watch():
@@ -362,18 +367,10 @@ async def longest_turn(registry, accept, encoding="identity"):
             times.append(time.thread_time())
             await anyio.lowlevel.checkpoint()
 
-    async def send(message):
-        await anyio.lowlevel.checkpoint()
-
-    headers = [(b"accept", accept.encode()), (b"accept-encoding", encoding.encode())]
     gc.collect()
     gc.freeze()  # what the registry and the other tests hold is not the scrape's to walk through
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch)
-            await anyio.lowlevel.checkpoint()  # which is its first turn
-            await app({"type": "http", "method": "GET", "headers": headers}, None, send)
-            group.cancel_scope.cancel()
+        await scrape_beside(watch, registry, accept, encoding)
     finally:
         gc.unfreeze()
     assert len(times) > 10

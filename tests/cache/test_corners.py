@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 
 import anyio
 import pytest
@@ -247,6 +248,20 @@ async def test_failure_passes_through_a_store(shelf):
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+async def test_failure_is_remembered_in_process_alone(shelf):
+    """A store has values."""
+    cache, calls = Cache(store=shelf, negative_ttl={LookupError: 5}), []
+
+    async def compute():
+        calls.append(1)
+        await fail()
+
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            await cache.get_or_compute("key", compute)
+    assert (calls, shelf.rows) == ([1], {})
+
+
 async def test_store_that_fails_after_the_computation(shelf):
     """The value is there; it is not computed again."""
     calls = []
@@ -331,6 +346,7 @@ async def test_prefix_and_the_keys_of_others(shelf):
     await cache.set("other", 3)
     shelf.rows["=nan"] = Stored(b"1", math.inf, ())
     await cache.invalidate(prefix="user:")
+    assert shelf.asked[-1] == "match"
     assert sorted(key.partition("=")[2] for key in shelf.rows) == ['"other"', '"user:1"']
 
 
@@ -427,20 +443,49 @@ def test_counters_are_halved_in_slices():
     assert 4 <= policy._count(popular, 0) <= 10
 
 
-async def test_what_is_loaded_while_the_store_is_told_is_forgotten(shelf, clock):
-    """Telling takes a while; a copy that comes meanwhile may be of the old value."""
-    cache = Cache(store=shelf, clock=clock)
-    async with cache:
+@pytest.mark.parametrize("how", ["delete", "tag", "prefix"])
+@pytest.mark.parametrize("seconds", [0, 2])
+async def test_what_is_loaded_while_the_store_is_told_is_forgotten(shelf, clock, how, seconds):
+    """Telling takes a while; what comes meanwhile, or is still being computed then, may be of the old value."""
+    cache, invalidate = Cache(store=shelf, clock=clock), shelf.invalidate
+
+    async def compute():
+        await anyio.sleep(seconds)
+        return 1
+
+    async def slow(by, what):
+        tg.start_soon(partial(cache.get_or_compute, "key", compute, tags=("tag",)))
+        await anyio.sleep(1)
+        assert cache.explain("key").state == ("absent" if seconds else "fresh")
+        await invalidate(by, what)
+
+    forget = {
+        "delete": lambda: cache.delete("key"),
+        "tag": lambda: cache.invalidate(tag="tag"),
+        "prefix": lambda: cache.invalidate(prefix="k"),
+    }[how]
+    async with cache, anyio.create_task_group() as tg:
         await clock.advance(0.1)
-        invalidate = shelf.invalidate
-
-        async def slow(by, what):
-            await cache.get_or_compute("key", one)
-            await invalidate(by, what)
-
         shelf.invalidate = slow
-        await cache.invalidate(prefix="k")
-        assert cache.explain("key").state == "absent"
+        await forget()
+        for _ in range(2):
+            assert cache.explain("key").state in ("absent", "invalidated")
+            await anyio.sleep(2)
+
+
+async def test_values_in_another_form_come_back_with_their_time(shelf, clock):
+    """A codec is told how long what it makes is fresh, and until when."""
+
+    class Codec:
+        pack = staticmethod(lambda value: ["packed", value])
+        unpack = staticmethod(lambda packed, seconds, ends: (packed, seconds, ends))
+
+    cache = Cache(store=shelf, clock=clock)
+    cache._space.codec = Codec()
+    await clock.advance(2)
+    await cache.set("key", 1, ttl=5)
+    assert shelf.rows['="key"'].payload == b'["packed",1]'
+    assert await cache.get("key") == (["packed", 1], 5, 7)
 
 
 async def test_what_is_deleted_while_it_is_read_is_not_kept(shelf, clock):

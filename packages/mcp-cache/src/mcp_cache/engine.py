@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import CoroutineType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from anyio.abc import TaskGroup
 
@@ -186,10 +186,7 @@ class Engine:
     ) -> Any:
         """Store what was computed, tell the followers, and return what the leader gets."""
         config, now = self.config, self.clock()
-        if self.remote is not None:
-            lifetime = cast("float", ttl)  # as load() has decided
-        else:
-            lifetime = self.plain_ttl if ttl is None and self.plain_ttl else config.lifetime(value, ttl)
+        lifetime = self.plain_ttl if ttl is None and self.plain_ttl else config.lifetime(value, ttl)
         names = checked_tags(tags, value) if tags != () else ()
         form = value if config.isolation == "share" else self.form(key, value)
         self.loads += 1

@@ -151,6 +151,52 @@ async def test_who_joins_a_further_line_later_stands_where_he_came(clock):
     assert served == [("bob", 0.01), ("alice", 2.0), ("carol", 4.0), ("dave", 6.0)]
 
 
+async def test_who_joins_a_line_later_stands_between_older_and_younger(clock):
+    """The middle one is let go by his own limit last of all, and is still served by his age."""
+    lines, room, served = Lines(None), {"own": 0, "all": 0}, []
+    refused = Decision(False, Limit("1/s"), 0, 1000.0, 0.0, ("own",))
+
+    async def wait(who, names):
+        async def attempt():
+            full = tuple(name for name in names if not room[name])[:1]
+            for name in () if full else names:
+                room[name] -= 1
+            return refused._replace(allowed=not full, violated=full)
+
+        await lines.wait([(name, "key") for name in names], 1, float("inf"), await attempt(), attempt)
+        served.append(who)
+
+    async with anyio.create_task_group() as tasks:
+        for who, names in (("old", ["all"]), ("middle", ["own", "all"]), ("young", ["all"]), ("younger", ["all"])):
+            tasks.start_soon(wait, who, names)
+            await settle()
+            room["own"] = 1 if who == "younger" else 0
+        for number in range(5):
+            room["all"] = min(number, 1)
+            lines.wake()
+            await settle()
+    assert served == ["old", "middle", "young", "younger"]
+
+
+async def test_who_need_not_wait_does_not_wait_with_others(clock):
+    """A caller with room of his own goes on in the same turn of the loop, whoever waits for another key."""
+    limiter, ran = limiter_at(clock, "1/h burst 1"), []
+    assert limiter.try_acquire("alice")
+
+    async def other():
+        ran.append(True)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, "alice")
+        await settle()
+        tasks.start_soon(other)
+        await limiter.acquire("bob")
+        assert not ran
+        await settle()
+        assert ran
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_call_in_the_middle_of_an_attempt_is_not_lost(clock):
     """A store that is asked may answer for a time before the refund: who was told of it asks once more."""
     lines = Lines(None)
@@ -253,6 +299,7 @@ async def test_max_waiters(clock):
         with pytest.raises(RateLimited) as caught:
             await limiter.acquire("key")
         assert caught.value.reason == "max_waiters"
+        assert caught.value.retry_after == pytest.approx(2.0, abs=1e-4)
         assert limiter.statistics().waiting == 1
 
 

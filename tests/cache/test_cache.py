@@ -954,23 +954,25 @@ async def test_explain_calls_no_failure_stale(clock):
 async def test_explain_tells_and_does_not_count(clock):
     """For a person who wonders why."""
     cache = Cache(ttl=10, stale_if_error=5, clock=clock)
-    assert cache.explain("key").state == "absent"
+    assert cache.explain("key") == Explanation("absent")
     await cache.set("key", 1, tags=("tag",))
     for _ in range(2):
         await cache.get("key")
         await cache.get_or_compute("key", Source())
     before = cache.statistics()
-    assert cache.explain("key") == Explanation("fresh", 10.0, hits=4, tags=("tag",), weight=1.0, waiting=None)
+    await clock.advance(4)
+    assert cache.explain("key") == Explanation("fresh", 6.0, 4, ("tag",), 1.0)
     assert cache.statistics() == before
-    await clock.advance(12)
+    await clock.advance(8)
     assert cache.explain("key").state == "stale"
     async with anyio.create_task_group() as tg:
-        for _ in range(3):
-            tg.start_soon(partial(cache.get_or_compute, "key", Source()))
+        for key in ("key", "key", "key", "other"):
+            tg.start_soon(partial(cache.get_or_compute, key, Source()))
         await clock.advance(0.5)
-        assert cache.explain("key").waiting == 2
-    await clock.advance(16)
-    assert cache.explain("key").state == "expired"
+        assert cache.explain("key") == Explanation("stale", -2.5, 4, ("tag",), 1.0, waiting=2)
+        assert cache.explain("other") == Explanation("absent", waiting=0)
+    await clock.advance(15)
+    assert cache.explain("key") == Explanation("expired", -5.0, 4, (), 1.0)
 
 
 @pytest.mark.parametrize("store", [None, Shelf()])

@@ -87,7 +87,7 @@ class Remote:
         except _Down:
             is_down = True
         if failed:  # raised out here, so that nothing of the store's is its context
-            raise failed[0]
+            raise failed.pop()  # kept nowhere, so that its traceback holds no circle
         value, seconds, names = computed[0] if computed else await self._computed(call, ttl, tags)
         if not is_down:
             seconds = self._near(seconds) if computed else await self.write(space, key, value, seconds, names)

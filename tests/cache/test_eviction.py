@@ -181,6 +181,18 @@ async def test_bulk_expiry_takes_little_at_a_time(clock):
     assert work(cache) < usual + 600
 
 
+async def test_what_may_still_be_of_use_is_not_swept(clock):
+    """Only what is over for good leaves, whoever stands behind it."""
+    cache = Cache(policy="lru", stale_if_error=100, clock=clock)
+    await cache.set("over", 0, ttl=1)
+    await cache.set("stale", 0, ttl=50)
+    await clock.advance(102)
+    for _ in range(9):  # until the hand has come round
+        await cache.set("new", 0)
+    assert cache.statistics().expirations == 1
+    assert [cache.explain(key).state for key in ("over", "stale")] == ["absent", "stale"]
+
+
 def work(cache):
     """Count the bytecodes of replacing an entry."""
     return count_instructions(lambda: cache.set("new", 1))

@@ -170,9 +170,21 @@ async def test_odd_params_are_counted_like_any(params):
 
 async def test_a_tool_may_have_several_limits():
     """As a caller may; and its glob any characters."""
-    limits = RateLimitMiddleware("9/h", tools={"søk*": "2/min; 3/h"}, overall="99/h", key=lambda ctx: "ann")
+    tools = {"søk*": "2/min; 3/h", "x" * 99: "1/h"}
+    limits = RateLimitMiddleware("9/h", tools=tools, overall="99/h", key=lambda ctx: "ann")
     assert await passes(limits, *[Call(params={"name": "søk"})] * 4) == 2
     assert await passes(limits, *[Call()] * 9) == 7
+    assert [limit.name for limit in limits._rules.of("ann", "søk")[0].limiter.limits] == [
+        "9/h",
+        r"2/min for s\xf8k*",
+        r"3/h for s\xf8k*",
+        "99/h",
+    ]
+
+
+async def test_a_limiter_of_several_limits_counts_under_the_caller():
+    """Given as it is, it gets a key for all of them."""
+    assert await passes(RateLimitMiddleware(RateLimiter("2/h", "9/h")), *[Call()] * 4) == 2
 
 
 async def test_rules_for_invented_tools_are_bounded(monkeypatch):
@@ -193,8 +205,11 @@ async def test_long_names_are_not_remembered():
     assert await passes(limits, *calls, *calls) == 2
     assert await passes(limits, *(Call(params={"name": "a" * 1000, "size": size}) for size in range(2))) == 0
     assert not limits._rules._known
-    assert await passes(limits, Call()) == 0
-    assert len(limits._rules._known) == 1
+    rules = limits._rules
+    assert rules.of("ann", "a" * 254) is not rules.of("ann", "a" * 254)
+    assert not rules._known
+    assert rules.of("ann", "a" * 253) is rules.of("ann", "a" * 253)
+    assert len(rules._known) == 1
 
 
 async def test_all_together_share_the_overall_limit():

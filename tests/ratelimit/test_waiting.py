@@ -552,6 +552,7 @@ def test_throttle_keeps_hints_as_they_are():
     assert shown.parameters["x"].annotation == Annotated[int, "unit"]
     assert shown.parameters["y"].annotation is shown.return_annotation is inspect.Signature.empty
     assert f.__annotations__ == {"x": Annotated[int, "unit"]}
+    assert str(inspect.signature(RateLimiter("1/s").throttle("key")(partial(f, 1)))) == "(y=1)"
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,16 @@ def test_many_keys_are_spread_over_small_dicts():
     assert all(limiter.try_acquire(key) for key in keys)
     assert not any(limiter.try_acquire(key) for key in keys)
     assert limiter.statistics().keys == len(keys)
-    time.now += 3600.0
+    some = keys[::100]
+    assert not any(limiter.peek(key).remaining for key in some)
+    time.now += 1800.0
+    assert all(limiter.try_acquire(key) for key in some)
+    time.now += 1800.0
     limiter.check("other")
     assert len(table.shards) == 8
+    assert all(limiter.peek(key).remaining == 1 for key in some)
     time.now += 3600.0
-    for _ in range(70):
+    for _ in range(80):
         limiter.check("other")
     assert limiter.statistics().keys == len(table.shards) == 1
     assert not table._dying
@@ -84,6 +89,7 @@ def test_overflow_lets_new_keys_share_one_allowance():
     limiter = limiter_at(time, "2/h burst 2", max_keys=3)
     assert all(limiter.try_acquire(key) for key in "abc")
     assert [limiter.try_acquire(f"new {number}") for number in range(4)] == [True, True, False, False]
+    assert [limiter.peek(key).remaining for key in "abcd"] == [1, 1, 1, 0]
     assert all(limiter.try_acquire(key) for key in "abc")
     assert not any(limiter.try_acquire(key) for key in "abc")
     assert limiter.statistics().keys == 4

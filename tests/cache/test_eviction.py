@@ -13,7 +13,6 @@ from mcp_cache.table import POLICIES
 
 from tests.support.measure import count_instructions
 
-SIZE = 100
 EVERY = pytest.mark.parametrize("policy", list(POLICIES))
 
 
@@ -33,48 +32,52 @@ TRACES = {
 }
 
 
-def hit_ratio(policy, trace, size=SIZE):
-    """Run *trace* as a cache would."""
-    entries, chosen, hits = {}, POLICIES[policy](size), 0
+def hits(policy, trace, size):
+    """Run *trace* as a cache would, and count its hits."""
+    entries, chosen, count = {}, POLICIES[policy](size), 0
     for key in trace:
         entry = entries.get(key)
         if entry is None:
             entry = entries[key] = Entry(entries, key, None, 0)
             chosen.insert(entry)
-            if chosen.watches(entry):
-                entry.fast_until = NEVER
             if len(entries) > size:
                 del entries[chosen.evict().key]
             continue
-        hits += 1
+        count += 1
         entry.hits += 1
         if entry.fast_until == NEVER:
             entry.fast_until = 0.0
-            chosen.touch(entry)
-    return hits / len(trace)
+            if chosen.watches(entry):
+                chosen.touch(entry)
+    return count
 
 
 @pytest.mark.parametrize(
-    ("trace", "at_least"),
+    ("trace", "size", "expected"),
     [
-        ("zipf", {"adaptive": 0.55, "tinylfu": 0.55, "s3fifo": 0.54, "lru": 0.45}),
-        ("loop", {"adaptive": 0.50, "tinylfu": 0.50, "s3fifo": 0.30, "lru": 0.0}),
-        ("scan", {"adaptive": 0.47, "tinylfu": 0.47, "s3fifo": 0.47, "lru": 0.38}),
-        ("pairs", {"adaptive": 0.47, "tinylfu": 0.0, "s3fifo": 0.49, "lru": 0.49}),
+        ("zipf", 100, {"adaptive": 4418, "lru": 3749, "s3fifo": 4447, "tinylfu": 4433}),
+        ("zipf", 500, {"adaptive": 6439, "lru": 6341, "s3fifo": 6370, "tinylfu": 6461}),
+        ("loop", 100, {"adaptive": 4506, "lru": 0, "s3fifo": 3592, "tinylfu": 4280}),
+        ("scan", 100, {"adaptive": 5130, "lru": 4454, "s3fifo": 5316, "tinylfu": 5142}),
+        ("scan", 500, {"adaptive": 6985, "lru": 6381, "s3fifo": 6869, "tinylfu": 6956}),
+        ("pairs", 100, {"adaptive": 3882, "lru": 3986, "s3fifo": 3986, "tinylfu": 139}),
     ],
 )
-def test_policies_keep_the_right_things(trace, at_least):
-    """Each pattern is some policy's undoing; the adaptive one must come near the best on all of them."""
-    found = {policy: hit_ratio(policy, TRACES[trace]) for policy in POLICIES}
-    assert all(found[policy] >= least for policy, least in at_least.items()), found
-    assert found["adaptive"] > max(found.values()) - 0.08, found
+def test_policies_keep_the_right_things(trace, size, expected):
+    """Each pattern is some policy's undoing; the adaptive one must come near the best on all of them.
+
+    Numbers have the same hash everywhere, so hits are counted to the last one: a policy that changes, changes here.
+    """
+    found = {policy: hits(policy, TRACES[trace], size) for policy in POLICIES}
+    assert found == expected
+    assert found["adaptive"] > max(found.values()) - 0.08 * len(TRACES[trace])
 
 
 @EVERY
 @pytest.mark.parametrize("size", [1, 2, 3, 10])
 def test_tiny_caches(policy, size):
     """Shares of next to nothing are still at least one entry."""
-    assert 0 < hit_ratio(policy, [key for n in range(2000) for key in (n, n)], size) <= 0.5
+    assert 0 < hits(policy, [key for n in range(2000) for key in (n, n)], size) <= 2000
 
 
 @EVERY

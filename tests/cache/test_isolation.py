@@ -50,7 +50,7 @@ async def test_value_that_cannot_be_frozen_is_returned_and_not_stored(value):
 
 
 @pytest.mark.parametrize(
-    "value", [Pair(1, "x"), date(2026, 1, 2), Decimal("1.5"), frozenset({1}), range(3), 1j], ids=str
+    "value", [Pair(1, "x"), date(2026, 1, 2), Decimal("1.5"), frozenset({1}), range(3), 1j, None], ids=str
 )
 async def test_value_that_cannot_change_is_kept_as_it_is(value):
     """There is nothing to freeze."""
@@ -58,6 +58,28 @@ async def test_value_that_cannot_change_is_kept_as_it_is(value):
     await cache.set("key", [value])
     assert await cache.get("key") == (value,)
     assert type((await cache.get("key"))[0]) is type(value)
+
+
+async def test_value_that_cannot_change_is_not_copied():
+    """It is the same for all, and no pickle is kept of it."""
+    cache, text = Cache(isolation="copy"), "long" * 100
+    await cache.set("key", text)
+    assert await cache.get("key") is text
+
+
+async def test_refusal_to_freeze_names_the_class():
+    """It is the class that has to be changed."""
+    events = []
+    await Cache(isolation="frozen", on_event=events.append).set("key", [Mutable()])
+    assert events[:1] == [NotStored("key", """it cannot be isolated: TypeError("cannot freeze 'Mutable' object")""")]
+
+
+async def test_bytearray_becomes_bytes():
+    """It has a sibling that cannot be changed."""
+    cache = Cache(isolation="frozen")
+    await cache.set("key", bytearray(b"x"))
+    assert await cache.get("key") == b"x"
+    assert type(await cache.get("key")) is bytes
 
 
 async def test_view_of_a_mapping_is_frozen():

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_cache import Cache, CacheMiddleware, Uncacheable
 from mcp_cache._seam import Principal
+from mcp_cache.keys import parsed
 
 PROTOCOL = "io.modelcontextprotocol/"
 
@@ -40,10 +41,14 @@ class Server:
 
     def __init__(self, seconds=0.0, **result):
         self.result = {"resultType": "complete", "contents": [{"text": "x"}], "ttlMs": 60_000, **result}
-        self.seconds, self.calls = seconds, 0
+        self.seconds, self.asked = seconds, []
+
+    @property
+    def calls(self):
+        return len(self.asked)
 
     async def __call__(self, ctx):
-        self.calls += 1
+        self.asked.append(ctx.method)
         answer = {**copy.deepcopy(self.result), "call": self.calls}
         await anyio.sleep(self.seconds)
         return answer
@@ -70,16 +75,25 @@ async def test_ttl_of_the_result_is_honoured_and_counts_down(clock):
 
 
 @pytest.mark.parametrize("told", [0, -5, None, "60000"])
-async def test_result_without_a_ttl_is_not_kept(told):
+async def test_result_without_a_ttl_is_not_kept(clock, told):
     """Rule 1: zero means stale at once; legacy results say nothing."""
-    middleware, server = CacheMiddleware(), Server(ttlMs=told)
+    middleware, server = CacheMiddleware(Cache(isolation="copy", clock=clock)), Server(ttlMs=told)
     assert await ask(middleware, server, A, A) == [1, 2]
 
 
-async def test_ttl_is_believed_for_a_day_at_most(clock):
-    """A figure in a result must not pin an entry for ever."""
+async def test_shortest_ttl_is_a_millisecond(clock):
+    """It is a ttl, too."""
+    middleware, server = CacheMiddleware(Cache(isolation="copy", clock=clock)), Server(ttlMs=1)
+    assert await ask(middleware, server, A, A) == [1, 1]
+    await clock.advance(0.001)
+    assert await ask(middleware, server, A) == [2]
+
+
+@pytest.mark.parametrize("told", [86_400_001, 10**400, float("inf")])
+async def test_ttl_is_believed_for_a_day_at_most(clock, told):
+    """A figure in a result must not pin an entry for ever, nor be more than a float can hold."""
     middleware = CacheMiddleware(Cache(isolation="copy", clock=clock))
-    assert (await middleware(A, Server(ttlMs=10**15)))["ttlMs"] == 86_400_000
+    assert (await middleware(A, Server(ttlMs=told)))["ttlMs"] == 86_400_000
 
 
 async def test_operator_decides_by_method(clock):
@@ -113,9 +127,27 @@ async def test_annotated_tools_need_both_hints(hints):
     annotations = {"readOnlyHint": hints[0], "idempotentHint": hints[1]}
     server.result["tools"] = [{"name": "look", "annotations": annotations}, {"name": "bare"}]
     call = Request("tools/call", {"name": "look"})
-    assert await ask(middleware, server, call, call) == [1, 2], "its list was not seen yet"
+    await ask(middleware, server, Request("resources/list", None))
+    assert await ask(middleware, server, call, call) == [2, 3], "its list was not seen yet"
     await ask(middleware, server, Request("tools/list", None))
-    assert await ask(middleware, server, call, call) == ([4, 4] if all(hints) else [4, 5])
+    assert await ask(middleware, server, call, call) == ([5, 5] if all(hints) else [5, 6])
+
+
+async def test_annotated_tools_of_a_list_of_models():
+    """As FastMCP has it, in the spelling of either model."""
+    middleware, calls = CacheMiddleware(annotated_tools=5), []
+    old = SimpleNamespace(readOnlyHint=True, idempotentHint=True)
+    new = SimpleNamespace(read_only_hint=True, idempotent_hint=True)
+    tools = [SimpleNamespace(name="old", annotations=old), SimpleNamespace(name="new", annotations=new)]
+
+    async def answer(ctx):
+        calls.append(ctx.method)
+        return tools
+
+    await middleware(Request("tools/list", None), answer)
+    for name in ("old", "new", "old", "new"):
+        await middleware(Request("tools/call", {"name": name}), answer)
+    assert calls == ["tools/list", "tools/call", "tools/call"]
 
 
 @pytest.mark.parametrize(
@@ -178,13 +210,91 @@ DIFFERENT = [
 ]
 
 
-async def test_what_the_key_consists_of():
+async def test_whatever_differs_is_answered_apart():
     """Rule 3: each of these may get another answer."""
     middleware, server = CacheMiddleware(), Server()
     requests = [dataclasses.replace(A, **change) for change in [{}, *DIFFERENT]]
     numbers = [*range(1, len(requests) + 1)]
     assert await ask(middleware, server, *requests) == numbers
     assert await ask(middleware, server, *requests) == numbers
+
+
+class Dumped:
+    """A model of pydantic's: what it is dumped with decides what it says."""
+
+    def model_dump(self, **options):
+        return {**options, "progressToken": 1}
+
+
+DUMPED = {"by_alias": True, "mode": "json", "exclude_none": True}
+CLIENT = SimpleNamespace(protocolVersion="2025-06-18", capabilities=Dumped())
+
+
+def inside(message, **source):
+    """A context of FastMCP's; *source* is what the SDK knows of the request."""
+    context = SimpleNamespace(request_context=SimpleNamespace(request=None, **source) if source else None)
+    return SimpleNamespace(method="tools/call", message=message, fastmcp_context=context)
+
+
+KEYS = [
+    (
+        Request(
+            "tools/call",
+            {"name": "look", "arguments": {"a": 1}, "_meta": {"x": 1, f"{PROTOCOL}clientCapabilities": {"roots": {}}}},
+            principal=Principal("client", "issuer", "alice", ("admin",)),
+            headers={"mcp-session-id": "7"},
+        ),
+        [
+            {"name": "look", "arguments": {"a": 1}},
+            {"x": 1},
+            ["client", "issuer", "alice", ("admin",)],
+            None,
+            "2026-07-28",
+            {"roots": {}},
+        ],
+    ),
+    (
+        Request(
+            "tools/call",
+            {"name": "look"},
+            protocol_version=None,
+            headers={"mcp-session-id": "7", "mcp-protocol-version": "2025-03-26"},
+            meta={f"{PROTOCOL}clientCapabilities": {"sampling": {}}},
+        ),
+        [{"name": "look"}, {}, None, "7", "2025-03-26", {"sampling": {}}],
+    ),
+    (
+        Request("tools/call", {"name": "look"}, protocol_version=None, session=SimpleNamespace(client_params=CLIENT)),
+        [{"name": "look"}, {}, None, None, "2025-06-18", {**DUMPED, "progressToken": 1}],
+    ),
+    (
+        Request("tools/call", {"name": "look"}, protocol_version=None, session=SimpleNamespace()),
+        [{"name": "look"}, {}, None, None, None, None],
+    ),
+    (
+        inside(
+            SimpleNamespace(name="look", arguments={"a": 1}, cursor="1", meta=Dumped()),
+            protocol_version="2025-11-25",
+            session=None,
+        ),
+        [{"target": "look", "arguments": {"a": 1}, "cursor": "1"}, DUMPED, None, None, "2025-11-25", None],
+    ),
+    (
+        inside(SimpleNamespace(name="look", params=SimpleNamespace(cursor="2"))),
+        [{"target": "look", "arguments": {}, "cursor": "2"}, {}, None, None, None, None],
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "parts"), KEYS, ids=[*"abcdef"])
+async def test_what_the_key_consists_of(request_, parts):
+    """Rule 3: method, parameters, what is left of _meta, principal or session, era, capabilities, and what is added."""
+    events, server = [], Server()
+    cache = Cache(isolation="copy", on_event=events.append)
+    await CacheMiddleware(cache, tools={"look": 5}, vary=lambda _: "varied")(request_, server)
+    (computed,) = events
+    members, meta, *others = parts
+    assert parsed(computed.key) == ["tools/call", [members, meta], *others, "varied"]
 
 
 async def test_what_is_no_part_of_the_key():
@@ -314,6 +424,7 @@ async def test_change_notifications_invalidate(notification, forgotten):
     await middleware(notification, server)
     answers = await ask(middleware, server, *requests)
     assert {method for method, answer in zip(methods, answers, strict=True) if answer > 5} == forgotten
+    assert server.asked[:6] == [*methods, notification.method], "it passes on"
 
 
 class Session:
@@ -332,13 +443,17 @@ class Session:
 async def test_notifications_of_the_session_are_overheard(wrapped):
     """Rule 4: the server itself says that something changed; it passes on, and is heeded before it leaves."""
     middleware, server, session = CacheMiddleware(), Server(), Session()
-    request = dataclasses.replace(A, session=session)
+    one, other = (dataclasses.replace(A, session=session, params={"uri": f"memo://{name}"}) for name in "ab")
+    listed = Request("prompts/list", None, session=session)
+    assert await ask(middleware, server, one, one, other, listed) == [1, 1, 2, 3]
     updated = SimpleNamespace(method="notifications/resources/updated", params=SimpleNamespace(uri="memo://a"))
-    assert await ask(middleware, server, request, request) == [1, 1]
-    notification = SimpleNamespace(root=updated) if wrapped else updated
-    await session.send_notification(notification, related=7)
-    assert session.sent == [(notification, 7)]
-    assert await ask(middleware, server, request) == [2]
+    changed = SimpleNamespace(method="notifications/prompts/list_changed", params=None)
+    for told, answers in ((updated, [4, 2, 3]), (changed, [4, 2, 5]), (object(), [4, 2, 5])):
+        notification = SimpleNamespace(root=told) if wrapped else told
+        await session.send_notification(notification, 7)
+        await session.send_notification(notification, related=7)
+        assert session.sent[-2:] == [(notification, 7)] * 2
+        assert await ask(middleware, server, one, other, listed) == answers
 
 
 async def test_session_is_overheard_once_and_not_kept_alive():
@@ -446,25 +561,33 @@ async def test_fastmcp_context():
     assert 6900 <= (await middleware(reading, answer)).ttl_ms <= 7000
 
 
+SECONDS = "0 < seconds < inf for"
+METHODS = (
+    "prompts/list, resources/list, resources/read, resources/templates/list, server/discover, tools/list, prompts/get"
+)
+NAMES_OF_TOOLS = "public_tools to be a collection of names in tools=, got"
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"cache": Cache()}, ValueError, "isolation='copy'"),
-        ({"cache": Cache}, TypeError, "needs a Cache"),
-        ({"ttl": 0}, ValueError, "seconds"),
-        ({"ttl": True}, ValueError, "seconds"),
-        ({"ttl": {"tools/call": 1}}, ValueError, "tools/call"),
-        ({"tools": {"look": -1}}, ValueError, "look"),
-        ({"annotated_tools": float("inf")}, ValueError, "annotated_tools"),
-        ({"annotated_tools": 0}, ValueError, "annotated_tools"),
-        ({"vary": 3}, TypeError, "vary to be callable or None, got 3"),
-        ({"public": ["tools/call"]}, ValueError, "tools/call"),
-        ({"public": "tools/list"}, ValueError, "tools/list"),
-        ({"tools": {"look": 1}, "public_tools": ["touch"]}, ValueError, "names in tools=, got 'touch'"),
-        ({"tools": {"look": 1}, "public_tools": "look"}, ValueError, "names in tools=, got 'look'"),
+        ({"cache": Cache()}, ValueError, "needs Cache(isolation='copy'), got 'share'"),
+        ({"cache": 3}, TypeError, "needs a Cache, got 3"),
+        ({"ttl": 0}, ValueError, f"needs {SECONDS} prompts/list, got 0"),
+        ({"ttl": True}, ValueError, f"needs {SECONDS} prompts/list, got True"),
+        ({"ttl": {"tools/call": 1}}, ValueError, f"can cache a collection of {METHODS}, got 'tools/call'"),
+        ({"tools": {"look": -1}}, ValueError, f"needs {SECONDS} look, got -1"),
+        ({"annotated_tools": float("inf")}, ValueError, f"needs {SECONDS} annotated_tools, got inf"),
+        ({"annotated_tools": 0}, ValueError, f"needs {SECONDS} annotated_tools, got 0"),
+        ({"vary": 3}, TypeError, "needs vary to be callable or None, got 3"),
+        ({"public": ["tools/call"]}, ValueError, f"can cache a collection of {METHODS}, got 'tools/call'"),
+        ({"public": "tools/list"}, ValueError, f"can cache a collection of {METHODS}, got 'tools/list'"),
+        ({"tools": {"look": 1}, "public_tools": ["touch"]}, ValueError, f"needs {NAMES_OF_TOOLS} 'touch'"),
+        ({"tools": {"look": 1}, "public_tools": "look"}, ValueError, f"needs {NAMES_OF_TOOLS} 'look'"),
     ],
 )
 def test_nonsense_is_refused(options, error, message):
-    """At construction."""
-    with pytest.raises(error, match=message):
+    """At construction, naming the argument and the value."""
+    with pytest.raises(error) as caught:
         CacheMiddleware(**options)
+    assert str(caught.value) == f"CacheMiddleware {message}"

@@ -19,7 +19,7 @@ import anyio
 import pytest
 from mcp_cache import PICKLE, Cache, CacheUnavailable, Computed, Invalidated, NotStored, StoreDown, StoreUp
 from mcp_cache.redis import RedisStore
-from mcp_cache.store import Made
+from mcp_cache.store import Made, Stored
 
 from tests.cache.source import Source
 
@@ -63,10 +63,15 @@ async def connect(redis_server, stack, *, opened=True, lease=2.0, budget=5.0, **
     cache = Cache(**{"ttl": 30, **options}, store=RedisStore(client, lease=lease, budget=budget))
     if opened:
         await stack.enter_async_context(cache)
-        with anyio.fail_after(5):
-            while not cache._engine.remote.is_heard:
-                await anyio.sleep(0.01)
+        await is_listening(cache)
     return cache
+
+
+async def is_listening(cache):
+    """Wait up to 5 s until the opened *cache* hears what others invalidate."""
+    with anyio.fail_after(5):
+        while not cache._engine.remote.is_heard:
+            await anyio.sleep(0.01)
 
 
 async def eventually(check):
@@ -89,18 +94,26 @@ async def test_values_are_shared(connect):
     assert await one.get("d", "absent") == "absent"
 
 
-@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("opened", [True, False, "before"])
 @with_caches
-async def test_one_computation_for_two(connect, opened):
-    """The second waits for the first one's message, not for a timer."""
-    one, two = await connect(opened=opened), await connect(opened=opened)
+async def test_one_computation_for_two(redis_server, connect, opened):
+    """The second waits for the first one's message: for no timer, and for no news of anything else."""
+    one, two, other = [await connect(opened=opened is True and number < 2, lease=9.0) for number in range(3)]
+    if opened == "before":
+        for cache in (one, two):
+            async with cache:
+                await is_listening(cache)
     source = Source(seconds=0.3)
-    began = time.monotonic()
+    before, began = commands(redis_server), time.monotonic()
     async with anyio.create_task_group() as tg:
         for cache in (one, two) * 5:
             tg.start_soon(cache.get_or_compute, "key", source)
+        await anyio.sleep(0.1)
+        await other.invalidate(tag='="key"')
     assert source.calls == 1
     assert time.monotonic() - began < 1.0
+    # The news, and: acquire, commit; acquire, acquire again; unless subscribed, subscribe for the wait, is it leased?
+    assert commands(redis_server) - before == 1 + (4 if opened is True else 6)
 
 
 @pytest.mark.parametrize("how", ["delete", "tag", "glob", "where", "set"])
@@ -410,6 +423,7 @@ async def test_corrupt_key_is_a_miss_and_no_outage(redis_server, connect, what, 
     client = redis_sync(redis_server)
     CORRUPT[what](client)
     if how == "get":
+        assert await cache._engine.remote._store.read(['="key"']) == [Stored(None, 0.0)]
         assert await cache.get_many(["key", "other"]) == {"other": 1}
         assert not client.exists(KEY)
     assert await cache.get_or_compute("key", Source("new")) == "new"
@@ -473,30 +487,49 @@ async def test_every_key_has_an_end(redis_server, connect):
 
 
 async def test_named_stores_do_not_meet(redis_server, anyio_backend):
-    """Two caches on one server."""
+    """Two caches on one server; a name is no pattern, whatever is in it."""
     client = redis.Redis.from_url(redis_server.url)
-    one, two = (RedisStore(client, prefix=prefix, budget=5.0) for prefix in ("one", "two"))
+    one, two = (RedisStore(client, prefix=prefix, budget=5.0) for prefix in ("X-[ray]*", "two"))
     await one.write("key", Made(b"x", 5.0))
     assert await two.read(["key"]) == [None]
     assert (await one.read(["key"]))[0].payload == b"x"
+    await two.invalidate("match", lambda key: True)
+    assert (await one.read(["key"]))[0].payload == b"x"
+    await one.invalidate("match", lambda key: key == "key")
+    assert await one.read(["key"]) == [None]
+    await client.aclose()
+
+
+@pytest.mark.parametrize("decode_responses", [False, True])
+async def test_what_is_read_is_what_was_written(redis_server, anyio_backend, decode_responses):
+    """Its time to the millisecond, whether the client hands over bytes or text; without an end, it is over at once."""
+    client = redis.Redis.from_url(redis_server.url, decode_responses=decode_responses)
+    store = RedisStore(client, budget=5.0)
+    assert await store.load("key", lambda: made(math.inf)) is None
+    for found in (await store.load("key", made), *await store.read(["key"])):
+        assert (found.payload, found.tags) == (b"made", ("tag",))
+        assert 86_395 < found.expires_in <= 86_400
+    await client.persist("{mcp-cache}:v:key")
+    assert await store.read(["key"]) == [Stored(b"made", 0.0, ("tag",))]
     await client.aclose()
 
 
 @pytest.mark.parametrize(
     ("options", "argument"),
     [
-        ({"lease": 0}, "lease"),
-        ({"lease": True}, "lease"),
-        ({"lease": "2"}, "lease < inf, got '2'"),
-        ({"max_ttl": math.inf}, "max_ttl"),
+        ({"lease": 0}, "0 < lease < inf, got 0"),
+        ({"lease": True}, "0 < lease < inf, got True"),
+        ({"lease": "2"}, "0 < lease < inf, got '2'"),
+        ({"budget": -1}, "0 < budget < inf, got -1"),
+        ({"max_ttl": math.inf}, "0 < max_ttl < inf, got inf"),
         ({"prefix": "a}b"}, "prefix to be a non-empty string without braces, got 'a}b'"),
-        ({"prefix": ""}, "prefix"),
-        ({"prefix": 3}, "prefix"),
+        ({"prefix": ""}, "prefix to be a non-empty string without braces, got ''"),
+        ({"prefix": 3}, "prefix to be a non-empty string without braces, got 3"),
     ],
 )
 def test_nonsense_is_refused(options, argument, anyio_backend):
     """At construction."""
-    with pytest.raises(ValueError, match=argument):
+    with pytest.raises(ValueError, match=f"^RedisStore needs {argument}$"):
         RedisStore(redis.Redis(), **options)
 
 
@@ -544,9 +577,9 @@ async def test_set_of_what_cannot_be_serialized(connect):
     assert await one.get("other") == 2
 
 
-async def made():
+async def made(ttl=5.0):
     """Compute for a store."""
-    return Made(b"made", 5.0)
+    return Made(b"made", ttl, ("tag",))
 
 
 async def test_lease_that_ends_before_the_subscription_begins(client, monkeypatch):
@@ -590,7 +623,7 @@ async def test_lease_that_cannot_be_renewed(client, monkeypatch, trouble):
     monkeypatch.setattr(client, "execute_command", meddled)
     overtaken = await store.load("key", compute)
     if trouble == "lost":
-        assert overtaken.payload == b"made"
+        assert overtaken == Stored(b"made", 0.0, ("tag",))
         assert asked == ["EVAL"] * 3, "acquire, renew, commit"
         assert await store.read(["key"]) == [None]
     else:
@@ -648,8 +681,8 @@ async def test_two_caches_on_one_store(client):
 
 
 async def test_messages_that_are_no_news(client, monkeypatch):
-    """A client may answer with nothing, or with what its checks of the connection got."""
-    subscriber, noise, heard = client.pubsub(), [None, {"type": "pong"}], []
+    """A client may answer with nothing, or with what its checks of the connection got; a key may have spaces in it."""
+    store, subscriber, noise, heard = RedisStore(client), client.pubsub(), [None, {"type": "pong"}], []
     get_message = subscriber.get_message
 
     async def noisy(timeout):  # noqa: ASYNC109  # the client's signature
@@ -661,12 +694,48 @@ async def test_messages_that_are_no_news(client, monkeypatch):
     monkeypatch.setattr(subscriber, "get_message", noisy)
     monkeypatch.setattr(client, "pubsub", lambda: subscriber)
     async with anyio.create_task_group() as tg:
-        tg.start_soon(RedisStore(client).listen, lambda *news: heard.append(news))
+        tg.start_soon(store.listen, lambda *news: heard.append(news))
         await eventually(partial(has_heard, ("ready", "")))
-        await RedisStore(client).invalidate("tag", "tag")
-        await eventually(partial(has_heard, ("tag", "tag")))
+        await store.invalidate("key", "its own")
+        await RedisStore(client).invalidate("key", "a key")
+        await RedisStore(client).invalidate("tag", " a tag ")
+        await eventually(partial(has_heard, ("tag", " a tag ")))
         tg.cancel_scope.cancel()
-    assert heard == [("ready", ""), ("tag", "tag")]
+    assert heard == [("ready", ""), ("key", "a key"), ("tag", " a tag ")]
+    noise += [None, {"type": "pong"}]
+    await client.set("{mcp-cache}:l:key", 1, px=100)
+    assert await RedisStore(client).load("key", made) is None
+    assert not noise
+
+
+async def test_news_on_the_channel(client):
+    """Kind, origin, and what it is about: processes of another version may read it."""
+    store, subscriber, news = RedisStore(client), client.pubsub(), []
+    await subscriber.subscribe("{mcp-cache}:news")
+    await subscriber.get_message(timeout=5)
+    await store.load("key", made)
+    await store.write("a key", await made())
+    await store.write("key", Made(None, 0.0))
+    await store.invalidate("tag", "a tag")
+    while len(news) < 4:
+        news.append((await subscriber.get_message(timeout=5))["data"].decode().split(" ", 2))
+    await subscriber.aclose()
+    about = [("done", "key"), ("key", "a key"), ("key", "key"), ("tag", "a tag")]
+    assert news == [[kind, store._origin, what] for kind, what in about]
+
+
+async def test_slow_client_gives_the_lease_of_a_cancelled_leader_back(client, monkeypatch):
+    """However long that takes; and nothing is stored by it."""
+    execute = client.execute_command
+
+    async def slow(*args):
+        await anyio.sleep(0.05)
+        return await execute(*args)
+
+    monkeypatch.setattr(client, "execute_command", slow)
+    with anyio.move_on_after(0.2):
+        await RedisStore(client).load("key", anyio.sleep_forever)
+    assert await execute("KEYS", "*") == [b"{mcp-cache}:seq"]
 
 
 async def test_looking_through_all_keys_takes_several_steps(client, monkeypatch):

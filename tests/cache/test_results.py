@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp_cache import PICKLE, Cache, CacheMiddleware, Computed, NotStored
+from mcp_cache.keys import parsed
 from mcp_cache.results import RESULTS, Sealed
 
 from tests.cache.test_corners import Shelf
@@ -44,8 +45,9 @@ class Model:
         vars(made).update(fields)
         return made
 
-    def model_dump(self, **_: Any) -> dict[str, Any]:
-        """Say all but what begins with an underscore, as pydantic does."""
+    def model_dump(self, *, mode: str, by_alias: bool, exclude_unset: bool) -> dict[str, Any]:
+        """Say all but what begins with an underscore, as pydantic does; what it takes to read it again exactly."""
+        assert (mode, by_alias, exclude_unset) == ("json", True, True)
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     @classmethod
@@ -56,6 +58,36 @@ class Model:
 
 class Component(Model):
     """A tool of a list: it says something, and does more."""
+
+
+class Built(Model):
+    """A model with a constructor, which understands more than what it validates, as FastMCP 3 and 4 have one."""
+
+    def __init__(self, meta: dict[str, Any] | None = None) -> None:
+        self.meta = meta
+
+    @classmethod
+    def model_validate(cls, fields: dict[str, Any]) -> Any:
+        """Refuse."""
+        raise ValueError("it has no other way to be made than its constructor")
+
+
+class Memo(Model):
+    """A model that remembers what it was once asked, and does not count that."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Memo) and self.model_fields == other.model_fields
+
+    __hash__ = None
+
+    @property
+    def model_fields(self) -> dict[str, Any]:
+        """What counts."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+
+class Heir(Text):
+    """Data, with the constructor of its parent."""
 
 
 class ToolResult:
@@ -77,14 +109,14 @@ class Choosy(Model):
 @pytest.fixture(autouse=True)
 def sdk(monkeypatch):
     """The module of an SDK, in which they all are."""
-    module = ModuleType("fastmcp.fake")
-    for kind in (Text, Model, Component, ToolResult, Choosy):
+    module = ModuleType("fastmcp.tools.fake")
+    for kind in (Text, Model, Component, Built, Memo, Heir, ToolResult, Choosy):
         monkeypatch.setattr(kind, "__module__", module.__name__)
         setattr(module, kind.__name__, kind)
     module.run = sys.exit
     module.Server = type("Server", (), {})
-    for name, loaded in (("fastmcp", ModuleType("fastmcp")), (module.__name__, module)):
-        monkeypatch.setitem(sys.modules, name, loaded)
+    for loaded in (ModuleType("fastmcp"), module):
+        monkeypatch.setitem(sys.modules, loaded.__name__, loaded)
 
 
 def sealed(result):
@@ -116,6 +148,22 @@ def test_no_caller_can_corrupt_what_another_gets():
     assert len(kept) > 50
 
 
+def test_result_itself_is_copied_whatever_its_class():
+    """FastMCP 2 has results of a class that says nothing of being data."""
+    result = ToolResult([Text("a")])
+    kept = sealed(result)
+    one, other = kept.open(), kept.open()
+    one.content.append("changed")
+    assert vars(other) == vars(result) == {"content": [Text("a")], "meta": None}
+
+
+def said(result):
+    """What can be compared: a ToolResult is equal to none but itself."""
+    if isinstance(result, list):
+        return [said(item) for item in result]
+    return vars(result) if isinstance(result, ToolResult) else result
+
+
 @pytest.mark.parametrize(
     "result",
     [
@@ -125,9 +173,12 @@ def test_no_caller_can_corrupt_what_another_gets():
         [],
         ["a", {"b": 1}],
         ToolResult([Text("a")], {"b": 1}),
-        [Model.of(name="x"), Text("y")],
+        [ToolResult([Text("a")])],
+        [Model.of(name="x"), Text("y"), Heir("z")],
+        Built({"a": [1]}),
+        Memo.of(name="x", _hash=1),
     ],
-    ids=repr,
+    ids=[*"abcdefghij"],
 )
 async def test_results_with_an_exact_json_form_are_stored(result):
     """The second process gets what the first one got: the same classes, and the same in them."""
@@ -143,7 +194,8 @@ async def test_results_with_an_exact_json_form_are_stored(result):
     assert calls == [1]
     assert answers[0] is result
     assert type(answers[1]) is type(result)
-    assert answers[1] == result or vars(answers[1]) == vars(result)
+    assert said(answers[1]) == said(result)
+    assert [stored.tags for stored in shelf.rows.values()] == [("tools/call",)]
 
 
 UNFIT = [
@@ -178,38 +230,51 @@ async def test_results_without_an_exact_json_form_are_not_stored(result):
     assert [type(event) for event in events].count(Computed) == 2
 
 
-async def test_pickle_stores_all_that_can_be_pickled():
+@pytest.mark.parametrize("result", [Model.of(name=b"x", _own=1), Choosy.of(name="x")], ids=["inexact", "choosy"])
+async def test_pickle_stores_all_that_can_be_pickled(result):
     """Where the operator trusts the store; also what has no exact JSON form."""
     shelf, calls = Shelf(), []
 
     async def answer(_):
         calls.append(1)
-        return Model.of(name=b"x", _own=1)
+        return result
 
     for _ in range(2):
         cache = Cache(isolation="copy", store=shelf, serializer=PICKLE)
-        assert await CacheMiddleware(cache, tools={"look": 5})(CALL, answer) == Model.of(name=b"x", _own=1)
+        assert await CacheMiddleware(cache, tools={"look": 5})(CALL, answer) == result
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    "name", ["os:system", "mcp_cache:NotStored", "fastmcp.tools.fake:run", "fastmcp.tools.fake:Server"]
+)
+def test_store_names_no_other_class(name):
+    """Who can write to a store must not choose what is called here, not even among classes of data."""
+    with pytest.raises(ValueError, match=f"^{name} is no class of results$"):
+        RESULTS.unpack([name, {"key": ["as it is", 1], "reason": ["as it is", "x"]}], 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
     "packed",
     [
-        ["os:system", "true"],
-        ["fastmcp.fake:run", {}],
-        ["fastmcp.fake:Server", {}],
-        ["fastmcp.fake:Missing", {}],
-        ["fastmcp.missing:Text", {}],
-        ["fastmcp.fake:Text", {"no": ["as it is", 1]}],
+        ["fastmcp.tools.fake:Missing", {}],
+        ["fastmcp.tools.missing:Text", {}],
+        ["fastmcp.tools.fake:Text", {"no": ["as it is", 1]}],
         {"content": []},
         5,
     ],
     ids=repr,
 )
-def test_store_names_no_other_class(packed):
-    """Who can write to a store must not choose what is called here."""
+def test_what_is_stored_may_be_nonsense(packed):
+    """It raises something, which the cache takes for a miss."""
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
         RESULTS.unpack(packed, 1.0, 1.0)
+
+
+def test_what_was_packed_is_unpacked_with_its_new_times():
+    """Those of the store."""
+    unpacked = RESULTS.unpack(RESULTS.pack(sealed({"a": 1})), 5.0, 9.0)
+    assert (unpacked.open(), unpacked.seconds, unpacked.ends) == ({"a": 1}, 5.0, 9.0)
 
 
 async def test_what_cannot_be_sealed_is_returned():
@@ -230,9 +295,8 @@ async def test_what_cannot_be_sealed_is_returned():
 
     for _ in range(2):
         assert (await middleware(CALL, answer)).text == "x"
-    assert [event.reason for event in events if isinstance(event, NotStored)] == [
-        "it cannot be isolated: TypeError('no')"
-    ] * 2
+    assert [event.reason for event in events] == ["it cannot be isolated: TypeError('no')"] * 2
+    assert {parsed(event.key)[0] for event in events} == {"tools/call"}
 
 
 @pytest.mark.parametrize("told", [60_000, 1_001])
@@ -249,6 +313,7 @@ async def test_stored_answer_says_what_is_left_in_the_store(clock):
     first = CacheMiddleware(Cache(isolation="copy", store=shelf, clock=clock), **options)
     assert (await first(A, server))["ttlMs"] == 60_000
     ((name, stored),) = shelf.rows.items()
+    assert stored.tags == ("resources/read", "resources/read memo://a")
     shelf.rows[name] = stored._replace(expires_in=42.0)
     other = CacheMiddleware(Cache(isolation="copy", store=shelf, clock=clock), **options)
     assert (await other(A, server))["ttlMs"] == 42_000
@@ -304,5 +369,8 @@ async def test_public_models_say_so():
 
 async def test_two_middlewares_share_what_one_cache_has():
     """As they would a store."""
-    cache, server = Cache(isolation="copy"), Server()
+    events, server = [], Server()
+    cache = Cache(isolation="copy", on_event=events.append)
     assert await ask(CacheMiddleware(cache), server, A) == await ask(CacheMiddleware(cache), server, A) == [1]
+    (computed,) = events
+    assert cache.explain(computed.key).state == "absent", "apart from what the cache's own methods reach"

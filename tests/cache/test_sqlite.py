@@ -9,12 +9,14 @@ import subprocess
 import sys
 from contextlib import closing
 from functools import partial
+from threading import Event
 
 import anyio
 import pytest
+from anyio import to_thread
 from mcp_cache import Cache, NotStored, StoreDown
 from mcp_cache.sqlite import SqliteStore
-from mcp_cache.store import Made
+from mcp_cache.store import Made, Stored
 
 from tests.cache.source import Source
 
@@ -44,6 +46,7 @@ async def test_values_outlive_the_cache(tmp_path):
                 assert await cache.get_or_compute("key", source, tags=("tag",)) == source.value
                 assert await cache.get_many(["b", "c", "d"]) == {"b": 1, "c": 2}
         await store.aclose()
+        assert [path.name for path in tmp_path.iterdir()] == ["cache.db"], "closed, it needs no log beside it"
         await store.aclose()
     assert source.calls == 1
 
@@ -75,9 +78,11 @@ async def test_time_and_tags(tmp_path):
     await cache.set("short", 1, ttl=10, tags=("a", "b"))
     await cache.set("long", 2, tags=("a",))
     await cache.set("free", 3)
-    now += 10
+    now += 4
+    assert await store.read(['="short"', '="none"']) == [Stored(b"1", 6.0, ("a", "b")), None]
+    now += 6
     assert await cache.get_many(["short", "long", "free"]) == {"long": 2, "free": 3}
-    assert (await store.read(['="long"']))[0].expires_in == math.inf
+    assert await store.read(['="long"']) == [Stored(b"2", math.inf, ("a",))]
     await cache.invalidate(tag="a")
     assert await cache.get_many(["short", "long", "free"]) == {"free": 3}
     await cache.delete("free")
@@ -94,15 +99,15 @@ def stored_bytes(path):
 async def test_size_is_bounded_for_all_who_write(tmp_path):
     """Two on one file keep its bound together, and what the one deletes is room for the other."""
     path = tmp_path / "cache.db"
-    one, other = (SqliteStore(path, max_bytes=1000) for _ in range(2))
+    one, other = (SqliteStore(path, max_bytes=9 * 102) for _ in range(2))
     for number in range(8):
         await one.write(f"a{number}", Made(b"x" * 100, 60))
         await other.write(f"b{number}", Made(b"x" * 100, 60))
-        assert stored_bytes(path) <= 1000
+        assert stored_bytes(path) <= 9 * 102
     await other.invalidate("match", lambda _: True)
-    for number in range(9):
+    for number in range(10):
         await one.write(f"c{number}", Made(b"x" * 100, 60))
-    assert stored_bytes(path) == 9 * 102
+    assert stored_bytes(path) == 9 * 102, "full to the last byte"
     for store in (one, other):
         await store.aclose()
 
@@ -168,6 +173,81 @@ async def test_invalidation_defeats_what_is_being_computed(tmp_path, how):
     await store.aclose()
 
 
+@pytest.mark.parametrize("payload", [b"x", None])
+@pytest.mark.parametrize(
+    ("by", "what", "left"),
+    [
+        ("key", "key", {"other"}),
+        ("tag", "tag", {"other"}),
+        ("match", lambda key: key == "key", {"other"}),
+        ("key", "other", {"key"}),
+        ("tag", "none", {"key", "other"}),
+        ("match", lambda key: key == "other", {"key"}),
+    ],
+)
+async def test_what_was_overtaken_comes_back_with_no_seconds_left(tmp_path, payload, by, what, left):
+    """And only that: what nothing has happened to is stored, if it is to be."""
+    store = SqliteStore(tmp_path / "cache.db")
+    await store.write("other", Made(b"other", 60))
+
+    async def compute():
+        await store.invalidate(by, what)
+        return Made(payload, 60, ("tag",))
+
+    overtaken = payload is not None and "key" not in left
+    assert await store.load("key", compute) == (Stored(payload, 0.0, ("tag",)) if overtaken else None)
+    found = dict(zip(("key", "other"), await store.read(["key", "other"]), strict=True))
+    assert {key for key, stored in found.items() if stored} == (left if payload else left - {"key"})
+    await store.aclose()
+
+
+async def test_invalidations_are_remembered_for_as_long_as_anybody_computes(tmp_path):
+    """They concern those who began before, and not those who began after; whoever is ready first."""
+    store = SqliteStore(tmp_path / "cache.db")
+
+    async def compute(*invalidated):
+        for key in invalidated:
+            await store.invalidate("key", key)
+        return Made(b"x", 60)
+
+    async def first():
+        made = await compute("first", "second")
+        assert await store.load("second", compute) is None
+        assert await store.load("third", partial(compute, "third")) == Stored(b"x", 0.0)
+        return made
+
+    assert await store.load("first", first) == Stored(b"x", 0.0)
+    assert store._invalidated == []
+    await store.aclose()
+
+
+async def test_any_thread_may_do_the_work(tmp_path):
+    """The one that did it before may be busy with something else."""
+    store, begun, done = SqliteStore(tmp_path / "cache.db"), Event(), Event()
+    await store.write("key", Made(b"x", 60))
+
+    def work():
+        begun.set()
+        assert done.wait(5)
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(to_thread.run_sync, work)
+        while not begun.is_set():
+            await anyio.sleep(0.001)
+        try:
+            assert (await store.read(["key"]))[0].payload == b"x"
+        finally:
+            done.set()
+    await store.aclose()
+
+
+async def test_nobody_else_invalidates(tmp_path):
+    """So what an opened cache keeps in process is never out of date."""
+    heard = []
+    await SqliteStore(tmp_path / "cache.db").listen(lambda *news: heard.append(news))
+    assert heard == [("ready", "")]
+
+
 @pytest.mark.parametrize("row", ["tags = 'nonsense'", "tags = '5'", "ends = 'never'"])
 async def test_corrupt_row_is_a_miss_and_no_outage(tmp_path, row):
     """Of that row alone: it is removed, and all others are there as before."""
@@ -179,6 +259,7 @@ async def test_corrupt_row_is_a_miss_and_no_outage(tmp_path, row):
     for _ in range(2):
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(f"UPDATE entries SET {row} WHERE key = '=\"key\"'")
+        assert await store.read(['="key"']) == [Stored(None, 0.0)]
         assert await cache.get_many(["key", "other"]) == {"other": 1}
         assert await cache.get_or_compute("key", Source("new"), tags=("tag",)) == "new"
         assert await cache.get("key") == "new"
@@ -203,16 +284,18 @@ async def test_file_that_is_none(tmp_path):
 @pytest.mark.parametrize("max_bytes", [0, -1, True, 1.5])
 def test_nonsense_is_refused(tmp_path, max_bytes):
     """At construction."""
-    with pytest.raises(ValueError, match="max_bytes"):
+    with pytest.raises(ValueError, match=rf"^SqliteStore needs an int >= 1 as max_bytes, got {max_bytes}$"):
         SqliteStore(tmp_path / "x", max_bytes=max_bytes)
+    SqliteStore(tmp_path / "x", max_bytes=1)
 
 
 async def test_values_that_cannot_be_stored(tmp_path):
-    """Returned, and nothing is written; two at once, and the record of invalidations goes with the last."""
+    """Returned, and nothing is written; an older value is removed."""
     store = SqliteStore(tmp_path / "cache.db")
     cache = Cache(store=store)
-    async with anyio.create_task_group() as tg:
-        tg.start_soon(cache.get_or_compute, "a", Source({1}, 0.1))
-        tg.start_soon(cache.get_or_compute, "b", Source({1}, 0.5))
-    assert await cache.get_many(["a", "b"]) == {}
+    assert await cache.get_or_compute("key", Source({1})) == {1}
+    assert await cache.get("key") is None
+    await store.write("key", Made(b"old", 60))
+    await store.write("key", Made(None, 0.0))
+    assert await store.read(["key"]) == [None]
     await store.aclose()

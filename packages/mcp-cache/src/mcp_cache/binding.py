@@ -3,13 +3,14 @@
 Whatever way an argument is passed, by place, by name or not at all, it is then a local variable, at no cost; binding by
 ``inspect.Signature`` would cost fifty awaits. For ``async def price(item, *, currency="EUR")``, this is compiled::
 
-    async def __cached__(item, *, currency=None):  # the default is put in place afterwards
-        __entry__ = __find__((item, currency)) if type(item) in __raw__ and type(currency) in __raw__ else None
+    async def __cached__(item, *, currency):  # the default is put in place afterwards
+        __entry__ = __find__((item, currency)) if __type__(item) in __raw__ and __type__(currency) in __raw__ else None
         if __entry__ is not None and __entry__.fast_until > __clock__():
             return __entry__.value
         return await __missed__((item, currency))
 
-Names of the form ``__name__`` are Python's own, so no parameter has one.
+Names of the form ``__name__`` are Python's own, so no parameter has one. A function with ``*args`` or ``**kwargs`` has
+no fast way: a tuple and a dictionary are never raw.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from .keys import RAW, Unkeyable
 __all__ = ["Binding"]
 
 Values = tuple[Any, ...]
-PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 TEMPLATE = """
 def __make__(__find__, __clock__, __missed__):
@@ -72,7 +72,7 @@ class Binding:
         self._keyword_defaults = {
             name: p.default for name, p in parameters.items() if p.default is not p.empty and p.kind is p.KEYWORD_ONLY
         }
-        self._namespace: dict[str, Any] = {"__raw__": RAW, "__ref__": ref}
+        self._namespace: dict[str, Any] = {"__raw__": RAW, "__ref__": ref, "__type__": type}
         exec(compile(self._source(parameters), f"<the cached {fn.__qualname__}>", "exec"), self._namespace)  # noqa: S102  # the names are those of a function that Python has compiled before
         self.values: Callable[..., Values] = self._with_defaults(self._namespace["__values__"])
         """Takes what *fn* takes; returns the arguments in the order of the parameters, defaults filled in."""
@@ -90,11 +90,12 @@ class Binding:
     def key(self, values: Values) -> Hashable:
         """Return the key of one call: one argument alone, or a tuple. Raises Unkeyable, naming the argument."""
         parts: list[Hashable] = []
-        for name, value in zip(self._names, values, strict=True):
+        for value in values:
             try:
                 part = ref(value) if self.is_method and not parts else self._freeze(value)
                 hash(part)
             except TypeError as error:
+                name = self._names[len(parts)]
                 raise Unkeyable(f"argument {name!r} of {self._fn.__qualname__}(): {error}", name) from None
             parts.append(part)
         return parts[0] if len(parts) == 1 else tuple(parts)
@@ -108,11 +109,7 @@ class Binding:
         return compiled
 
     def _source(self, parameters: Any) -> str:
-        """Fill in the template; a function with ``*args`` or ``**kwargs`` has no fast way."""
-        bare = [
-            p.replace(annotation=p.empty, default=p.default if p.default is p.empty else None)
-            for p in parameters.values()
-        ]
+        """Fill in the template."""
         passed = {
             inspect.Parameter.VAR_POSITIONAL: "*{0}",
             inspect.Parameter.KEYWORD_ONLY: "{0}={0}",
@@ -120,14 +117,12 @@ class Binding:
         }
         names = self._names
         keys = ["__ref__(self)", *names[1:]] if self.is_method else names
-        checks = [f"type({name}) in __raw__" for name in names[self.is_method :]]
-        if not all(p.kind in PLAIN for p in bare):
-            checks = ["False"]
+        checks = [f"__type__({name}) in __raw__" for name in names[self.is_method :]]
         return TEMPLATE.format(
-            parameters=inspect.Signature(bare),
+            parameters=inspect.Signature([inspect.Parameter(p.name, p.kind) for p in parameters.values()]),
             is_raw=" and ".join(checks) or "True",
-            key=keys[0] if len(keys) == 1 else f"({', '.join(keys)})",
+            key=f"({', '.join(keys)})",  # of one alone, no tuple
             values=f"({''.join(f'{name}, ' for name in names)})",
             names=", ".join(names),
-            arguments=", ".join(passed.get(p.kind, "{0}").format(p.name) for p in bare),
+            arguments=", ".join(passed.get(p.kind, "{0}").format(p.name) for p in parameters.values()),
         )

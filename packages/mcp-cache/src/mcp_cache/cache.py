@@ -293,7 +293,7 @@ class Cache:
             await group.__aexit__(None, None, None)
         finally:
             for (space, key), flight in engine.refreshing.items():  # a task cancelled before its first step
-                space.land(key, flight, "again")
+                space.land(key, flight)
             engine.refreshing.clear()
             if engine.remote is not None:
                 engine.remote.is_heard = False

@@ -39,7 +39,7 @@ from .table import Table
 
 __all__ = ["UNFIT", "Engine"]
 
-State = Literal["absent", "fresh", "early", "stale", "expired"]
+State = Literal["fresh", "early", "stale"]
 
 EARLY = 10  # computing times before the end at which refreshing ahead begins to be possible: e**-10 is never
 
@@ -126,18 +126,18 @@ class Engine:
                 raise
             return self._serve_stale(entry, "failed")
 
-    def state(self, entry: Entry, now: float) -> State:
-        """Say what *entry* is good for; what is good for nothing any more is taken out."""
+    def state(self, entry: Entry, now: float) -> State | None:
+        """Say what *entry* may be served as, None if not at all; what is good for nothing any more is taken out."""
         if not self.table.is_current(entry.facts.tags, entry.born):
             self.table.drop(entry)
-            return "absent"
+            return None
         over = now - entry.expires
         if over < 0:
             return "early" if self._is_early(entry, -over) else "fresh"
         if over < self.table.keep and entry.value.__class__ is not Failure and not entry.has_idled(now):
-            return "stale" if over < self.config.stale_while_revalidate else "expired"
+            return "stale" if over < self.config.stale_while_revalidate else None
         self.table.expire(entry)
-        return "absent"
+        return None
 
     def serve(self, entry: Entry, now: float) -> Any:
         """Return the value of *entry* for one caller, or raise what it remembers."""
@@ -260,7 +260,7 @@ class Engine:
             await follower.wait()
         except BaseException:
             if follower.outcome == "lead":
-                space.land(key, flight, "again")
+                space.land(key, flight)
             elif follower.outcome is None:
                 flight.remove(follower)
             raise

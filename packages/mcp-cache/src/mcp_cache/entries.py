@@ -27,14 +27,14 @@ class Facts:
     deadline: float
     cost: float
 
-    def __init__(self, tags: tuple[str, ...] = (), weight: float = 1.0, deadline: float = NEVER, cost: float = 0.0):
+    def __init__(self, tags: tuple[str, ...], weight: float, deadline: float, cost: float) -> None:
         self.tags = tags
         self.weight = weight
         self.deadline = deadline
         self.cost = cost
 
 
-PLAIN = Facts()
+PLAIN = Facts(tags=(), weight=1.0, deadline=NEVER, cost=0.0)
 
 
 class Entry:

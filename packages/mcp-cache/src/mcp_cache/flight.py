@@ -111,17 +111,17 @@ class Space:
     def doom(self, key: Any) -> None:
         """Make what is being computed under *key* worthless: its followers start again."""
         if (flight := self.flights.get(key)) is not None:
-            self.land(key, flight, "again")
+            self.land(key, flight)
 
     def hand_over(self, key: Any, flight: Flight) -> None:
         """Let the one who has waited longest lead; if nobody waits, the flight is over."""
         if flight:
             flight.pop(0).tell("lead")
         else:
-            self.land(key, flight, "again")
+            self.land(key, flight)
 
-    def land(self, key: Any, flight: Flight, outcome: Outcome) -> None:
-        """Tell everyone who waits; nobody can join any more."""
+    def land(self, key: Any, flight: Flight, outcome: Outcome = "again") -> None:
+        """Tell everyone who waits, to start again if there is nothing better; nobody can join any more."""
         if self.flights.get(key) is flight:
             del self.flights[key]
         followers = [*flight]

@@ -35,7 +35,7 @@ def kept(value: Any, isolation: Isolation) -> Any:
     if isolation == "share" or value.__class__ in UNCHANGING or isinstance(value, Unchanging):
         return value
     if isolation == "copy":
-        return Pickled(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        return Pickled(pickle.dumps(value))
     return _frozen(value)
 
 
@@ -54,7 +54,7 @@ def _frozen(value: Any) -> Any:
         return frozenset(map(_frozen, value))
     if kind is bytearray:
         return bytes(value)
-    if kind.__hash__ is object.__hash__:  # goes by identity, which changes do not touch
+    if kind not in UNCHANGING and kind.__hash__ is object.__hash__:  # goes by identity, which changes do not touch
         raise TypeError(f"cannot freeze {kind.__qualname__!r} object")
     hash(value)
     return value

@@ -8,7 +8,6 @@ string is quoted. ``freeze`` does the same for arguments of Python functions, am
 from __future__ import annotations
 
 import ast
-import math
 import reprlib
 from collections.abc import Callable, Hashable
 from json.encoder import encode_basestring_ascii
@@ -53,9 +52,9 @@ def _write(value: Any, put: Callable[[str], None]) -> None:
             _write(item, put)
             put(",")
         put("]" if kind is list else ")")
-    elif kind is float and value in (math.inf, -math.inf):
-        put("1e999" if value > 0 else "-1e999")
-    elif value is None or kind in (bool, int, float, bytes):
+    elif kind is float:
+        put(repr(value).replace("inf", "1e999"))
+    elif value is None or kind in (bool, int, bytes):
         put(repr(value))
     else:
         raise Unkeyable(f"a key needs a JSON value, got {_shown(value)}")

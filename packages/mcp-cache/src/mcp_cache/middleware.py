@@ -178,11 +178,11 @@ class CacheMiddleware:
             made.append(result)
             self._note_tools(method, result)
             if outcome(result) != "ok" or (self._is_public(ctx) and _field(result, "cacheScope") == "private"):
-                raise _Unfit(method)
+                raise _Unfit
             return self._sealed(key, result, self._lifetime(result, ttl))
 
         with suppress(_Unfit):
-            sealed = await self._engine.obtain(self._space, key, compute, attrgetter("seconds"), self._tags(ctx))
+            sealed = await self._engine.obtain(self._space, key, compute, attrgetter("seconds"), _tags(ctx, method))
             if made:
                 return cast("R", self._stamped(ctx, made[0], sealed.seconds))
             return cast("R", self._stamped(ctx, sealed.open(), max(0.0, sealed.ends - self._engine.clock())))
@@ -193,7 +193,7 @@ class CacheMiddleware:
             return Sealed(result, seconds, self._engine.clock() + seconds)
         except Exception as error:  # noqa: BLE001  # pickle raises whatever a class in it raises
             self._engine.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
-            raise _Unfit(key) from None
+            raise _Unfit from None
 
     def _ttl(self, ctx: CallContext, method: str) -> float | None:
         """Return the operator's seconds for a request, 0 for those of the result, None if it must not be cached."""
@@ -213,7 +213,7 @@ class CacheMiddleware:
         if ttl:
             return ttl
         told = _field(result, "ttlMs")
-        return min(told / 1000, DAY) if isinstance(told, (int, float)) and told > 0 else 0.0
+        return max(0, min(told, 1000 * DAY)) / 1000 if isinstance(told, (int, float)) else 0.0
 
     def _key(self, ctx: CallContext) -> str | None:
         """Return the key of a request, None if there is none that would be safe."""
@@ -238,10 +238,6 @@ class CacheMiddleware:
             )
         except Unkeyable:
             return None
-
-    def _tags(self, ctx: CallContext) -> tuple[str, ...]:
-        method = ctx.method or ""
-        return (method, f"{method} {target(ctx)}") if method == "resources/read" else (method,)
 
     def _stamped(self, ctx: CallContext, result: Any, seconds: float) -> Any:
         """Write into a result that has a ``ttlMs`` for how many *seconds* it may be kept, and by whom."""
@@ -275,7 +271,7 @@ class CacheMiddleware:
         async def send_notification(notification: Any, *args: Any, **kwargs: Any) -> Any:
             told = getattr(notification, "root", notification)
             uri = getattr(getattr(told, "params", None), "uri", None)
-            await self.changed(str(getattr(told, "method", "")), None if uri is None else str(uri))
+            await self.changed(str(getattr(told, "method", None)), None if uri is None else str(uri))
             return await send(notification, *args, **kwargs)
 
         session.send_notification = send_notification
@@ -297,6 +293,10 @@ class _Unfit(Uncacheable):
     """A result that is one caller's own; a class apart, since a handler may raise Uncacheable itself."""
 
 
+def _tags(ctx: CallContext, method: str) -> tuple[str, ...]:
+    return (method, f"{method} {target(ctx)}") if method == "resources/read" else (method,)
+
+
 def _field(source: Any, name: str) -> Any:
     """Read a member of a wire mapping, or the attribute of a model, whichever spelling it has."""
     if isinstance(source, dict):
@@ -311,7 +311,7 @@ def _snake(name: str) -> str:
 
 def _source(ctx: Any) -> Any:
     outer = getattr(ctx, "fastmcp_context", None)
-    return ctx if outer is None else getattr(outer, "request_context", None)
+    return ctx if outer is None else outer.request_context
 
 
 def _parameters(ctx: Any) -> Any:

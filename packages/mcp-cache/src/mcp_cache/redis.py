@@ -96,7 +96,7 @@ class RedisStore:
                     return _stored(*facts)
                 if state == "leased":
                     return await self._lead(key, str(facts[0]), compute)
-                await self._wait(key, news, max(0, facts[0]) / 1000 + LATE)
+                await self._wait(key, news, facts[0] / 1000 + LATE)
 
     async def read(self, keys: Sequence[str]) -> list[Stored | None]:
         """Return what is stored under each of the *keys*, in one round trip."""
@@ -194,10 +194,11 @@ class RedisStore:
         """Subscribe for one wait; the lease may have ended before the subscription began."""
         async with self._subscribed() as next_message:
             while not news.is_set():
-                message: Any = await next_message() or {"type": ""}
-                if message["type"] == "subscribe" and not await self._run(lua.IS_LEASED, self._keys(key)[1:]):
+                message: Any = await next_message()
+                kind = message and message["type"]
+                if kind == "subscribe" and not await self._run(lua.IS_LEASED, self._keys(key)[1:]):
                     return
-                if message["type"] == "message":
+                if kind == "message":
                     self._hear(_text(message["data"]), _ignore)
 
     @asynccontextmanager
@@ -262,11 +263,12 @@ class RedisStore:
             return await self._client.execute_command("EVAL", script, len(keys), *keys, *given)
 
 
-def _stored(payload: Any = None, milliseconds: int = 0, tags: Any = b"[]") -> Stored:
-    content = payload.encode() if isinstance(payload, str) else payload
+def _stored(*facts: Any) -> Stored:
     try:
+        payload, milliseconds, tags = facts
+        content = payload.encode() if isinstance(payload, str) else payload
         return Stored(content, max(0, milliseconds) / 1000, tuple(json.loads(tags)))
-    except ValueError:  # no JSON, or no UTF-8
+    except ValueError:  # not even facts, no JSON, or no UTF-8
         return Stored(None, 0.0)
 
 

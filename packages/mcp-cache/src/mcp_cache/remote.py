@@ -30,6 +30,8 @@ PENDING = 1000  # invalidations to be made up for; one more, and everything in t
 _UNSET: Any = object()
 
 Call = Callable[[], Awaitable[Any]]
+Lasting = tuple[Any, float, tuple[str, ...]]
+"""A value, the seconds for which it is fresh or may be kept in process, and its tags."""
 
 
 class Remote:
@@ -60,20 +62,19 @@ class Remote:
         self.places: dict[str, tuple[Space, Any]] = {}
         """Where a name of the store belongs, for what other processes will say of it."""
 
-    async def load(self, space: Space, key: Any, call: Call, ttl: Ttl, tags: Tags) -> tuple[Any, Ttl, Tags]:
-        """Return the stored value, or compute it with *call* and store it; with its time and tags."""
-        name, found = self.name(space, key), _UNSET
+    async def load(self, space: Space, key: Any, call: Call, ttl: Ttl, tags: Tags) -> Lasting:
+        """Return the stored value, or compute it with *call* and store it, with the seconds to be kept in process."""
+        name, computed, failed, is_down = self.name(space, key), list[Lasting](), list[Exception](), False
 
         async def compute() -> Made:
-            nonlocal found
             self._rise()  # it has answered, however long this takes
             try:
-                found = await call()
+                computed.append(await self._computed(call, ttl, tags))
             except Exception as error:  # noqa: BLE001  # kept apart from what the store raises
-                raise _Computing(error) from None
-            return self._made(space, key, found, ttl, tags)
+                failed.append(error)
+                raise _Computing from None
+            return self._made(space, key, *computed[0])
 
-        failed: Exception | None = None
         try:
             stored = await self._ask(lambda: self._store.load(name, compute))
             value = _UNSET if stored is None else self._value(space, key, stored)
@@ -81,22 +82,21 @@ class Remote:
                 return value, self._near(stored.expires_in), stored.tags
             if stored is not None:  # corrupt
                 await self._ask(lambda: self._store.invalidate("key", name))
+        except _Computing:
+            pass
         except _Down:
-            return (await call() if found is _UNSET else found), ttl, tags
-        except _Computing as wrapper:
-            failed = wrapper.error
-        if failed is not None:  # raised out here, so that the wrapper is no part of its context
-            raise failed
-        if found is _UNSET:
-            found = await call()
-            seconds, names = self._config.lifetime(found, ttl), checked_tags(tags, found)
-            return found, await self.write(space, key, found, seconds, names), names
-        return found, self._near(self._config.lifetime(found, ttl)), tags
+            is_down = True
+        if failed:  # raised out here, so that nothing of the store's is its context
+            raise failed.pop()  # kept nowhere, so that its traceback holds no circle
+        value, seconds, names = computed[0] if computed else await self._computed(call, ttl, tags)
+        if not is_down:
+            seconds = self._near(seconds) if computed else await self.write(space, key, value, seconds, names)
+        return value, seconds, names
 
-    async def read(self, space: Space, keys: Sequence[Any]) -> dict[Any, tuple[Any, float, tuple[str, ...]]]:
-        """Return what the store has of the *keys*: value, seconds to be kept in process, tags."""
+    async def read(self, space: Space, keys: Sequence[Any]) -> dict[Any, Lasting]:
+        """Return what the store has of the *keys*, with the seconds to be kept in process."""
         names = [self.name(space, key) for key in keys]
-        values = dict[Any, tuple[Any, float, tuple[str, ...]]]()
+        values = dict[Any, Lasting]()
         with suppress(_Down):
             for key, name, stored in zip(keys, names, await self._ask(lambda: self._store.read(names)), strict=True):
                 value = stored and self._value(space, key, stored)
@@ -204,15 +204,18 @@ class Remote:
     def _near(self, seconds: float) -> float:
         return seconds if self.is_heard else 0.0
 
-    def _made(self, space: Space, key: Any, value: Any, ttl: Ttl, tags: Tags) -> Made:
-        names = checked_tags(tags, value)
-        lifetime = self._config.lifetime(value, ttl)
-        try:
-            packed = value if space.codec is None or lifetime <= 0 else space.codec.pack(value)
-            return Made(self._serializer.dumps(packed) if lifetime > 0 else None, lifetime, names)
-        except Exception as error:  # noqa: BLE001  # whatever the serializer raises
-            self._tell(NotStored(key, f"it cannot be serialized: {error!r}"))
-            return Made(None, 0.0, names)
+    async def _computed(self, call: Call, ttl: Ttl, tags: Tags) -> Lasting:
+        value = await call()
+        return value, self._config.lifetime(value, ttl), checked_tags(tags, value)
+
+    def _made(self, space: Space, key: Any, value: Any, seconds: float, tags: tuple[str, ...]) -> Made:
+        payload = None
+        if seconds > 0:
+            try:
+                payload = self._serializer.dumps(space.codec.pack(value) if space.codec else value)
+            except Exception as error:  # noqa: BLE001  # whatever the serializer raises
+                self._tell(NotStored(key, f"it cannot be serialized: {error!r}"))
+        return Made(payload, seconds, tags)
 
     def _value(self, space: Space, key: Any, stored: Stored) -> Any:
         why = "it is no entry of the store's"
@@ -230,12 +233,8 @@ class _Down(Exception):  # noqa: N818  # a signal
     """The store is not to be asked now."""
 
 
-class _Computing(Exception):  # noqa: N818  # a wrapper
-    """What the computation raised, on its way through the store."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+class _Computing(Exception):  # noqa: N818  # a signal
+    """The computation has raised something, which is no failure of the store."""
 
 
 def _everything(_: str) -> bool:

@@ -58,7 +58,7 @@ class Sealed(Unchanging):
 
 class _Sealer(pickle.Pickler):
     def __init__(self, stream: io.BytesIO, result: object, shared: list[Any]) -> None:
-        super().__init__(stream, pickle.HIGHEST_PROTOCOL)
+        super().__init__(stream)
         self._result = result
         self._shared = shared
 
@@ -117,7 +117,7 @@ def _is_validated(kind: Any) -> bool:
 def _plain(result: Any) -> Any:
     """Return a pair: how to make it again, and what of."""
     kind = _kind(result)
-    if kind is list and any(_kind(item) not in ATOMS | CONTAINERS for item in result):
+    if kind is list:
         return ["list", [_plain(item) for item in result]]
     if kind in ATOMS or kind in CONTAINERS:
         return [AS_IT_IS, result]
@@ -154,7 +154,7 @@ def _class(name: str) -> Any:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    if _kind(one) is list and len(one) == len(other):
+    if _kind(one) is list:
         return all(map(_is_same, one, other))
     if _kind(one).__eq__ is object.__eq__:
         return _fields(one) == _fields(other)

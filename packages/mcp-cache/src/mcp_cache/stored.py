@@ -31,7 +31,7 @@ async def read(engine: Engine, remote: Remote, space: Space, keys: list[Any]) ->
                 _keep(engine, space, Entry(space.entries, key, form, tick), seconds, tags)
     finally:
         for key, flight in flights.items():
-            space.land(key, flight, "again")
+            space.land(key, flight)
     return found
 
 
@@ -46,7 +46,7 @@ async def write(  # noqa: PLR0917  # what set() was told, and what it made of it
         if space.flights.get(key) is flight and engine.table.is_current(tags, tick):
             _keep(engine, space, Entry(space.entries, key, form, tick), seconds, tags)
     finally:
-        space.land(key, flight, "again")
+        space.land(key, flight)
 
 
 def _keep(engine: Engine, space: Space, entry: Entry, seconds: float, tags: tuple[str, ...]) -> None:

@@ -112,8 +112,11 @@ class _Line:
         self.cost -= waiter.cost
         if self.first is waiter:
             self.first = next(iter(self.members.values()), None)
-            if self.first is not None:
-                self.first.call()
+            self.call_first()
+
+    def call_first(self) -> None:
+        if self.first is not None:
+            self.first.call()
 
 
 class Lines:
@@ -143,8 +146,7 @@ class Lines:
     def wake(self) -> None:
         """Let everyone who is first try again, because there may be more room than they know of."""
         for line in self._lines.values():
-            if line.first is not None:
-                line.first.call()
+            line.call_first()
 
     async def wait(
         self,

@@ -260,23 +260,18 @@ class AsyncRateLimiter(Acquiring):
     async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
         if not cost:
             return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
-        since = self._clock()
-        known = self._known.decide(keys, cost, since)
-        if known is not None:
-            return known
-        if keys not in self._arrivals:
-            return await self._fetch(keys, cost)
-        known = await self._arrived(keys, cost)  # without a timer: who has gone is back within his own, earlier budget
-        if known is not None:
-            return known
-        return await self._take_behind(keys, cost, anyio.current_time() + self._budget - (self._clock() - since))
+        known = self._known.decide(keys, cost, since := self._clock())
+        if known is None and keys in self._arrivals:
+            known = await self._arrived(keys, cost)  # without a timer: who has gone is back within his earlier budget
+            if known is None:
+                known = await self._take_behind(keys, cost, anyio.current_time() + self._budget + since - self._clock())
+        return await self._fetch(keys, cost) if known is None else known
 
     async def _take_behind(self, keys: tuple[str, ...], cost: int, deadline: float) -> Decision:
         """Wait for what others have gone for, so long as it is not enough, and then go."""
         with anyio.CancelScope(deadline=deadline):
             while keys in self._arrivals:
-                known = await self._arrived(keys, cost)
-                if known is not None:
+                if (known := await self._arrived(keys, cost)) is not None:
                     return known
             return await self._fetch(keys, cost, deadline)
         self._failed(TimeoutError.__name__)

@@ -135,7 +135,7 @@ def test_nonsense_values(keywords, message):
 )
 def test_half_a_limit(keywords):
     """Neither of the two spellings, or both."""
-    with pytest.raises(TypeError, match="^Limit needs either a spec such as '100/min', or amount= and per=$"):
+    with pytest.raises(TypeError, match=r"^Limit needs either a spec such as '100/min', or amount= and per=$"):
         Limit(**keywords)
 
 

@@ -8,7 +8,9 @@ import random
 
 import pytest
 from mcp_cache import Cache
+from mcp_cache.adaptive import SAMPLE, Adaptive
 from mcp_cache.entries import NEVER, Entry
+from mcp_cache.eviction import TinyLfu
 from mcp_cache.table import POLICIES
 
 from tests.support.measure import count_instructions
@@ -71,6 +73,54 @@ def test_policies_keep_the_right_things(trace, size, expected):
     found = {policy: hits(policy, TRACES[trace], size) for policy in POLICIES}
     assert found == expected
     assert found["adaptive"] > max(found.values()) - 0.08 * len(TRACES[trace])
+
+
+@pytest.mark.parametrize(("capacity", "window", "counters"), [(1, 1, 16), (5, 1, 128), (64, 6, 1024), (100, 10, 2048)])
+def test_the_window_is_a_tenth(capacity, window, counters):
+    """And at least one; there are sixteen counters an entry, rounded up, and one use is proof enough."""
+    policy = TinyLfu(capacity)
+    settings = policy._share, policy._room, policy._proven, len(policy._counts)
+    assert settings == (window, capacity - window, 1, counters)
+
+
+def test_the_window_keeps_its_share():
+    """Of a cache that is full by weight before it is by number, none leaves a window that is not over."""
+    policy, entries = TinyLfu(100, window=0.05), {}
+    for key in range(10):
+        policy.insert(Entry(entries, key, None, 0))
+    policy.evict()
+    for key in range(10, 15):
+        policy.insert(Entry(entries, key, None, 0))
+    policy.evict()
+    assert [line.size for line in policy.lines] == [5, 8]
+
+
+def test_every_counter_is_halved():
+    """In the first slice as in the last."""
+    policy = TinyLfu(10_000)
+    policy._counts[:] = bytes([8]) * len(policy._counts)
+    for _ in range(len(policy._counts) // (1 << 16)):
+        policy._halve()
+    assert set(policy._counts) == {4}
+
+
+@pytest.mark.parametrize(
+    ("capacity", "sample"), [(1, 2), (2, 2), (32, 32), (64, 64), (65, 32), (1000, 62), (10**6, 61)]
+)
+def test_a_miniature_is_large_enough_to_tell(capacity, sample):
+    """Every one of them, and no cache is too small to have them."""
+    assert [mini._capacity for mini in Adaptive(capacity)._miniatures] == [sample] * 3
+    assert sample >= min(capacity, SAMPLE)
+
+
+def test_watched_is_what_is_sampled():
+    """By the same bits when an entry comes as when it is renewed or hit."""
+    policy, entries = Adaptive(1000), {}
+    for key in range(1000):
+        entry = entries[key] = Entry(entries, key, None, 0)
+        policy.insert(entry)
+        assert policy.watches(entry) == (entry.fast_until == NEVER)
+    assert 30 < sum(map(policy.watches, entries.values())) < 120
 
 
 @EVERY

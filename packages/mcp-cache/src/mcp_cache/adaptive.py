@@ -32,10 +32,10 @@ FADE = 0.5  # what a hit still counts for one period later
 class _Miniature:
     """A cache of keys alone."""
 
-    def __init__(self, capacity: int, window: float, proven: int) -> None:
+    def __init__(self, capacity: int, window: float) -> None:
         self._table: dict[Any, Entry] = {}
         self._capacity = capacity
-        self._policy = TinyLfu(capacity, window, proven)
+        self._policy = TinyLfu(capacity, window)  # whose main line is always full, so that nothing has to prove itself
         self.hits = 0.0
 
     def access(self, key: Any, mixed: int) -> None:
@@ -58,7 +58,7 @@ class Adaptive(TinyLfu):
         rate = 1 << max(0, math.ceil(math.log2(capacity / SAMPLE)) - 1)
         size = max(2, capacity // rate)
         self._unsampled = rate - 1
-        self._miniatures = [_Miniature(size, *settings) for settings in SETTINGS]
+        self._miniatures = [_Miniature(size, window) for window, _ in SETTINGS]
         self._period = PERIOD * size
         self._accesses = 0
         self._seen: set[Entry] = set()

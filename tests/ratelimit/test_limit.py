@@ -6,6 +6,7 @@ import math
 
 import pytest
 from mcp_ratelimit import Limit, RateLimiter
+from mcp_ratelimit.limit import share
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_renamed_changes_nothing_else():
         ((100,), TypeError, "a spec such as '100/min', got 100"),
         (("1/month",), ValueError, "cannot count '1/month' by gcra"),
         (("1/2 months", "fixed_window"), ValueError, "only one month by fixed_window"),
-        (("1/min", "leaky"), ValueError, "algorithm to be one of .* got 'leaky'"),
+        (("1/min", "leaky"), ValueError, r"algorithm to be one of \('gcra', .*, got 'leaky'"),
         (("1/min burst 2", "sliding_log"), ValueError, "burst to be left out"),
         (("1/min", "strict_gcra"), ValueError, "burst < amount .* got 1 of 1"),
         (("2/min burst 2", "strict_gcra"), ValueError, "burst < amount"),
@@ -81,10 +82,17 @@ def test_nonsense_spec(arguments, error, message):
         Limit(spec, **({"algorithm": algorithm[0]} if algorithm else {}))
 
 
+def test_the_fastest_and_the_slowest():
+    """The bounds belong to what can be counted."""
+    assert Limit(amount=2**20, per=1).burst == 2**20
+    assert Limit(amount=1, per=0.001).period == 0.001
+    assert Limit(amount=1, per=2**30).period == 2**30
+
+
 @pytest.mark.parametrize("amount", [0, -1, math.nan, math.inf, True, 1.0, "1"])
 def test_nonsense_amount(amount):
     """NaN passes every comparison that is written the wrong way round."""
-    with pytest.raises((TypeError, ValueError), match=f"amount .*got {amount!r}"):
+    with pytest.raises((TypeError, ValueError), match=f"^Limit needs amount .*got {amount!r}"):
         Limit(amount=amount, per=1)
 
 
@@ -98,7 +106,7 @@ def test_nonsense_period(per):
 @pytest.mark.parametrize("burst", [0, -1, math.nan, math.inf, True, 1.5])
 def test_nonsense_burst(burst):
     """The same for the burst."""
-    with pytest.raises((TypeError, ValueError), match=f"burst .*got {burst!r}"):
+    with pytest.raises((TypeError, ValueError), match=f"^Limit needs burst .*got {burst!r}"):
         Limit(amount=1, per=1, burst=burst)
 
 
@@ -107,6 +115,7 @@ def test_nonsense_burst(burst):
     [
         ({"amount": 2**21, "per": 1}, "2\\*\\*20 a second"),
         ({"amount": 1, "per": 2**30, "burst": 2}, "refill within"),
+        ({"amount": 3, "per": 2**30, "burst": 2, "algorithm": "strict_gcra"}, "refill within 1073741824 s, got 2 at 1"),
         ({"spec": "1/s", "timezone": "Mars/Olympus"}, "IANA name .* got 'Mars/Olympus'"),
         ({"spec": "1/s", "timezone": "Europe/Paris"}, "needs a calendar window"),
         ({"spec": "1/s", "timezone": 3}, "IANA name"),
@@ -126,7 +135,7 @@ def test_nonsense_values(keywords, message):
 )
 def test_half_a_limit(keywords):
     """Neither of the two spellings, or both."""
-    with pytest.raises(TypeError, match="either a spec"):
+    with pytest.raises(TypeError, match=r"^Limit needs either a spec such as '100/min', or amount= and per=$"):
         Limit(**keywords)
 
 
@@ -140,5 +149,24 @@ def test_limiter_reads_several_limits_from_one_string():
 )
 def test_limiter_needs_limits_with_names_of_their_own(limits, error):
     """A name is what a refusal tells, and where a state is kept."""
-    with pytest.raises(error):
+    with pytest.raises(
+        error, match="^a limiter needs one limit or several, each with a name" if error is ValueError else "got 3"
+    ):
         RateLimiter(*limits)
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "amount", "burst"),
+    [
+        (Limit("40/h burst 9"), 4, 10, 2),
+        (Limit("40/h"), 100, 1, 1),
+        (Limit("40/h burst 8", algorithm="strict_gcra"), 3, 13, 2),
+        (Limit("40/h burst 4", algorithm="strict_gcra"), 10, 4, 1),
+        (Limit("40/h burst 4", algorithm="strict_gcra"), 100, 2, 1),
+        (Limit("5/h burst 4", algorithm="strict_gcra"), 2, 2, 1),
+    ],
+)
+def test_the_share_of_a_worker(limit, workers, amount, burst):
+    """It can be counted as the limit can, and lets at least one unit through."""
+    part = share(limit, workers)
+    assert (part.amount, part.period, part.burst, part.name) == (amount, 3600.0, burst, limit.name)

@@ -191,12 +191,13 @@ def test_an_empty_key_is_told_what_to_use(limiter_of):
 
 def test_keys_that_are_not_long_are_kept_as_they_are(limiter_of):
     """Up to the length of what names a client, an issuer and a subject."""
-    limiter = limiter_of("1/h")
-    limiter.check("x" * 256)
-    limiter.check("y" * 257)
-    held = sorted(limiter._tables[0].shards[0])
-    assert held[0] == "x" * 256
-    assert held[1][0] == "~"
+    limiter = limiter_of("2/h")
+    for key in ("x" * 256, "y" * 257, "~z"):
+        limiter.check(key)
+        limiter.check((key,))
+    short, *hashed = sorted(limiter._tables[0].shards[0])
+    assert short == "x" * 256
+    assert [(key[0], len(key)) for key in hashed] == [("~", 49)] * 2
 
 
 def test_the_text_of_a_refusal_names_all_limits():

@@ -30,6 +30,18 @@ def test_idle_keys_leave_by_themselves():
     assert limiter.statistics().keys == 1
 
 
+def test_a_key_that_comes_back_is_counted_once():
+    """It moves from the generation that was closed to the newest."""
+    time = Time()
+    limiter = limiter_at(time, "10/s")
+    for key in "abcd":
+        time.now += 0.2
+        limiter.check(key)
+    time.now += 0.4
+    limiter.check("a")
+    assert limiter.statistics().keys == 4
+
+
 def test_keys_in_use_stay_among_many_that_go():
     """A churn of new keys neither forgets a debt nor piles up."""
     time = Time()
@@ -50,17 +62,25 @@ def test_many_keys_are_spread_over_small_dicts():
     limiter = limiter_at(time, "2/h burst 2")
     keys = [f"key {number}" for number in range(6 * SHARD)]
     assert all(limiter.try_acquire(key) for key in keys)
-    assert max(map(len, limiter._tables[0].shards)) <= 2 * SHARD + 1
-    assert len(limiter._tables[0].shards) > 1
+    table = limiter._tables[0]
+    assert max(map(len, table.shards)) <= 2 * SHARD + 1
+    assert len(table.shards) == 64
     assert all(limiter.try_acquire(key) for key in keys)
     assert not any(limiter.try_acquire(key) for key in keys)
     assert limiter.statistics().keys == len(keys)
-    time.now += 3600.0
+    some = keys[::100]
+    assert not any(limiter.peek(key).remaining for key in some)
+    time.now += 1800.0
+    assert all(limiter.try_acquire(key) for key in some)
+    time.now += 1800.0
     limiter.check("other")
+    assert len(table.shards) == 8
+    assert all(limiter.peek(key).remaining == 1 for key in some)
     time.now += 3600.0
-    for _ in range(20):
+    for _ in range(80):
         limiter.check("other")
-    assert limiter.statistics().keys == 1
+    assert limiter.statistics().keys == len(table.shards) == 1
+    assert not table._dying
 
 
 def test_overflow_lets_new_keys_share_one_allowance():
@@ -69,6 +89,7 @@ def test_overflow_lets_new_keys_share_one_allowance():
     limiter = limiter_at(time, "2/h burst 2", max_keys=3)
     assert all(limiter.try_acquire(key) for key in "abc")
     assert [limiter.try_acquire(f"new {number}") for number in range(4)] == [True, True, False, False]
+    assert [limiter.peek(key).remaining for key in "abcd"] == [1, 1, 1, 0]
     assert all(limiter.try_acquire(key) for key in "abc")
     assert not any(limiter.try_acquire(key) for key in "abc")
     assert limiter.statistics().keys == 4
@@ -170,7 +191,7 @@ def test_no_decision_depends_on_what_was_forgotten(seed, limit, step):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"max_keys": 0}, ValueError, "max_keys >= 1, got 0"),
+        ({"max_keys": 0}, ValueError, "^MemoryStore needs max_keys >= 1, got 0"),
         ({"max_keys": True}, TypeError, "max_keys to be a whole number, got True"),
         ({"max_keys": 1.5}, TypeError, "got 1.5"),
         ({"on_full": "evict"}, ValueError, "'overflow' or 'deny', got 'evict'"),

@@ -76,6 +76,33 @@ async def test_only_what_works_counts():
     assert await passes(limits, *(Call(method, None) for method in free)) == 7
 
 
+async def test_the_handler_gets_the_call_itself():
+    """Whether it counts or not, and whoever charges for it afterwards."""
+
+    async def echo(ctx):
+        return ctx
+
+    for limits in (RateLimitMiddleware(), RateLimitMiddleware(post_charge=True)):
+        for call in (Call(), Call("ping")):
+            assert await limits(call, echo) is call
+
+
+async def test_what_is_not_asked_for_is_not_done(clock, monkeypatch):
+    """By default handlers charge nothing, nobody waits, and no header is prepared."""
+    noted = []
+    monkeypatch.setattr("mcp_ratelimit.middleware.note_decision", lambda *decision: noted.append(decision))
+    limiter = RateLimiter("2/s burst 2", store=MemoryStore(clock=clock))
+    limits = RateLimitMiddleware(limiter, key=lambda ctx: "ann")
+
+    async def costly(ctx):
+        charge(1)
+
+    await limits(Call(), costly)
+    assert await passes(limits, Call(), Call()) == 1
+    assert (clock(), noted) == (0.0, [])
+    assert [limit.name for limit in RateLimitMiddleware()._rules.usual.limiter.limits] == ["60/min burst 20"]
+
+
 async def test_methods_can_be_chosen():
     """For whoever wants lists counted too."""
     limits = RateLimitMiddleware("1/h", methods={"tools/list"})
@@ -134,6 +161,7 @@ def test_callers(request_, expected):
     assert caller_of(Call(request=request_)) == expected
     outer = SimpleNamespace(request_context=SimpleNamespace(request=request_))
     assert caller_of(SimpleNamespace(fastmcp_context=outer)) == expected
+    assert caller_of(SimpleNamespace()) == caller_of(SimpleNamespace(fastmcp_context=Call())) == "anonymous"
 
 
 def test_callers_cannot_be_confused():
@@ -149,6 +177,9 @@ async def test_each_caller_has_his_own_allowance():
     forged = Call(params={"name": "search", "_meta": {"client_id": "x"}}, request=ann.request)
     assert await passes(limits, ann, ann, ann, forged) == 2
     assert await passes(limits, bob, bob, bob) == 2
+    with pytest.raises(Refused) as caught:
+        await limits(bob, answer)
+    assert caught.value.data["remaining"] == 0
 
 
 async def test_tools_have_limits_of_their_own():
@@ -168,11 +199,38 @@ async def test_odd_params_are_counted_like_any(params):
     assert await passes(limits, *[Call(params=params)] * 4) in (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("call", "passed"),
+    [
+        (Call(), 1),
+        (Call(params=SimpleNamespace(name="search")), 1),
+        (Call(params={"name": 7}), 3),
+        (SimpleNamespace(method="tools/call"), 3),
+        (Call("prompts/get"), 3),
+    ],
+)
+async def test_only_a_tool_with_a_name_has_limits_of_its_own(call, passed):
+    """A glob for all of them matches no prompt."""
+    assert await passes(RateLimitMiddleware("3/h", tools={"*": "1/h"}), *[call] * 4) == passed
+
+
 async def test_a_tool_may_have_several_limits():
     """As a caller may; and its glob any characters."""
-    limits = RateLimitMiddleware("9/h", tools={"søk*": "2/min; 3/h"}, overall="99/h", key=lambda ctx: "ann")
+    tools = {"søk*": "2/min; 3/h", "x" * 99: "1/h"}
+    limits = RateLimitMiddleware("9/h", tools=tools, overall="99/h", key=lambda ctx: "ann")
     assert await passes(limits, *[Call(params={"name": "søk"})] * 4) == 2
     assert await passes(limits, *[Call()] * 9) == 7
+    assert [limit.name for limit in limits._rules.of("ann", "søk")[0].limiter.limits] == [
+        "9/h",
+        r"2/min for s\xf8k*",
+        r"3/h for s\xf8k*",
+        "99/h",
+    ]
+
+
+async def test_a_limiter_of_several_limits_counts_under_the_caller():
+    """Given as it is, it gets a key for all of them."""
+    assert await passes(RateLimitMiddleware(RateLimiter("2/h", "9/h")), *[Call()] * 4) == 2
 
 
 async def test_rules_for_invented_tools_are_bounded(monkeypatch):
@@ -193,8 +251,11 @@ async def test_long_names_are_not_remembered():
     assert await passes(limits, *calls, *calls) == 2
     assert await passes(limits, *(Call(params={"name": "a" * 1000, "size": size}) for size in range(2))) == 0
     assert not limits._rules._known
-    assert await passes(limits, Call()) == 0
-    assert len(limits._rules._known) == 1
+    rules = limits._rules
+    assert rules.of("ann", "a" * 254) is not rules.of("ann", "a" * 254)
+    assert not rules._known
+    assert rules.of("ann", "a" * 253) is rules.of("ann", "a" * 253)
+    assert len(rules._known) == 1
 
 
 async def test_all_together_share_the_overall_limit():
@@ -253,7 +314,10 @@ async def test_anonymous_callers_learn_nothing_of_each_other():
 
 async def test_cost_by_call():
     """A cost of 0 is free; one that can never pass is refused without a time to come back."""
-    limits = RateLimitMiddleware("5/h", key=lambda ctx: "ann", cost=lambda ctx: ctx.params["size"])
+    events = []
+    limits = RateLimitMiddleware(
+        "5/h", key=lambda ctx: "ann", cost=lambda ctx: ctx.params["size"], on_event=events.append
+    )
     calls = [Call(params={"name": "x", "size": size}) for size in (3, 0, 3, 2, 0)]
     assert await passes(limits, *calls) == 4
     for size in (True, 1.0, -1):
@@ -262,6 +326,7 @@ async def test_cost_by_call():
     with pytest.raises(Refused, match="can never let a call of this cost pass") as caught:
         await limits(Call(params={"name": "x", "size": 6}), answer)
     assert "retryAfter" not in caught.value.data
+    assert events[-1].decision == Decision(False, Limit("5/h"), 0, math.inf, 0.0, ("5/h",))
 
 
 async def test_handlers_charge_what_only_they_know():
@@ -289,6 +354,24 @@ async def test_handlers_charge_what_only_they_know():
         charge(-1)
 
 
+async def test_what_was_used_is_charged_though_the_call_is_cancelled(clock):
+    """Also where charging takes a round trip."""
+    taken = []
+
+    class Far(RateLimiter):
+        async def take_up_to(self, key, most, *, past_line=False):
+            await anyio.sleep(0.1)
+            taken.append(most)
+
+    async def costly(ctx):
+        charge(2)
+        await anyio.sleep_forever()
+
+    with anyio.move_on_after(1):
+        await RateLimitMiddleware(Far("9/h"), post_charge=True)(Call(), costly)
+    assert taken == [2]
+
+
 async def test_what_was_used_is_charged_past_the_line(clock):
     """Who waits has had nothing yet; who is charged afterwards has had it, so it is his debt whoever waits."""
     limiter = RateLimiter("1/s burst 10", store=MemoryStore(clock=clock))
@@ -314,11 +397,11 @@ async def test_what_was_used_is_charged_past_the_line(clock):
 async def test_shadow_mode_holds_nothing_up(clock):
     """What would have waited is reported, and passes now."""
     events = []
-    limiter = RateLimiter("1/s burst 1", store=MemoryStore(clock=clock))
+    limiter = RateLimiter("2/s burst 1", store=MemoryStore(clock=clock))
     limits = RateLimitMiddleware(limiter, mode="shadow", max_wait=9.0, key=lambda ctx: "ann", on_event=events.append)
     assert await passes(limits, Call(), Call(), Call()) == 3
     assert clock() == 0.0
-    assert [event.decision.retry_after for event in events] == [pytest.approx(1.0, abs=1e-3)] * 2
+    assert [event.decision.retry_after for event in events] == [pytest.approx(0.5, abs=1e-3)] * 2
 
 
 async def test_shadow_mode_only_reports():
@@ -405,6 +488,21 @@ async def test_the_code_can_be_chosen():
         with pytest.raises(Refused) as caught:
             await limits(Call(), answer)
         assert caught.value.code == code
+        assert caught.value.message == "Rate limit '1/h' exceeded; try again in 3600 s"
+        assert caught.value.data["retryAfter"] == 3600
+
+
+async def test_the_proposed_code_in_the_1x_sdk(monkeypatch):
+    """Its error keeps the code one level further in."""
+    sdk = ModuleType("mcp.shared.exceptions")
+    sdk.ErrorData = SimpleNamespace
+    sdk.McpError = type("McpError", (Exception,), {"__init__": lambda self, error: setattr(self, "error", error)})
+    monkeypatch.setitem(sys.modules, sdk.__name__, sdk)
+    limits = RateLimitMiddleware("1/h", code=SEP_3304)
+    await limits(Call(), answer)
+    with pytest.raises(sdk.McpError) as caught:
+        await limits(Call(), answer)
+    assert caught.value.error.code == SEP_3304
 
 
 CONTINUATION = {"name": "search", "requestState": "s", "inputResponses": {}}
@@ -418,6 +516,7 @@ async def test_the_answer_to_a_question_is_free():
     """One call to its user is one charge, through all of its questions."""
     limits = RateLimitMiddleware("1/h", key=lambda ctx: "ann")
     await limits(Call(), ask)
+    assert await passes(limits, Call()) == 0
     await limits(Call(params=CONTINUATION), ask)
     await limits(Call(params=CONTINUATION), answer)
     assert await passes(limits, Call(params=CONTINUATION)) == 0
@@ -431,7 +530,8 @@ async def test_what_only_looks_like_an_answer_is_charged():
     assert await passes(limits, *forged) == 2
     await limits(Call(request="ann"), ask)
     assert await passes(limits, *forged) == 0
-    assert await passes(limits, *[Call(params={**CONTINUATION, "name": "other"}, request="ann")] * 9) == 1
+    assert await passes(limits, Call("prompts/get", {**CONTINUATION, "name": "search"}, "ann")) == 1
+    assert await passes(limits, *[Call(params={**CONTINUATION, "name": "other"}, request="ann")] * 9) == 0
     assert await passes(limits, *[Call(params=CONTINUATION, request="ann")] * 9) == 1
 
 
@@ -474,15 +574,18 @@ def test_rides_are_bounded():
     assert rides.take(("eve", "u" * 997)) == ROUNDS
 
 
+BESIDE = "^RateLimitMiddleware takes tools=, overall= and make= beside limits, not beside a limiter$"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"limits": 60}, TypeError, "limits such as '60/min', or a limiter, got 60"),
         ({"limits": RateLimiter}, TypeError, "or a limiter, got <class"),
         ({"limits": "60/fortnight"}, ValueError, "cannot read"),
-        ({"limits": RateLimiter("1/s"), "tools": {"x": "1/s"}}, TypeError, "not beside a limiter"),
-        ({"limits": RateLimiter("1/s"), "overall": "1/s"}, TypeError, "not beside a limiter"),
-        ({"limits": RateLimiter("1/s"), "make": RateLimiter}, TypeError, "not beside a limiter"),
+        ({"limits": RateLimiter("1/s"), "tools": {"x": "1/s"}}, TypeError, BESIDE),
+        ({"limits": RateLimiter("1/s"), "overall": "1/s"}, TypeError, BESIDE),
+        ({"limits": RateLimiter("1/s"), "make": RateLimiter}, TypeError, BESIDE),
         ({"make": 3}, TypeError, "make to be a function, got 3"),
         ({"tools": ["x"]}, TypeError, r"tools to be limits by glob, .* got \['x'\]"),
         ({"tools": {3: "1/s"}}, TypeError, r"tools to be limits by glob, .* got \{3: '1/s'\}"),

@@ -22,7 +22,7 @@ from mcp_ratelimit import (
     StoreRecovered,
     coalesce,
 )
-from mcp_ratelimit._known import REMEMBERED, Asked, Known
+from mcp_ratelimit._known import REMEMBERED, Arrival, Asked, Known
 from mcp_ratelimit.coalesce import Coalescer, Unanswered
 from mcp_ratelimit.redis import Request
 
@@ -188,6 +188,17 @@ def test_what_was_asked_before_a_refund_is_not_noted():
     assert known.decide(("key",), 1, 0.0) is None
     known.learn(Asked(("key",), 1, 0.0, 1), 0, refused)
     assert known.decide(("key",), 1, 0.0) == refused
+    assert known.decide(("key",), 1, 1.0) is None
+
+
+def test_a_lease_that_is_too_small_hides_no_refusal():
+    """What costs more is another question, whose answer may be known as well."""
+    known = Known(4, 1.0)
+    granted, refused = (Decision(allowed, Limit("9/h"), 3, 60.0, 60.0) for allowed in (True, False))
+    known.learn(Asked(("key",), 1, 0.0, 0), 5, granted, Arrival())
+    known.learn(Asked(("key",), 9, 0.0, 0), 0, refused)
+    assert known.decide(("key",), 9, 0.0) == refused
+    assert known.decide(("key",), 1, 0.0) == granted
 
 
 async def test_leased_tokens_are_spent_without_asking(limiter_of, slow, clock):
@@ -225,7 +236,8 @@ async def test_a_lease_outlives_its_ttl_by_nothing(limiter_of, slow, clock):
     for _ in range(5):
         await limiter.check("key")
     await clock.advance(0.5)
-    await limiter.check("key")  # renews: 5 of the first lease and 9 of the second are left
+    await limiter.check("key")  # renews
+    assert [lease.tokens for lease in limiter._known.leased["key",]] == [5, 9]
     await clock.advance(0.6)
     sent = slow.sent
     for _ in range(4):
@@ -360,6 +372,7 @@ async def test_a_lease_that_does_not_come_is_waited_for_by_nobody(limiter_of, sl
     """Who stood in wait for it learns of the refusal that came instead, without a trip of his own."""
     limiter = limiter_of("1/h", lease=5)
     assert await limiter.try_acquire("key")
+    assert limiter.statistics().leased_keys == 0
     sent, passed = slow.sent, []
 
     async def ask():
@@ -402,15 +415,17 @@ async def test_who_no_longer_waits_for_a_lease_leaves_his_token_to_others(limite
     limiter = limiter_of("100/h", lease=5, lease_ttl=60.0)
     passed = []
 
-    async def take(patience):
+    async def take(patience, cost=1):
         with anyio.move_on_after(patience):
-            passed.append(await limiter.try_acquire("key"))
+            passed.append(await limiter.try_acquire("key", cost))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(take, 10)
         await settle()
-        for patience in (0.0005, 0.0005, 10):
-            tasks.start_soon(take, patience)
+        for patience, cost in ((0.0004, 1), (0.0006, 2), (10, 1)):
+            tasks.start_soon(take, patience, cost)
+        await clock.advance(0.0008)
+        assert limiter._arrivals["key",].waiting == 1
     assert passed == [True, True]
     (lease,) = limiter._known.leased["key",]
     assert lease.reserved == 0
@@ -542,9 +557,9 @@ class Sent:
         self.batches, self.go = [], anyio.Event()
 
     async def send(self, requests):
-        self.batches.append([(request.op, request.cost) for request in requests])
+        self.batches.append([(r.op, r.cost if r.op == "refund" else max(r.cost, r.most)) for r in requests])
         await self.go.wait()
-        return [(request.cost, None) for request in requests]
+        return [(request.most, None) for request in requests]
 
 
 def one():
@@ -591,6 +606,24 @@ async def test_what_nobody_waits_for_is_given_back(clock):
     assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
 
 
+async def test_who_is_cancelled_while_he_sends_is_told_what_he_got(clock):
+    """The server may have charged him already."""
+    store, answers = Sent(), []
+    coalescer = Coalescer(store, budget=10)
+
+    async def ask():
+        answers.append(await coalescer.ask(one()))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await settle()
+        tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await settle()
+            store.go.set()
+    assert answers == [(1, None)]
+
+
 async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
     """Each trying for himself would add up the budgets."""
     limiter = limiter_of("4/h", budget=0.02)
@@ -609,12 +642,12 @@ async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-@pytest.mark.parametrize("cost", [1, 0])
-async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, cost):
+@pytest.mark.parametrize("most", [1, 0, 5])
+async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, most):
     """asyncio may cancel a task that has been answered and has not run since; what took nothing returns nothing."""
     store = Sent()
     coalescer = Coalescer(store, budget=10)
-    requests = one(), one(), one()._replace(cost=cost)
+    requests = one(), one(), one()._replace(cost=min(most, 1), most=most)
     first, second, third = (asyncio.create_task(coalescer.ask(request)) for request in requests)
     await settle()
     batch = coalescer._gathered[0]
@@ -624,7 +657,7 @@ async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, cost):
     third.cancel()
     await asyncio.wait([first, second, third])
     assert third.cancelled()
-    assert store.batches == [[("take", 1)], [("take", 1), ("take", cost)], *[[("refund", 1)]] * cost]
+    assert store.batches == [[("take", 1)], [("take", 1), ("take", most)], *[[("refund", most)]] * bool(most)]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

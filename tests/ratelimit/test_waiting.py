@@ -76,6 +76,19 @@ async def test_nobody_passes_those_who_wait(clock):
         assert limiter.peek("key", 0).allowed
 
 
+async def test_there_is_room_for_both_and_still_a_newcomer_comes_second(clock):
+    """Whoever is first has been called and has not woken yet; a tick later is soon enough."""
+    limiter = limiter_at(clock, "1/s burst 3")
+    assert limiter.try_acquire("key", 3)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, "key")
+        await settle()
+        limiter.reset("key")
+        refused = limiter.check("key")
+        assert refused.violated == ("1/s burst 3",)
+        assert refused.retry_after * limiter._tables[0].hz == pytest.approx(1.25)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_the_line_ahead_counts_with_every_algorithm(clock, algorithm):
     """What is told to a newcomer is never later than what he then gets."""
@@ -539,6 +552,7 @@ def test_throttle_keeps_hints_as_they_are():
     assert shown.parameters["x"].annotation == Annotated[int, "unit"]
     assert shown.parameters["y"].annotation is shown.return_annotation is inspect.Signature.empty
     assert f.__annotations__ == {"x": Annotated[int, "unit"]}
+    assert str(inspect.signature(RateLimiter("1/s").throttle("key")(partial(f, 1)))) == "(y=1)"
 
 
 @pytest.mark.parametrize(

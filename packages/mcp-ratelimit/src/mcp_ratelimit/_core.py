@@ -26,7 +26,6 @@ class KeysExhausted(Exception):  # noqa: N818  # never leaves the package: ``dec
     """A table takes no further key for *retry_after* seconds."""
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__(retry_after)
         self.retry_after = retry_after
 
 
@@ -99,8 +98,10 @@ class _Row:
             self.wait = full.retry_after * algorithm.hz if cost else 0.0
             return
         self.state = table.read(self.key)
-        wait = algorithm.wait(self.state, self.now, cost)
-        self.wait = max(wait, 1.0, algorithm.queued(self.state, self.now, ahead + cost)) if ahead else wait
+        if ahead:
+            self.wait = max(1.0, algorithm.queued(self.state, self.now, ahead + cost))
+        else:
+            self.wait = algorithm.wait(self.state, self.now, cost)
 
     def charge(self) -> None:
         self.state = self.algorithm.charge(self.state, self.now, self.cost)

@@ -103,11 +103,10 @@ class Rules:
         """Return rules with limiters of their own, made by *make*."""
         own, shared = parse_limits(limits), () if overall is None else parse_limits(overall)
 
-        def rule(glob: str = "", *extra: Limit) -> Rule:
-            named = [limit.renamed(ascii(f"{limit.name} for {glob}")[1:-1][:64]) for limit in extra]
-            return Rule(make(*own, *named, *shared), len(own), len(named), len(shared))
+        def rule(*extra: Limit) -> Rule:
+            return Rule(make(*own, *extra, *shared), len(own), len(extra), len(shared))
 
-        rules = {glob: rule(glob, *parse_limits(limit)) for glob, limit in _by_glob(tools).items()}
+        rules = {glob: rule(*_named_for(glob, limit)) for glob, limit in _by_glob(tools).items()}
         return cls(rule(), rules, frozenset(limit.name for limit in shared))
 
     def of(self, who: str, tool: str) -> tuple[Rule, Key]:
@@ -122,6 +121,10 @@ class Rules:
                 self._known.clear()
             self._known[who, tool] = known
         return known
+
+
+def _named_for(glob: str, limits: Limit | str) -> list[Limit]:
+    return [limit.renamed(ascii(f"{limit.name} for {glob}")[1:-1][:64]) for limit in parse_limits(limits)]
 
 
 def _by_glob(tools: object) -> Mapping[str, Limit | str]:

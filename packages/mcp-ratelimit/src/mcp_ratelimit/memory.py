@@ -126,7 +126,7 @@ class MemoryTable:
         self._closed: list[_Generation] = []
         self._dying: list[dict[str, Any]] = []
         self._held = 0
-        self.last = clock() * self.algorithm.hz + ROUND - ROUND
+        self.last = -math.inf
         self._open(1)
 
     def __len__(self) -> int:

@@ -67,6 +67,24 @@ async def test_value_that_cannot_change_is_not_copied():
     assert await cache.get("key") is text
 
 
+@pytest.mark.parametrize("policy", ["adaptive", "lru", "s3fifo", "tinylfu"])
+async def test_no_hit_shows_the_form_in_which_a_value_is_kept(policy):
+    """However often it was hit before: neither the bytes of a copy, nor what stands for a failure."""
+    cache = Cache(isolation="copy", negative_ttl={LookupError: 60}, policy=policy)
+
+    async def row():
+        return [1]
+
+    async def missing():
+        raise LookupError
+
+    for _ in range(4):
+        assert await cache.get_or_compute("row", row) == [1]
+        with pytest.raises(LookupError):
+            await cache.get_or_compute("missing", missing)
+    assert cache.statistics().hits == 6
+
+
 async def test_refusal_to_freeze_names_the_class():
     """It is the class that has to be changed."""
     events = []

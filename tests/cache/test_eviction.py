@@ -181,7 +181,7 @@ async def test_bulk_expiry_takes_little_at_a_time(clock):
     assert work(cache) < usual + 600
 
 
-async def test_what_may_still_be_of_use_is_not_swept(clock):
+async def test_sweeping_stops_at_what_may_still_be_of_use(clock):
     """Only what is over for good leaves, whoever stands behind it."""
     cache = Cache(policy="lru", stale_if_error=100, clock=clock)
     await cache.set("over", 0, ttl=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -148,6 +149,25 @@ def test_cost_over_the_burst_is_refused_at_once(limiter_of):
     assert limiter.peek("key", 3).remaining == 3
 
 
+NONSENSE_CALLS = [
+    ("check", ("key", -1), "a limiter needs cost >= 0, got -1"),
+    ("peek", ("key", 1.0), "a limiter needs cost to be a whole number, got 1.0"),
+    ("acquire", ("key", 4), "cost 4 can never pass '3/h', which lets 3 through at once"),
+    ("try_acquire", ("",), "a key needs to be a non-empty string; use GLOBAL where everybody shares one allowance"),
+    ("take_up_to", ("key", -1), "take_up_to needs most >= 0, got -1"),
+    ("refund", ("key", -1), "refund needs cost >= 0, got -1"),
+    ("reset", (3,), "a key is a non-empty string, or a tuple of one for each limit, got 3"),
+]
+
+
+@pytest.mark.parametrize(("ask", "arguments", "message"), NONSENSE_CALLS)
+async def test_nonsense_is_named_in_full(limiter_of, ask, arguments, message):
+    """What was given and what would do, in the caller's words."""
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+        result = getattr(limiter_of("3/h"), ask)(*arguments)
+        await result  # as ``acquire`` is
+
+
 NONSENSE_COSTS = [-1, math.nan, math.inf, -math.inf, True, 1.0, "1", None]
 
 
@@ -181,12 +201,15 @@ def test_nonsense_key_for_one_limit(limiter_of, key):
         limiter_of("3/h").try_acquire(key)
 
 
-def test_an_empty_key_is_told_what_to_use(limiter_of):
-    """In full, since it is somebody's missing user id."""
-    with pytest.raises(
-        ValueError, match=r"^a key needs to be a non-empty string; use GLOBAL where everybody shares one"
-    ):
-        limiter_of("3/h").check("")
+KEYS = ["key", " ", "~", "~z", "x" * 256, "x" * 257, "\ud800"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_is_the_same_at_every_cost(limiter_of, key):
+    """A cost of one goes a shorter way, which must lead to the same state."""
+    limiter = limiter_of("2/h")
+    assert limiter.try_acquire(key)
+    assert limiter.check(key, 0).remaining == 1
 
 
 def test_keys_that_are_not_long_are_kept_as_they_are(limiter_of):
@@ -236,16 +259,16 @@ def test_refusals_are_reported(limiter_of):
     ("options", "error", "message"),
     [
         ({"max_waiters": -1}, ValueError, "max_waiters >= 0, got -1"),
-        ({"max_waiters": 1.5}, TypeError, "max_waiters to be a whole number"),
-        ({"max_waiters": True}, TypeError, "got True"),
-        ({"store": MemoryStore}, TypeError, "a store such as MemoryStore\\(\\), got <class"),
-        ({"store": {}}, TypeError, "a store such as"),
-        ({"on_event": 3}, TypeError, "on_event to be a function"),
+        ({"max_waiters": 1.5}, TypeError, "max_waiters to be a whole number, got 1.5"),
+        ({"max_waiters": True}, TypeError, "max_waiters to be a whole number, got True"),
+        ({"store": MemoryStore}, TypeError, f"a store such as MemoryStore(), got {MemoryStore!r}"),
+        ({"store": {}}, TypeError, "a store such as MemoryStore(), got {}"),
+        ({"on_event": 3}, TypeError, "on_event to be a function of the event, got 3"),
     ],
 )
 def test_nonsense_options(options, error, message):
     """Refused at construction."""
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^RateLimiter needs {re.escape(message)}$"):
         RateLimiter("1/s", **options)
 
 

@@ -142,7 +142,7 @@ class AsyncRateLimiter(Acquiring):
     async def try_acquire(self, key: Key, cost: int = 1) -> bool:
         """Charge *cost* if it may pass now, and say whether it did."""
         if self._lease and not self._lines.waiting:  # a leased token, without a further coroutine
-            known = self._known.decide(self._checked(key, cost), cost, self._clock()) if cost else None
+            known = self._known.decide(self._checked(key, cost), cost, self._clock())
             if known is not None and known.allowed:
                 return True
         return (await self.check(key, cost)).allowed
@@ -347,7 +347,7 @@ class AsyncRateLimiter(Acquiring):
         """Decide by this process's share, of which a cost that is larger takes all."""
         cost = min(request.cost, *(limit.burst for limit in self._local.limits))
         if request.op != "take" or not request.most:
-            return 0, self._local.peek(request.keys, cost if request.op == "take" else 0)
+            return 0, self._local.peek(request.keys, cost)
         if request.cost:
             decision = self._local.check(request.keys, cost)
             return request.cost if decision.allowed else 0, decision

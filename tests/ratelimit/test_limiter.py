@@ -49,6 +49,24 @@ def test_token_bucket_by_the_table(limiter_of, time):
         assert (decision.allowed, decision.remaining) == (allowed, remaining), seconds
 
 
+@pytest.mark.parametrize("ask", ["try_acquire", "check"])
+def test_no_more_than_the_burst_gathers(limiter_of, time, ask):
+    """However long nobody asks, and on whichever way."""
+    limiter = limiter_of("1/s burst 5")
+    assert limiter.try_acquire("key", 5)
+    for seconds in (5.0, 5.5, 9.0):
+        time.now += seconds
+        assert [bool(getattr(limiter, ask)("key")) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_the_first_decisions_of_all_tell_everything(limiter_of, time):
+    """A clock may begin at zero."""
+    limiter = limiter_of("1/s burst 5")
+    for time.now, remaining, reset_after in ((0.0, 4, 1.0), (0.5, 3, 1.5), (1.0, 3, 2.0)):
+        told = limiter.check("key")
+        assert told == (True, limiter.limits[0], remaining, 0.0, pytest.approx(reset_after, abs=1e-5), ())
+
+
 def test_a_decision_tells_everything(limiter_of):
     """All that a header or a message needs comes from the call that decides."""
     limiter = limiter_of("2/s burst 2")
@@ -66,6 +84,7 @@ def test_refused_takes_nothing_from_any_limit(limiter_of):
     keys = ("alice", "alice/search", GLOBAL)
     assert [limiter.try_acquire(keys) for _ in range(4)] == [True, True, False, False]
     assert limiter.check(keys).violated == ("2/hour",)
+    assert [limiter.try_acquire("dave") for _ in range(3)] == [True, True, False]
     assert limiter.check(("alice", "alice/read", GLOBAL), 2)
     assert limiter.peek(("alice", "x", GLOBAL), 2).violated == ("5/min",)
     assert limiter.peek(("bob", "bob/read", GLOBAL), 2).remaining == 2
@@ -83,6 +102,7 @@ def test_peek_and_refusal_change_nothing(limiter_of, algorithm):
     assert not limiter.check("key", 2)
     assert [limiter.peek("key", 2) for _ in range(9)] == [before] * 9
     assert limiter.check("key", 0).allowed
+    assert limiter.take_up_to("key", 0) == 0
     assert limiter.take_up_to("key", 9) == 1
 
 
@@ -100,6 +120,32 @@ def test_refund_and_reset(limiter_of, algorithm):
     limiter.reset("key")
     limiter.reset("never seen")
     assert limiter.take_up_to("key", 2) == 2
+
+
+def test_reset_finds_what_was_written_long_ago(limiter_of, time):
+    """States of another time lie elsewhere, and still count."""
+    limiter = limiter_of("1/h")
+    for pause, key in ((0, "early"), (3000, "key"), (1000, "late")):
+        time.now += pause
+        assert limiter.try_acquire(key)
+    limiter.reset("key")
+    assert limiter.try_acquire("key")
+
+
+def test_what_another_takes_meanwhile_is_not_taken_twice():
+    """A store of several processes may change between looking and taking: then nothing is taken, and none is said."""
+    readings = []
+
+    def clock():
+        readings.append(1000.0)
+        if len(readings) == 2:
+            assert rival.try_acquire("key", 2)
+        return 1000.0
+
+    store = MemoryStore(clock=clock)
+    limiter, rival = (RateLimiter("3/h", store=store) for _ in range(2))
+    assert limiter.take_up_to("key", 3) == 0
+    assert limiter.peek("key").remaining == 1
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

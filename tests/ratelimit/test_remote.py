@@ -619,7 +619,10 @@ async def test_decides_without_the_store(limiter_of, slow, clock, policy, expect
     ("policy", "answers"),
     [
         ("open", [(True, 4, 0.0, 0.0, ())] * 3),
-        ("closed", [(False, 0, 0.3, 0.0, ("4/h", "9/h")), (True, 0, 0.0, 0.0, ()), (False, 0, 0.3, 0.0, ("4/h", "9/h"))]),
+        (
+            "closed",
+            [(False, 0, 0.3, 0.0, ("4/h", "9/h")), (True, 0, 0.0, 0.0, ()), (False, 0, 0.3, 0.0, ("4/h", "9/h"))],
+        ),
         ("local", [(True, 2, 0.0, 1800.0, ()), (True, 2, 0.0, 1800.0, ()), (False, 2, 900.0, 1800.0, ("4/h",))]),
     ],
 )

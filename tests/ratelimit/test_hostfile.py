@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -80,6 +82,41 @@ def test_the_short_way_decides_as_the_long_one(store_of, algorithm):
         assert quick.try_acquire(key) is long.check(key).allowed
         assert quick.peek(key) == long.peek(key)
     stores[1].close()
+
+
+@pytest.mark.parametrize("key", ["key", "k" * 1000])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_short_way_is_for_token_buckets(store_of, algorithm, key):
+    """It charges what is there already."""
+    store = store_of()
+    limiter = RateLimiter(limit_of(algorithm, 5, 1.0, 3), store=store)
+    table = store.table(limiter.limits[0])
+    limiter.check(key)
+    quick, is_bucket = store.quickly([table]), algorithm in {"gcra", "strict_gcra"}
+    assert (quick is not None and quick(key)) is is_bucket
+    assert limiter.peek(key).remaining == limiter.limits[0].burst - 1 - is_bucket
+    assert store.quickly([table, table]) is None
+
+
+def test_calendar_windows_go_by_the_wall_clock(store_of):
+    """The other clock counts from the machine's start."""
+    limiter = RateLimiter(
+        Limit("2/day", algorithm="fixed_window"), store=store_of(clock=Time(5.0), wall_clock=Time(86400 * 3 + 80000.0))
+    )
+    assert limiter.check("key").reset_after == 6400
+    other = RateLimiter("2/h burst 2", store=store_of(clock=Time(5.0), wall_clock=list))
+    assert other.check("key", 2).reset_after == 3600
+
+
+def test_the_files_are_for_this_user_alone(tmp_path):
+    """Whatever the user's mask allows; folders above are made too."""
+    mask = os.umask(0)
+    try:
+        HostStore(tmp_path / "a" / "limits", keys=16).table(Limit("2/h")).close()
+    finally:
+        os.umask(mask)
+    folder = tmp_path / "a" / "limits"
+    assert [path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())] == [0o700, 0o600]
 
 
 def test_reset_forgets_on_the_short_way_too(store_of):
@@ -348,19 +385,23 @@ def test_four_processes_never_pass_the_bound(tmp_path, algorithm, most):
 
 
 @pytest.mark.parametrize(
-    ("options", "error"),
+    ("options", "error", "message"),
     [
-        ({"keys": 0}, ValueError),
-        ({"keys": True}, TypeError),
-        ({"on_full": "evict"}, ValueError),
-        ({"on_store_error": "allow"}, ValueError),
-        ({"workers": 0}, ValueError),
-        ({"on_event": 3}, TypeError),
-        ({"clock": 3}, TypeError),
-        ({"wall_clock": None}, TypeError),
+        ({"keys": 0}, ValueError, "keys >= 1, got 0"),
+        ({"keys": True}, TypeError, "keys to be a whole number, got True"),
+        ({"on_full": "evict"}, ValueError, "on_full to be one of ('overflow', 'deny'), got 'evict'"),
+        (
+            {"on_store_error": "allow"},
+            ValueError,
+            "on_store_error to be one of ('local', 'open', 'closed'), got 'allow'",
+        ),
+        ({"workers": 0}, ValueError, "workers >= 1, got 0"),
+        ({"on_event": 3}, TypeError, "on_event to be a function of the event, got 3"),
+        ({"clock": 3}, TypeError, "clock to be a function that returns seconds, got 3"),
+        ({"wall_clock": None}, TypeError, "wall_clock to be a function that returns seconds, got None"),
     ],
 )
-def test_nonsense(tmp_path, options, error):
+def test_nonsense(tmp_path, options, error, message):
     """Refused at construction."""
-    with pytest.raises(error, match="HostStore needs"):
+    with pytest.raises(error, match=f"^{re.escape(f'HostStore needs {message}')}$"):
         HostStore(tmp_path, **options)

@@ -86,8 +86,9 @@ def test_reading_ignores_what_is_malformed(field, expected):
 
 
 def test_reading_policies():
-    """A window is optional, and never zero."""
-    assert parse_policy('"a";q=5;w=0, "b";q=0;w=3, "c";w=3') == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 0, 3)]
+    """A window is optional, and never zero; a quote in a name is marked."""
+    policies = parse_policy('"a";q=5;w=0, "b";q=0;w=1, "c";w=3, "d \\" e";q=2')
+    assert policies == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 0, 1), QuotaPolicy('d " e', 2, None)]
 
 
 @given(st.text(max_size=60))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,24 @@ def test_token_bucket_by_the_table(limiter_of, time):
         assert (decision.allowed, decision.remaining) == (allowed, remaining), seconds
 
 
+@pytest.mark.parametrize("ask", ["try_acquire", "check"])
+def test_no_more_than_the_burst_gathers(limiter_of, time, ask):
+    """However long nobody asks, and on whichever way."""
+    limiter = limiter_of("1/s burst 5")
+    assert limiter.try_acquire("key", 5)
+    for seconds in (5.0, 5.5, 9.0):
+        time.now += seconds
+        assert [bool(getattr(limiter, ask)("key")) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_the_first_decisions_of_all_tell_everything(limiter_of, time):
+    """A clock may begin at zero."""
+    limiter = limiter_of("1/s burst 5")
+    for time.now, remaining, reset_after in ((0.0, 4, 1.0), (0.5, 3, 1.5), (1.0, 3, 2.0)):
+        told = limiter.check("key")
+        assert told == (True, limiter.limits[0], remaining, 0.0, pytest.approx(reset_after, abs=1e-5), ())
+
+
 def test_a_decision_tells_everything(limiter_of):
     """All that a header or a message needs comes from the call that decides."""
     limiter = limiter_of("2/s burst 2")
@@ -75,6 +94,7 @@ def test_refused_takes_nothing_from_any_limit(limiter_of):
     keys = ("alice", "alice/search", GLOBAL)
     assert [limiter.try_acquire(keys) for _ in range(4)] == [True, True, False, False]
     assert limiter.check(keys).violated == ("2/hour",)
+    assert [limiter.try_acquire("dave") for _ in range(3)] == [True, True, False]
     assert limiter.check(("alice", "alice/read", GLOBAL), 2)
     assert limiter.peek(("alice", "x", GLOBAL), 2).violated == ("5/min",)
     assert limiter.peek(("bob", "bob/read", GLOBAL), 2).remaining == 2
@@ -92,6 +112,7 @@ def test_peek_and_refusal_change_nothing(limiter_of, algorithm):
     assert not limiter.check("key", 2)
     assert [limiter.peek("key", 2) for _ in range(9)] == [before] * 9
     assert limiter.check("key", 0).allowed
+    assert limiter.take_up_to("key", 0) == 0
     assert limiter.take_up_to("key", 9) == 1
 
 
@@ -109,6 +130,32 @@ def test_refund_and_reset(limiter_of, algorithm):
     limiter.reset("key")
     limiter.reset("never seen")
     assert limiter.take_up_to("key", 2) == 2
+
+
+def test_reset_finds_what_was_written_long_ago(limiter_of, time):
+    """States of another time lie elsewhere, and still count."""
+    limiter = limiter_of("1/h")
+    for pause, key in ((0, "early"), (3000, "key"), (1000, "late")):
+        time.now += pause
+        assert limiter.try_acquire(key)
+    limiter.reset("key")
+    assert limiter.try_acquire("key")
+
+
+def test_what_another_takes_meanwhile_is_not_taken_twice():
+    """A store of several processes may change between looking and taking: then nothing is taken, and none is said."""
+    readings = []
+
+    def clock():
+        readings.append(1000.0)
+        if len(readings) == 2:
+            assert rival.try_acquire("key", 2)
+        return 1000.0
+
+    store = MemoryStore(clock=clock)
+    limiter, rival = (RateLimiter("3/h", store=store) for _ in range(2))
+    assert limiter.take_up_to("key", 3) == 0
+    assert limiter.peek("key").remaining == 1
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -158,6 +205,25 @@ def test_cost_over_the_burst_is_refused_at_once(limiter_of):
     assert limiter.peek("key", 3).remaining == 3
 
 
+NONSENSE_CALLS = [
+    ("check", ("key", -1), "a limiter needs cost >= 0, got -1"),
+    ("peek", ("key", 1.0), "a limiter needs cost to be a whole number, got 1.0"),
+    ("acquire", ("key", 4), "cost 4 can never pass '3/h', which lets 3 through at once"),
+    ("try_acquire", ("",), "a key needs to be a non-empty string; use GLOBAL where everybody shares one allowance"),
+    ("take_up_to", ("key", -1), "take_up_to needs most >= 0, got -1"),
+    ("refund", ("key", -1), "refund needs cost >= 0, got -1"),
+    ("reset", (3,), "a key is a non-empty string, or a tuple of one for each limit, got 3"),
+]
+
+
+@pytest.mark.parametrize(("ask", "arguments", "message"), NONSENSE_CALLS)
+async def test_nonsense_is_named_in_full(limiter_of, ask, arguments, message):
+    """What was given and what would do, in the caller's words."""
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+        result = getattr(limiter_of("3/h"), ask)(*arguments)
+        await result  # as ``acquire`` is
+
+
 NONSENSE_COSTS = [-1, math.nan, math.inf, -math.inf, True, 1.0, "1", None]
 
 
@@ -191,12 +257,15 @@ def test_nonsense_key_for_one_limit(limiter_of, key):
         limiter_of("3/h").try_acquire(key)
 
 
-def test_an_empty_key_is_told_what_to_use(limiter_of):
-    """In full, since it is somebody's missing user id."""
-    with pytest.raises(
-        ValueError, match=r"^a key needs to be a non-empty string; use GLOBAL where everybody shares one"
-    ):
-        limiter_of("3/h").check("")
+KEYS = ["key", " ", "~", "~z", "x" * 256, "x" * 257, "\ud800"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_is_the_same_at_every_cost(limiter_of, key):
+    """A cost of one goes a shorter way, which must lead to the same state."""
+    limiter = limiter_of("2/h")
+    assert limiter.try_acquire(key)
+    assert limiter.check(key, 0).remaining == 1
 
 
 def test_keys_that_are_not_long_are_kept_as_they_are(limiter_of):
@@ -246,16 +315,16 @@ def test_refusals_are_reported(limiter_of):
     ("options", "error", "message"),
     [
         ({"max_waiters": -1}, ValueError, "max_waiters >= 0, got -1"),
-        ({"max_waiters": 1.5}, TypeError, "max_waiters to be a whole number"),
-        ({"max_waiters": True}, TypeError, "got True"),
-        ({"store": MemoryStore}, TypeError, "a store such as MemoryStore\\(\\), got <class"),
-        ({"store": {}}, TypeError, "a store such as"),
-        ({"on_event": 3}, TypeError, "on_event to be a function"),
+        ({"max_waiters": 1.5}, TypeError, "max_waiters to be a whole number, got 1.5"),
+        ({"max_waiters": True}, TypeError, "max_waiters to be a whole number, got True"),
+        ({"store": MemoryStore}, TypeError, f"a store such as MemoryStore(), got {MemoryStore!r}"),
+        ({"store": {}}, TypeError, "a store such as MemoryStore(), got {}"),
+        ({"on_event": 3}, TypeError, "on_event to be a function of the event, got 3"),
     ],
 )
 def test_nonsense_options(options, error, message):
     """Refused at construction."""
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^RateLimiter needs {re.escape(message)}$"):
         RateLimiter("1/s", **options)
 
 

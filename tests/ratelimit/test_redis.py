@@ -6,6 +6,7 @@ import time
 
 import pytest
 from mcp_ratelimit import Limit, RedisStore
+from mcp_ratelimit._script import SCRIPT, SHA
 from mcp_ratelimit.redis import Request
 
 from tests.ratelimit.walks import ALGORITHMS, SteppingClock, limit_of, walk_redis
@@ -63,6 +64,8 @@ async def test_calendar_by_the_servers_clock(client, anyio_backend):
     await walk_redis(limit, client, 400)
     store = RedisStore(client, prefix="skewed")
     _, end = store.counted(limit).algorithm.bounds(time.time() * 1e6)
+    uniform = Limit("40/h", algorithm="fixed_window")  # which needs no calendar
+    assert len(await store.run([take(uniform, "key", 1)], time.time() - 366 * 86400)) == 2
     client.sent = 0
     assert len(await store.run([take(limit, "key", 1)], time.time() - 366 * 86400)) == 1
     real, time.time = time.time, lambda: 0.0
@@ -148,6 +151,96 @@ async def test_reset_and_foreign_errors(client, anyio_backend):
     client.send("SET", "{mcp-ratelimit}:3/h:gcra:key", "nonsense")
     with pytest.raises(RuntimeError):
         await store.send([take(limit, "key", 1)])
+
+
+SOME, MORE = Limit("3/h"), Limit("5/h", algorithm="sliding_log")
+ANSWERS = [  # what the script tells of each limit, in units and seconds: (wait, used, reset); and the decision
+    ([(0, 1.5, 4)], (True, SOME, 1, 0, 4, ())),
+    ([(7, 3, 9)], (False, SOME, 0, 7, 9, ("3/h",))),
+    ([(0, 1, 4), (0, 4, 5)], (True, MORE, 1, 0, 5, ())),
+    ([(7, 3, 9), (0, 1, 4)], (False, SOME, 0, 7, 9, ("3/h",))),
+    ([(7, 3, 9), (8, 5, 10)], (False, MORE, 0, 8, 10, ("3/h", "5/h"))),
+]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize(("told", "decision"), ANSWERS)
+async def test_a_decision_tells_everything(anyio_backend, told, decision):
+    """Of the limit with the least room, or of the one that takes longest; never a moment too early."""
+
+    async def client(*parts):
+        return [b"1800000000 0", numbers]
+
+    store, limits = RedisStore(client), (SOME, MORE)[: len(told)]
+    rates = [store.counted(limit).algorithm.hz for limit in limits]
+    fields = (f" {wait * hz:.0f} {used} {reset * hz:.0f}" for (wait, used, reset), hz in zip(told, rates, strict=True))
+    numbers = "".join(["1", *fields]).encode()
+    ((granted, answer),) = await store.send([Request(limits, ("key",) * len(limits), 1, 1)])
+    allowed, limit, remaining, wait, reset, violated = decision
+    times = pytest.approx(wait, abs=1e-5), pytest.approx(reset)
+    assert (granted, answer) == (1, (allowed, limit, remaining, *times, violated))
+    assert answer.retry_after >= wait
+
+
+class NoScriptError(Exception):
+    """As the clients name it, whose text may be their own."""
+
+
+class WithCommands:
+    """A client of redis-py or valkey-py, as far as it is used, whose server knows no script."""
+
+    def __init__(self):
+        self.sent = []
+
+    async def execute_command(self, *parts):
+        self.sent.append(parts)
+        if parts[0] == "EVALSHA":
+            raise NoScriptError
+        return [b"1800000000 0", b"1 0 1 0 0 1 0"]
+
+
+class WithMethods:
+    """One of coredis, which takes keys and arguments apart."""
+
+    __module__ = "coredis.client"
+
+    def __init__(self):
+        self.commands = WithCommands()
+        self.sent = self.commands.sent
+
+    async def evalsha(self, script, keys, arguments):
+        return await self.commands.execute_command("EVALSHA", script, str(len(keys)), *keys, *arguments)
+
+    async def eval(self, script, keys, arguments):
+        return await self.commands.execute_command("EVAL", script, str(len(keys)), *keys, *arguments)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("kind", [WithCommands, WithMethods])
+async def test_what_each_client_sends(anyio_backend, kind):
+    """The script by its name, and in full to a server that does not know it; with the keys, as a cluster needs them."""
+    client = kind()
+    await RedisStore(client).send([Request((SOME, MORE), ("ann", "all"), 1, 1)])
+    by_name, in_full = client.sent
+    keys = "2", "{mcp-ratelimit}:3/h:gcra:ann", "{mcp-ratelimit}:5/h:sliding_log:all"
+    assert (by_name[:5], in_full[:5]) == (("EVALSHA", SHA, *keys), ("EVAL", SCRIPT, *keys))
+    assert by_name[5:] == in_full[5:]
+    assert len(by_name) == 6
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_request_needs_a_key_for_each_limit(client, anyio_backend):
+    """One too few would leave a limit out."""
+    store = RedisStore(client)
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        await store.send([Request((SOME, MORE), ("key",), 1, 1)])
+    assert client.sent == 0
+
+
+def test_what_counts_a_limit_is_made_once():
+    """It knows the calendar, which takes long to compute."""
+    store = RedisStore(print)
+    assert store.counted(SOME) is store.counted(SOME)
 
 
 @pytest.mark.parametrize("prefix", ["", None, 3, "a{b", "a}b"])

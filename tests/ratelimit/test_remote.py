@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from functools import partial
 
@@ -28,6 +29,7 @@ from mcp_ratelimit.coalesce import Coalescer, Unanswered
 from mcp_ratelimit.redis import Request
 
 from tests.ratelimit.conftest import Client
+from tests.ratelimit.test_limiter import KEYS, NONSENSE_CALLS
 from tests.support.clock import settle
 from tests.support.sweep import sweep
 
@@ -57,24 +59,41 @@ def limiter_of(slow, clock):
 
 
 async def test_the_methods_of_a_limiter(limiter_of):
-    """Charge, look, give back, take what is left, forget: as in memory."""
-    limiter = limiter_of("3/h", Limit("5/h", algorithm="sliding_log"))
+    """Charge, look, give back, take what is left, forget: as in memory, and each by the store."""
+    seen = []
+    limiter = limiter_of("3/h", Limit("5/h", algorithm="sliding_log"), on_event=seen.append)
     decision = await limiter.check(("ann", "all"))
     assert (decision.allowed, decision.remaining, decision.limit.name) == (True, 2, "3/h")
     assert await limiter.try_acquire(("ann", "all"), 2)
     assert not await limiter.try_acquire(("ann", "all"))
     assert (await limiter.peek(("bob", "all"), 3)).violated == ("5/h",)
+    await limiter.refund(("ann", "all"), 0)
     await limiter.refund(("ann", "all"))
     assert await limiter.try_acquire(("ann", "all"))
     assert await limiter.take_up_to(("bob", "all"), 9) == 2
     await limiter.reset(("bob", "all"))
     assert (await limiter.check(("bob", "all"), 0)).remaining == 3
     assert [limit.name for limit in limiter.limits] == ["3/h", "5/h"]
-    with pytest.raises(CostTooLarge):
+    with pytest.raises(CostTooLarge) as caught:
         await limiter.check("key", 4)
-    for cost in (-1, math.nan, True):
-        with pytest.raises((TypeError, ValueError), match=f"got {cost!r}"):
-            await limiter.check("key", cost)
+    assert (caught.value.cost, caught.value.limit) == (4, limiter.limits[0])
+    assert [type(event) for event in seen] == [Refusal]
+
+
+@pytest.mark.parametrize(("ask", "arguments", "message"), NONSENSE_CALLS)
+async def test_nonsense_is_named_in_full(limiter_of, slow, ask, arguments, message):
+    """In the words that it has in memory, and before the store is asked."""
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+        await getattr(limiter_of("3/h"), ask)(*arguments)
+    assert slow.sent == 0
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_a_key_is_the_same_at_every_cost(limiter_of, key):
+    """A cost of one goes a shorter way, which must lead to the same state."""
+    limiter = limiter_of("2/h")
+    assert await limiter.try_acquire(key)
+    assert (await limiter.check(key, 0)).remaining == 1
 
 
 async def test_set_limit_keeps_what_was_used(limiter_of, clock):
@@ -85,6 +104,8 @@ async def test_set_limit_keeps_what_was_used(limiter_of, clock):
     limiter.set_limit("30/h burst 5", name="a")
     assert (await limiter.check("key", 0)).remaining == 2
     assert [limit.burst for limit in limiter.limits] == [5, 9]
+    limiter.set_limit("8/h", name="b")
+    assert [limit.burst for limit in limiter.limits] == [5, 8]
     single = limiter_of("1/h")
     single.set_limit("2/h")
     assert [await single.try_acquire("x") for _ in range(3)] == [True, True, False]
@@ -126,7 +147,8 @@ async def test_a_refusal_that_holds_is_not_asked_again(limiter_of, slow, clock):
     await limiter.check("key", 2)
     await limiter.refund("key", 2)
     assert await limiter.try_acquire("key", 2)
-    assert [type(event) for event in seen] == [Refusal] * 4
+    assert [(event.key, event.cost, event.decision.allowed) for event in seen] == [("key", 2, False)] * 4
+    assert seen[1] == Refusal("key", 2, refused)
 
 
 async def test_a_refusal_is_not_believed_for_longer_than_it_holds(limiter_of, slow, clock):
@@ -249,6 +271,45 @@ async def test_a_lease_outlives_its_ttl_by_nothing(limiter_of, slow, clock):
     assert slow.sent == sent + 1
 
 
+async def test_a_lease_is_no_way_past_the_line(limiter_of, clock):
+    """Who waits for more than is left of it was there first."""
+    limiter = limiter_of("5/h", lease=3, lease_ttl=60.0)
+    assert await limiter.try_acquire("key")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, "key", 5)
+        await clock.advance(0.01)
+        assert limiter.statistics() == RemoteStatistics(1, True, refused_keys=1, leased_keys=1)
+        assert not await limiter.try_acquire("key")
+        tasks.cancel_scope.cancel()
+    assert await limiter.try_acquire("key")
+
+
+async def test_a_lease_that_one_call_uses_up_is_none(limiter_of, slow):
+    """Nothing would be left of it for whoever waited: each goes for his own."""
+    limiter = limiter_of("9/h", lease=2)
+    await limiter.check("warm-up")
+    sent = slow.sent
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(limiter.check, "key", 2)
+    assert slow.sent == sent + 2
+
+
+async def test_a_changed_limit_is_leased_for_as_long(limiter_of, slow, clock):
+    """What was leased by the old figures is dropped; the next one runs as they all do."""
+    limiter = limiter_of("100/h", lease=10, lease_ttl=1.0)
+    await limiter.check("key")
+    limiter.set_limit("50/h")
+    sent = slow.sent
+    await limiter.check("key")
+    await clock.advance(0.9)
+    await limiter.check("key")
+    assert slow.sent == sent + 1
+    await clock.advance(0.2)
+    await limiter.check("key")
+    assert slow.sent == sent + 2
+
+
 async def test_what_was_used_is_charged_past_the_line(limiter_of, clock):
     """Who waits has had nothing yet."""
     limiter = limiter_of("3/h")
@@ -293,6 +354,61 @@ async def test_waits_in_line(limiter_of, clock):
     assert limiter.statistics().waiting == 0
 
 
+async def test_what_is_told_behind_others(limiter_of, clock):
+    """Refused though there is room, until those ahead have passed, by the limits they wait for; what is free passes."""
+    seen = []
+    limiter = limiter_of("100/h", "6/h burst 3", on_event=seen.append)
+    narrow = limiter.limits[1]
+    assert await limiter.try_acquire("key", 2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, "key", 3)
+        await clock.advance(0.01)
+        told = await limiter.check("key")
+        assert told == (False, narrow, 1, pytest.approx(1800, abs=1), pytest.approx(1200, abs=5), (narrow.name,))
+        assert (await limiter.check("key", 0)).allowed
+        tasks.cancel_scope.cancel()
+    assert seen == [Refusal("key", 1, told)]
+    assert (await limiter.peek("key")).remaining == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "timeout", "reason"), [({"max_waiters": 0}, None, "max_waiters"), ({}, 3500, "timeout")]
+)
+async def test_who_cannot_wait_learns_it_at_once(limiter_of, clock, options, timeout, reason):
+    """What passes without waiting passes; the refusal is reported as it is raised."""
+    seen = []
+    limiter = limiter_of("2/h", on_event=seen.append, **options)
+    await limiter.acquire("key", 2, timeout=timeout)
+    with pytest.raises(RateLimited) as caught, anyio.fail_after(1):
+        await limiter.acquire("key", 2, timeout=timeout)
+    assert caught.value.reason == reason
+    assert caught.value.retry_after == pytest.approx(3600, abs=5)
+    assert seen == [Refusal("key", 2, caught.value.decision)]
+
+
+async def test_the_defaults(limiter_of, slow, clock):
+    """A thousand may wait, a lease runs for 100 ms, and a call takes 50 ms at most."""
+    limiter = limiter_of("1/h")
+    await limiter.check("key")
+    async with anyio.create_task_group() as tasks:
+        for _ in range(1000):
+            tasks.start_soon(limiter.acquire, "key")
+        await clock.advance(0.01)
+        with pytest.raises(RateLimited) as caught, anyio.fail_after(1):
+            await limiter.acquire("key")
+        assert caught.value.reason == "max_waiters"
+        tasks.cancel_scope.cancel()
+    limiter, sent = limiter_of("100/h", lease=10), slow.sent
+    for pause, trips in ((0.0, 1), (0.09, 1), (0.02, 2)):
+        await clock.advance(pause)
+        await limiter.check("leased")
+        assert slow.sent == sent + trips
+    slow.latency = 3600
+    begin = clock()
+    await limiter_of("1/h").check("key")
+    assert clock() - begin == pytest.approx(0.05)
+
+
 async def test_a_waiter_sees_within_a_second_what_others_give_back(limiter_of, clock, slow):
     """Told to come back in an hour, he looks once a second, for all who stand in line behind him."""
     one, other = limiter_of("1/h"), limiter_of("1/h")
@@ -315,11 +431,18 @@ async def test_a_waiter_sees_within_a_second_what_others_give_back(limiter_of, c
     assert served == [pytest.approx(11.1, abs=0.5)]
 
 
-async def test_slot_refunds(limiter_of):
-    """The block of every limiter."""
+async def test_slot_refunds(limiter_of, clock):
+    """The block of every limiter, also one that is left by a cancellation while others ask."""
     limiter = limiter_of("5/h")
     async with limiter.slot("key", 4) as slot:
         slot.refund(3)
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with limiter.slot("key", 2, refund_if=lambda error: True):
+                tasks.start_soon(limiter.check, "other")
+                await clock.advance(0.0005)
+                scope.cancel()
+                await anyio.sleep(1)
     assert (await limiter.check("key", 0)).remaining == 4
 
 
@@ -386,10 +509,11 @@ async def test_a_lease_that_does_not_come_is_waited_for_by_nobody(limiter_of, sl
     assert slow.sent == sent + 1
 
 
-async def test_a_second_wait_ends_with_a_refusal_too(limiter_of, slow):
+async def test_a_second_wait_ends_with_a_refusal_too(limiter_of, slow, clock):
     """Who found the first lease spent and stood in wait for another one is told what came instead, without a trip."""
     limiter, passed = limiter_of("4/h", lease=2, lease_ttl=60.0), []
     await limiter.check("warm-up")
+    await clock.advance(10)  # so that no time is small
     sent = slow.sent
 
     async def ask():
@@ -400,6 +524,28 @@ async def test_a_second_wait_ends_with_a_refusal_too(limiter_of, slow):
             tasks.start_soon(ask)
     assert sorted(passed) == [False] * 4 + [True] * 4
     assert slow.sent == sent + 2
+    assert limiter.statistics().is_store_answering
+
+
+async def test_a_second_wait_ends_with_the_budget_too(limiter_of, slow, clock):
+    """Those for whom the first lease was too small have the share to go by when the next one does not come in time."""
+    seen, passed = [], []
+    rival, limiter = limiter_of("10/h"), limiter_of("10/h", lease=2, budget=0.05, on_event=seen.append)
+    await rival.check("key", 6)
+    await clock.advance(10)
+    slow.latency = 0.03
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    begin = clock()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(ask)
+    assert passed == [True] * 8
+    assert clock() - begin == pytest.approx(0.05)
+    assert seen == [StoreFailed("TimeoutError")]
+    assert await limiter.take_up_to("key", 99) == 10 - 8
 
 
 async def test_reset_forgets_the_lease(limiter_of):
@@ -449,6 +595,7 @@ async def test_decides_without_the_store(limiter_of, slow, clock, policy, expect
     seen = []
     limiter = limiter_of("4/h", on_store_error=policy, workers=2, on_event=seen.append)
     await limiter.check("warm-up", 0)
+    await clock.advance(10)
     slow.broken = ConnectionError("secret address")
     begin, sent = clock(), slow.sent
     assert [await limiter.try_acquire("key") for _ in range(3)] == expected
@@ -467,6 +614,46 @@ async def test_decides_without_the_store(limiter_of, slow, clock, policy, expect
     assert await limiter.try_acquire("key", 4)
     assert seen[-1] == StoreRecovered(pytest.approx(0.5, abs=0.01))
     assert limiter.statistics().is_store_answering
+
+
+@pytest.mark.parametrize(
+    ("policy", "answers"),
+    [
+        ("open", [(True, 4, 0.0, 0.0, ())] * 3),
+        ("closed", [(False, 0, 0.3, 0.0, ("4/h", "9/h")), (True, 0, 0.0, 0.0, ()), (False, 0, 0.3, 0.0, ("4/h", "9/h"))]),
+        ("local", [(True, 2, 0.0, 1800.0, ()), (True, 2, 0.0, 1800.0, ()), (False, 2, 900.0, 1800.0, ("4/h",))]),
+    ],
+)
+async def test_decisions_without_the_store_tell_everything(limiter_of, slow, clock, policy, answers):
+    """All that a header or a message needs: until the share has room, or until the store is tried again."""
+    limiter = limiter_of("4/h", "9/h", on_store_error=policy)
+    slow.broken = OSError()
+    await clock.advance(10)
+    await limiter.check("other")
+    await clock.advance(0.2)
+    told = [await limiter.check("key", 2), await limiter.check("key", 0), await limiter.peek("key", 3)]
+    for decision, (allowed, remaining, retry_after, reset_after, violated) in zip(told, answers, strict=True):
+        times = pytest.approx(retry_after, rel=1e-3), pytest.approx(reset_after, rel=1e-3)
+        assert decision == (allowed, limiter.limits[0], remaining, *times, violated)
+
+
+async def test_one_call_tries_the_store_for_all(limiter_of, slow, clock):
+    """While it waits, the others are decided about at once."""
+    limiter = limiter_of("9/h", budget=0.02)
+    slow.latency = 3600
+    await limiter.check("key")
+    await clock.advance(0.5)
+    waited = []
+
+    async def ask():
+        begin = clock()
+        await limiter.check("key")
+        waited.append(clock() - begin)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask)
+    assert waited == [0.0, 0.0, pytest.approx(0.02)]
 
 
 async def test_a_store_that_hangs_costs_the_budget_once(limiter_of, slow, clock):
@@ -488,12 +675,16 @@ async def test_a_store_that_hangs_costs_the_budget_once(limiter_of, slow, clock)
 
 async def test_the_local_limiter_is_warm(limiter_of, slow):
     """What passed while all was well counts when it is not: losing the store is no second allowance."""
-    for cost in (1, 3):
-        limiter = limiter_of("6/h")
-        await limiter.check(f"key {cost}", cost)
-        await limiter.check(f"key {cost}", cost)
+    for cost in (1, 2, 3):
+        limiter = limiter_of("6/h", "7/h")
+        await limiter.check((f"key {cost}", f"all {cost}"), cost)
+        await limiter.check((f"key {cost}", f"all {cost}"), cost)
+        await limiter.check(f"back {cost}", 5)
+        await limiter.refund(f"back {cost}", 3)
         slow.broken = OSError()
-        assert await limiter.take_up_to(f"key {cost}", 9) == 6 - 2 * cost
+        assert await limiter.take_up_to((f"key {cost}", "other"), 9) == 6 - 2 * cost
+        assert await limiter.take_up_to(("other", f"all {cost}"), 9) == 7 - 2 * cost
+        assert await limiter.take_up_to(f"back {cost}", 9) == 6 - 5 + 3
         slow.broken = None
 
 
@@ -791,25 +982,31 @@ def test_cancelled_anywhere_loses_nothing(redis_server):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"store": RedisStore}, TypeError, "a store such as RedisStore\\(client\\), got <class"),
-        ({"on_store_error": "allow"}, ValueError, "'local', 'open' or 'closed', got 'allow'"),
+        ({"store": RedisStore}, TypeError, f"a store such as RedisStore(client), got {RedisStore!r}"),
+        ({"on_store_error": "allow"}, ValueError, "on_store_error 'local', 'open' or 'closed', got 'allow'"),
         ({"budget": 0}, ValueError, "0 < budget < inf seconds, got 0"),
-        ({"budget": math.inf}, ValueError, "0 < budget < inf"),
-        ({"budget": math.nan}, ValueError, "got nan"),
-        ({"budget": True}, TypeError, "got True"),
-        ({"lease_ttl": 0}, ValueError, "0 < lease_ttl"),
+        ({"budget": math.inf}, ValueError, "0 < budget < inf seconds, got inf"),
+        ({"lease_ttl": 0}, ValueError, "0 < lease_ttl < inf seconds, got 0"),
         ({"lease": -1}, ValueError, "lease >= 0, got -1"),
-        ({"lease": 1.5}, TypeError, "lease to be a whole number"),
+        ({"lease": 1.5}, TypeError, "lease to be a whole number, got 1.5"),
         ({"workers": 0}, ValueError, "workers >= 1, got 0"),
-        ({"max_waiters": -1}, ValueError, "max_waiters >= 0"),
+        ({"max_waiters": -1}, ValueError, "max_waiters >= 0, got -1"),
         ({"clock": 3}, TypeError, "clock to be a function, got 3"),
         ({"on_event": 3}, TypeError, "on_event to be a function, got 3"),
     ],
 )
 def test_nonsense(options, error, message):
     """Refused at construction."""
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^AsyncRateLimiter needs {re.escape(message)}$"):
         AsyncRateLimiter("1/s", **{"store": RedisStore(print), **options})
+
+
+@pytest.mark.parametrize("name", ["budget", "lease_ttl"])
+@pytest.mark.parametrize("seconds", [math.nan, True, "1"])
+def test_nonsense_seconds(name, seconds):
+    """What is no number of seconds at all."""
+    with pytest.raises((TypeError, ValueError), match=f"seconds.*got {seconds!r}$"):
+        AsyncRateLimiter("1/s", store=RedisStore(print), **{name: seconds})
 
 
 def test_real_time_is_the_default():

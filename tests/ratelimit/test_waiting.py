@@ -11,7 +11,7 @@ from typing import Annotated
 import anyio
 import pytest
 import trio
-from mcp_ratelimit import CostTooLarge, Decision, Limit, LimiterStatistics, MemoryStore, RateLimited, RateLimiter
+from mcp_ratelimit import CostTooLarge, Decision, Limit, LimiterStatistics, MemoryStore, RateLimited, RateLimiter, Refusal
 from mcp_ratelimit.lines import Lines
 
 from tests.ratelimit.walks import ALGORITHMS, limit_of
@@ -74,6 +74,20 @@ async def test_nobody_passes_those_who_wait(clock):
         assert refused.retry_after == pytest.approx(1.0, abs=1e-5)
         assert limiter.take_up_to("key", 1) == 0
         assert limiter.peek("key", 0).allowed
+
+
+async def test_who_waits_for_one_limit_of_several_is_not_passed(clock):
+    """Except by what has been used already, of which all limits bear as much as each has left."""
+    limiter = limiter_at(clock, "9/h", "5/h")
+    for cost, key in ((5, ("ann", "read")), (3, ("bob", "search"))):
+        assert limiter.try_acquire(key, cost)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limiter.acquire, ("ann", "write"), 5)
+        await settle()
+        assert not limiter.try_acquire(("ann", "search"))
+        assert limiter.take_up_to(("ann", "search"), 9) == 0
+        assert limiter.take_up_to(("ann", "search"), 9, past_line=True) == 2
+        tasks.cancel_scope.cancel()
 
 
 async def test_there_is_room_for_both_and_still_a_newcomer_comes_second(clock):
@@ -259,7 +273,7 @@ async def test_gives_up_when_it_turns_out_to_take_too_long(clock):
             await limiter.acquire("key", timeout=1.5)
     assert clock() == pytest.approx(1.0, abs=1e-4)
     assert caught.value.retry_after == pytest.approx(3.0, abs=0.01)
-    assert [event.decision for event in seen] == [caught.value.decision]
+    assert seen == [Refusal("key", 1, caught.value.decision)]
     assert limiter.statistics().waiting == 0
 
 
@@ -302,18 +316,20 @@ async def test_who_leaves_the_line_takes_his_cost_along(clock):
         assert limiter.check("key").retry_after == pytest.approx(5.4, abs=1e-4)
 
 
-async def test_max_waiters(clock):
+@pytest.mark.parametrize(("options", "waiting"), [({"max_waiters": 1}, 1), ({}, 1000)], ids=["one", "default"])
+async def test_max_waiters(clock, options, waiting):
     """A full waiting room refuses at once."""
-    limiter = limiter_at(clock, "1/s burst 1", max_waiters=1)
+    limiter = limiter_at(clock, "1000/s burst 1", **options)
     await limiter.acquire("key")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(limiter.acquire, "key")
+        for _ in range(waiting):
+            tasks.start_soon(limiter.acquire, "key")
         await settle()
         with pytest.raises(RateLimited) as caught:
             await limiter.acquire("key")
         assert caught.value.reason == "max_waiters"
-        assert caught.value.retry_after == pytest.approx(2.0, abs=1e-4)
-        assert limiter.statistics().waiting == 1
+        assert caught.value.retry_after == pytest.approx((waiting + 1) / 1000, abs=1e-4)
+        assert limiter.statistics().waiting == waiting
 
 
 async def test_any_number_of_waiters(clock):

@@ -35,8 +35,8 @@ class Request(NamedTuple):
 
     limits: tuple[Limit, ...]
     keys: tuple[str, ...]
-    cost: int
-    most: int
+    cost: int = 0
+    most: int = 0
     op: Literal["take", "refund", "reset"] = "take"
 
 

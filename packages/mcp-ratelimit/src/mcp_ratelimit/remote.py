@@ -142,7 +142,7 @@ class AsyncRateLimiter(Acquiring):
     async def try_acquire(self, key: Key, cost: int = 1) -> bool:
         """Charge *cost* if it may pass now, and say whether it did."""
         if self._lease and not self._lines.waiting:  # a leased token, without a further coroutine
-            known = self._known.decide(self._checked(key, cost), cost, self._clock()) if cost else None
+            known = self._known.decide(self._checked(key, cost), cost, self._clock())
             if known is not None and known.allowed:
                 return True
         return (await self.check(key, cost)).allowed
@@ -161,7 +161,7 @@ class AsyncRateLimiter(Acquiring):
     async def peek(self, key: Key, cost: int = 1) -> Decision:
         """Tell whether *cost* would pass now; charges nothing."""
         keys = self._checked(key, cost)
-        return (await self._ask(Request(self._limits, keys, cost, 0)))[1]
+        return (await self._ask(Request(self._limits, keys, cost)))[1]
 
     async def take_up_to(self, key: Key, most: int, *, past_line: bool = False) -> int:
         """Charge as much as may pass now, at most *most*, and return how much it was; nothing while others wait.
@@ -172,21 +172,21 @@ class AsyncRateLimiter(Acquiring):
         keys = self._checked(key, 0)
         if not past_line and self._lines.ahead(self._names(keys)):
             return 0
-        return (await self._ask(Request(self._limits, keys, 0, most)))[0]
+        return (await self._ask(Request(self._limits, keys, most=most)))[0]
 
     async def refund(self, key: Key, cost: int = 1) -> None:
         """Give back *cost* that was charged under *key*; what has been forgotten by now cannot be given back."""
         whole("refund", "cost", cost, least=0)
         keys = self._checked(key, 0)
         self._local.refund(keys, cost)
-        await self._change(Request(self._limits, keys, cost, 0, "refund"))
+        await self._change(Request(self._limits, keys, cost, op="refund"))
 
     async def reset(self, key: Key) -> None:
         """Forget everything charged under *key*, except for what other processes hold on lease."""
         keys = self._checked(key, 0)
         self._local.reset(keys)
         self._known.leased.pop(keys, None)
-        await self._change(Request(self._limits, keys, 0, 0, "reset"))
+        await self._change(Request(self._limits, keys, op="reset"))
 
     def set_limit(self, limit: Limit | str, *, name: str | None = None) -> None:
         """Change the figures of a limit in this process, as ``RateLimiter.set_limit`` does; what was used is kept.
@@ -251,7 +251,7 @@ class AsyncRateLimiter(Acquiring):
         ahead = self._lines.ahead(self._names(keys)) if self._lines.waiting and cost else {}
         if not ahead:
             return await self._take(keys, cost)
-        decision = (await self._ask(Request(self._limits, keys, cost, 0)))[1]
+        decision = (await self._ask(Request(self._limits, keys, cost)))[1]
         lines = {self._limits[place]: costs for place, costs in ahead.items()}
         later = max(costs * limit.period / limit.amount for limit, costs in lines.items())
         names = tuple(limit.name for limit in lines)
@@ -259,7 +259,7 @@ class AsyncRateLimiter(Acquiring):
 
     async def _take(self, keys: tuple[str, ...], cost: int) -> Decision:
         if not cost:
-            return (await self._ask(Request(self._limits, keys, 0, 0)))[1]
+            return (await self._ask(Request(self._limits, keys)))[1]
         known = self._known.decide(keys, cost, since := self._clock())
         if known is None and keys in self._arrivals:
             known = await self._arrived(keys, cost)  # without a timer: who has gone is back within his earlier budget
@@ -347,7 +347,7 @@ class AsyncRateLimiter(Acquiring):
         """Decide by this process's share, of which a cost that is larger takes all."""
         cost = min(request.cost, *(limit.burst for limit in self._local.limits))
         if request.op != "take" or not request.most:
-            return 0, self._local.peek(request.keys, cost if request.op == "take" else 0)
+            return 0, self._local.peek(request.keys, cost)
         if request.cost:
             decision = self._local.check(request.keys, cost)
             return request.cost if decision.allowed else 0, decision

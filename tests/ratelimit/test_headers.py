@@ -86,8 +86,9 @@ def test_reading_ignores_what_is_malformed(field, expected):
 
 
 def test_reading_policies():
-    """A window is optional, and never zero."""
-    assert parse_policy('"a";q=5;w=0, "b";q=0;w=3, "c";w=3') == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 0, 3)]
+    """A window is optional, and never zero; a quote in a name is marked."""
+    policies = parse_policy('"a";q=5;w=0, "b";q=0;w=1, "c";w=3, "d \\" e";q=2')
+    assert policies == [QuotaPolicy("a", 5, None), QuotaPolicy("b", 0, 1), QuotaPolicy('d " e', 2, None)]
 
 
 @given(st.text(max_size=60))
@@ -135,10 +136,17 @@ def test_a_hostile_field_costs_no_time():
     assert time.process_time() - begin < 0.5
 
 
+async def receive():
+    return {"type": "asked"}
+
+
 async def app(scope, receive, send):
+    assert await receive() == {"type": "asked"}
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]})
         await send({"type": "http.response.body", "body": b"ok"})
+    else:
+        await send({"type": "lifespan.startup.complete"})
 
 
 class Remote:
@@ -162,14 +170,32 @@ async def test_asgi(wrap):
     async def send(message):
         sent.append(message)
 
-    for _ in range(2):
-        await limited({"type": "http", "client": ("1.2.3.4", 5)}, None, send)
-    await limited({"type": "lifespan"}, None, send)
-    (passed, _, refused, body) = sent
-    policy = (b"ratelimit-policy", b'"ip";q=1;w=60')
-    assert passed["headers"] == [(b"x", b"y"), policy, (b"ratelimit", b'"ip";r=0;t=60')]
-    assert (refused["status"], dict(refused["headers"])[b"retry-after"]) == (429, b"61")
-    assert json.loads(body["body"])["violated-policies"] == ["ip"]
+    for scope in ("http", "http", "lifespan"):
+        await limited({"type": scope, "client": ("1.2.3.4", 5)}, receive, send)
+    fields = [(b"ratelimit-policy", b'"ip";q=1;w=60'), (b"ratelimit", b'"ip";r=0;t=60')]
+    content = {
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        "title": "Too many requests",
+        "status": 429,
+        "violated-policies": ["ip"],
+    }
+    problem = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(json.dumps(content)))]
+    passed, body, refused, refusal, started = sent
+    assert passed == {"type": "http.response.start", "status": 200, "headers": [(b"x", b"y"), *fields]}
+    assert (body, started) == ({"type": "http.response.body", "body": b"ok"}, {"type": "lifespan.startup.complete"})
+    headers = [*problem, *fields, (b"retry-after", b"61")]
+    assert refused == {"type": "http.response.start", "status": 429, "headers": headers}
+    assert (refusal.pop("type"), json.loads(refusal.pop("body")), refusal) == ("http.response.body", content, {})
+
+
+async def test_an_answer_without_headers_gets_fields_too():
+    """ASGI lets an app leave them out."""
+
+    async def bare(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204})
+
+    limiter = RateLimiter("1/min", store=MemoryStore(clock=Time()))
+    assert set(await headers_of(limit_asgi(bare, limiter, str))) == {b"ratelimit-policy", b"ratelimit"}
 
 
 @pytest.mark.parametrize("arguments", [(None, RateLimiter("1/s"), str), (app, AsyncRateLimiter, 3), (app, None, str)])
@@ -186,7 +212,7 @@ async def headers_of(app, **scope):
     async def send(message):
         sent.append(message)
 
-    await app({"type": "http", **scope}, None, send)
+    await app({"type": "http", **scope}, receive, send)
     return dict(sent[0]["headers"])
 
 
@@ -198,6 +224,7 @@ def served_behind(limits):
     """An app that answers by what a middleware says about a call, as the ASGI seam of a server does."""
 
     async def served(scope, receive, send):
+        assert await receive() == {"type": "asked"}
         with contextlib.suppress(Refused):
             await limits(SimpleNamespace(method="tools/call", params=scope, request=None), nothing)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"Retry-After", b"9")]})

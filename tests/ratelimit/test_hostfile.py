@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +84,78 @@ def test_the_short_way_decides_as_the_long_one(store_of, algorithm):
     stores[1].close()
 
 
+@pytest.mark.parametrize("key", ["key", "k" * 1000])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_short_way_is_for_token_buckets(store_of, algorithm, key):
+    """It charges what is there already."""
+    store = store_of()
+    limiter = RateLimiter(limit_of(algorithm, 5, 1.0, 3), store=store)
+    table = store.table(limiter.limits[0])
+    limiter.check(key)
+    quick, is_bucket = store.quickly([table]), algorithm in {"gcra", "strict_gcra"}
+    assert (quick is not None and quick(key)) is is_bucket
+    assert limiter.peek(key).remaining == limiter.limits[0].burst - 1 - is_bucket
+    assert store.quickly([table, table]) is None
+
+
+def test_a_bucket_keeps_its_keys_apart(store_of):
+    """Both ways find each key's own state, wherever in the bucket it is."""
+    store = store_of(keys=1)
+    limiter = RateLimiter("4/h", store=store)
+    quick, keys = store.quickly([store.table(limiter.limits[0])]), [f"key {number}" for number in range(16)]
+    for number, key in enumerate(keys):
+        assert limiter.check(key, number % 2 + 1).allowed
+    assert all(quick(key) for key in keys)
+    assert [limiter.check(key).remaining for key in keys] == [1, 0] * 8
+
+
+@pytest.mark.parametrize("way", ["quick", "long"])
+def test_a_key_is_kept_until_it_owes_nothing(store_of, way):
+    """Not a tick less, and not much longer: its place is for others then."""
+    store, time = store_of(), store_of.time
+    limiter = RateLimiter("4/h", store=store)
+    keys = [f"key {number}" for number in range(9)]
+    for key in keys:
+        limiter.check(key)
+        assert limiter.try_acquire(key) if way == "quick" else limiter.check(key).allowed
+    begin, hz = time.now, store.table(limiter.limits[0]).algorithm.hz
+    time.now = begin + 1800 - 1 / hz
+    assert limiter.statistics().keys == 9
+    assert limiter.peek("key 0").reset_after > 0
+    time.now = begin + 1800 + 3 / hz
+    assert limiter.statistics().keys == 0
+
+
+def test_the_short_way_leaves_a_clock_that_lags_to_the_long_one(store_of):
+    """Which decides by the latest time that anybody has seen, and does not set it back."""
+    early, late = (store_of(clock=Time(seconds)) for seconds in (1000.0, 4600.0))
+    limiter = RateLimiter("2/h burst 2", store=late)
+    limiter.check("key")
+    assert not early.quickly([early.table(limiter.limits[0])])("key")
+    assert limiter.peek("key").remaining == 1
+
+
+def test_calendar_windows_go_by_the_wall_clock(store_of):
+    """The other clock counts from the machine's start."""
+    limiter = RateLimiter(
+        Limit("2/day", algorithm="fixed_window"), store=store_of(clock=Time(5.0), wall_clock=Time(86400 * 3 + 80000.0))
+    )
+    assert limiter.check("key").reset_after == 6400
+    other = RateLimiter("2/h burst 2", store=store_of(clock=Time(5.0), wall_clock=list))
+    assert other.check("key", 2).reset_after == 3600
+
+
+def test_the_files_are_for_this_user_alone(tmp_path):
+    """Whatever the user's mask allows; folders above are made too."""
+    mask = os.umask(0)
+    try:
+        HostStore(tmp_path / "a" / "limits", keys=16).table(Limit("2/h")).close()
+    finally:
+        os.umask(mask)
+    folder = tmp_path / "a" / "limits"
+    assert [path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())] == [0o700, 0o600]
+
+
 def test_reset_forgets_on_the_short_way_too(store_of):
     """What is left in the file of a state that was removed counts for nothing."""
     limiter = RateLimiter("3/h", store=store_of())
@@ -156,7 +230,9 @@ def test_a_hash_may_lie_across_two_others(store_of):
     with store.locked([table], ("b",)):
         crossing = table._digest
     table._map[table._hashes + 8 : table._hashes + 24] = crossing
+    assert not store.quickly([table])("b")
     assert limiter.peek("b").remaining == 2
+    assert [limiter.check("b").remaining for _ in range(2)] == [1, 0]
 
 
 def test_foreign_and_other_files_are_refused(tmp_path, store_of):
@@ -164,7 +240,7 @@ def test_foreign_and_other_files_are_refused(tmp_path, store_of):
     RateLimiter("1/s", store=store_of())
     with pytest.raises(ValueError, match="made for other keys= or another amount"):
         RateLimiter("1/s", store=store_of(keys=128))
-    (tmp_path / "limits" / "2%2Fs.gcra").write_text("something that was here before, longer than any header")
+    (tmp_path / "limits" / "2%2Fs.gcra").write_text("X" * 99)
     with pytest.raises(ValueError, match="remove it or its folder"):
         RateLimiter("2/s", store=store_of())
     with pytest.raises(ValueError, match="another limit named 'x'"):
@@ -172,6 +248,13 @@ def test_foreign_and_other_files_are_refused(tmp_path, store_of):
             RateLimiter(Limit("2/s", name="x"), store=(store := store_of())),
             RateLimiter(Limit("3/s", name="x"), store=store),
         )
+
+
+def test_a_file_that_was_left_without_a_header_is_new(tmp_path, store_of):
+    """Its maker was killed between two calls of the kernel."""
+    store = store_of()
+    (tmp_path / "limits" / "1%2Fs.gcra").write_bytes(bytes(99))
+    assert RateLimiter("1/s", store=store).try_acquire("key")
 
 
 def test_a_file_of_an_earlier_boot_is_empty(store_of, monkeypatch):
@@ -326,14 +409,15 @@ def test_a_lock_that_is_let_go_in_time_is_taken(store_of, monkeypatch):
     fcntl, lockf, asked = store._fcntl, store._fcntl.lockf, []
 
     def busy(file, command, *where):
-        asked.append(command)
+        asked.append((command, *where))
         if len(asked) <= 2:
             raise BlockingIOError
         lockf(file, command, *where)
 
     monkeypatch.setattr(fcntl, "lockf", busy)
     assert limiter.try_acquire("key")
-    assert asked == 3 * [fcntl.LOCK_EX | fcntl.LOCK_NB] + [fcntl.LOCK_UN]
+    bucket = (1, _hostlocks._FIRST + _bucket("key"))
+    assert asked == 3 * [(fcntl.LOCK_EX | fcntl.LOCK_NB, *bucket)] + [(fcntl.LOCK_UN, *bucket)]
     assert limiter.peek("key").remaining == 1
 
 
@@ -348,19 +432,23 @@ def test_four_processes_never_pass_the_bound(tmp_path, algorithm, most):
 
 
 @pytest.mark.parametrize(
-    ("options", "error"),
+    ("options", "error", "message"),
     [
-        ({"keys": 0}, ValueError),
-        ({"keys": True}, TypeError),
-        ({"on_full": "evict"}, ValueError),
-        ({"on_store_error": "allow"}, ValueError),
-        ({"workers": 0}, ValueError),
-        ({"on_event": 3}, TypeError),
-        ({"clock": 3}, TypeError),
-        ({"wall_clock": None}, TypeError),
+        ({"keys": 0}, ValueError, "keys >= 1, got 0"),
+        ({"keys": True}, TypeError, "keys to be a whole number, got True"),
+        ({"on_full": "evict"}, ValueError, "on_full to be one of ('overflow', 'deny'), got 'evict'"),
+        (
+            {"on_store_error": "allow"},
+            ValueError,
+            "on_store_error to be one of ('local', 'open', 'closed'), got 'allow'",
+        ),
+        ({"workers": 0}, ValueError, "workers >= 1, got 0"),
+        ({"on_event": 3}, TypeError, "on_event to be a function of the event, got 3"),
+        ({"clock": 3}, TypeError, "clock to be a function that returns seconds, got 3"),
+        ({"wall_clock": None}, TypeError, "wall_clock to be a function that returns seconds, got None"),
     ],
 )
-def test_nonsense(tmp_path, options, error):
+def test_nonsense(tmp_path, options, error, message):
     """Refused at construction."""
-    with pytest.raises(error, match="HostStore needs"):
+    with pytest.raises(error, match=f"^{re.escape(f'HostStore needs {message}')}$"):
         HostStore(tmp_path, **options)

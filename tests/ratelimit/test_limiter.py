@@ -78,6 +78,16 @@ def test_a_decision_tells_everything(limiter_of):
     assert refused.reset_after == pytest.approx(1.0, abs=1e-6)
 
 
+def test_the_limit_that_refuses_longest_is_told(limiter_of):
+    """It tells when to come again, though others may have less left; where none refuses, the one with least left."""
+    limiter = limiter_of("9/min burst 3", "1/h burst 3", "1/s burst 2")
+    assert limiter.check("key", 2).limit.name == "1/s burst 2"
+    refused = limiter.check("key", 2)
+    assert refused.violated == ("9/min burst 3", "1/h burst 3", "1/s burst 2")
+    assert (refused.limit.name, refused.remaining) == ("1/h burst 3", 1)
+    assert refused.retry_after == pytest.approx(3600, abs=1e-6)
+
+
 def test_refused_takes_nothing_from_any_limit(limiter_of):
     """Invariant 2: the others must not pay for the one that refuses."""
     limiter = limiter_of("5/min", "2/hour", "9/day")

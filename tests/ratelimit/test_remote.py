@@ -6,6 +6,7 @@ import asyncio
 import math
 import re
 import time
+from functools import partial
 
 import anyio
 import pytest
@@ -748,11 +749,13 @@ class Sent:
     """A store that answers when it is told to, and remembers what it was asked."""
 
     def __init__(self):
-        self.batches, self.go = [], anyio.Event()
+        self.batches, self.go, self.error = [], anyio.Event(), None
 
     async def send(self, requests):
         self.batches.append([(r.op, r.cost if r.op == "refund" else max(r.cost, r.most)) for r in requests])
         await self.go.wait()
+        if self.error is not None:
+            raise self.error
         return [(request.most, None) for request in requests]
 
 
@@ -798,6 +801,33 @@ async def test_what_nobody_waits_for_is_given_back(clock):
         await settle()
         store.go.set()
     assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+
+
+async def test_what_failed_is_given_back_by_nobody(clock):
+    """Who has gone leaves the others the failure that they wait for, and no other."""
+    store, gone = Sent(), anyio.CancelScope()
+    coalescer = Coalescer(store, budget=10)
+
+    async def leave():
+        with gone:
+            await coalescer.ask(one())
+
+    async def fail():
+        with pytest.raises(Unanswered, match="OSError"):
+            await coalescer.ask(one())
+
+    async with anyio.create_task_group() as tasks:
+        for ask in (partial(coalescer.ask, one()), fail, leave):
+            tasks.start_soon(ask)
+            await settle()
+        store.go.set()
+        store.go = anyio.Event()
+        await settle()
+        gone.cancel()
+        await settle()
+        store.error = OSError()
+        store.go.set()
+    assert len(store.batches) == 2
 
 
 async def test_who_is_cancelled_while_he_sends_is_told_what_he_got(clock):

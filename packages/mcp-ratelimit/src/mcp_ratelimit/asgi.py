@@ -104,4 +104,4 @@ def _adding(fields: Fields, send: Callable[[Message], Awaitable[None]]) -> Calla
 
 
 def _encoded(decision: Decision, limits: tuple[Limit, ...]) -> Fields:
-    return [(name.encode(), value.encode("ascii")) for name, value in rate_limit_fields(decision, limits).items()]
+    return [(name.encode(), value.encode()) for name, value in rate_limit_fields(decision, limits).items()]

@@ -220,8 +220,7 @@ NONSENSE_CALLS = [
 async def test_nonsense_is_named_in_full(limiter_of, ask, arguments, message):
     """What was given and what would do, in the caller's words."""
     with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
-        result = getattr(limiter_of("3/h"), ask)(*arguments)
-        await result  # as ``acquire`` is
+        await getattr(limiter_of("3/h"), ask)(*arguments)  # those that are not awaited raise before
 
 
 NONSENSE_COSTS = [-1, math.nan, math.inf, -math.inf, True, 1.0, "1", None]

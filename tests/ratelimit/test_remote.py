@@ -372,15 +372,15 @@ async def test_what_is_told_behind_others(limiter_of, clock):
 
 
 @pytest.mark.parametrize(
-    ("options", "timeout", "reason"), [({"max_waiters": 0}, None, "max_waiters"), ({}, 3500, "timeout")]
+    ("options", "patience", "reason"), [({"max_waiters": 0}, None, "max_waiters"), ({}, 3500, "timeout")]
 )
-async def test_who_cannot_wait_learns_it_at_once(limiter_of, clock, options, timeout, reason):
+async def test_who_cannot_wait_learns_it_at_once(limiter_of, clock, options, patience, reason):
     """What passes without waiting passes; the refusal is reported as it is raised."""
     seen = []
     limiter = limiter_of("2/h", on_event=seen.append, **options)
-    await limiter.acquire("key", 2, timeout=timeout)
+    await limiter.acquire("key", 2, timeout=patience)
     with pytest.raises(RateLimited) as caught, anyio.fail_after(1):
-        await limiter.acquire("key", 2, timeout=timeout)
+        await limiter.acquire("key", 2, timeout=patience)
     assert caught.value.reason == reason
     assert caught.value.retry_after == pytest.approx(3600, abs=5)
     assert seen == [Refusal("key", 2, caught.value.decision)]
@@ -620,7 +620,10 @@ async def test_decides_without_the_store(limiter_of, slow, clock, policy, expect
     ("policy", "answers"),
     [
         ("open", [(True, 4, 0.0, 0.0, ())] * 3),
-        ("closed", [(False, 0, 0.3, 0.0, ("4/h", "9/h")), (True, 0, 0.0, 0.0, ()), (False, 0, 0.3, 0.0, ("4/h", "9/h"))]),
+        (
+            "closed",
+            [(False, 0, 0.3, 0.0, ("4/h", "9/h")), (True, 0, 0.0, 0.0, ()), (False, 0, 0.3, 0.0, ("4/h", "9/h"))],
+        ),
         ("local", [(True, 2, 0.0, 1800.0, ()), (True, 2, 0.0, 1800.0, ()), (False, 2, 900.0, 1800.0, ("4/h",))]),
     ],
 )

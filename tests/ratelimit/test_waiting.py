@@ -11,7 +11,16 @@ from typing import Annotated
 import anyio
 import pytest
 import trio
-from mcp_ratelimit import CostTooLarge, Decision, Limit, LimiterStatistics, MemoryStore, RateLimited, RateLimiter, Refusal
+from mcp_ratelimit import (
+    CostTooLarge,
+    Decision,
+    Limit,
+    LimiterStatistics,
+    MemoryStore,
+    RateLimited,
+    RateLimiter,
+    Refusal,
+)
 from mcp_ratelimit.lines import Lines
 
 from tests.ratelimit.walks import ALGORITHMS, limit_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -53,8 +54,8 @@ def test_token_bucket_by_the_table(limiter_of, time):
 def test_no_more_than_the_burst_gathers(limiter_of, time, ask):
     """However long nobody asks, and on whichever way."""
     limiter = limiter_of("1/s burst 5")
-    assert limiter.try_acquire("key", 5)
-    for seconds in (5.0, 5.5, 9.0):
+    assert limiter.try_acquire("key")
+    for seconds in (4.0, 5.0, 9.0):
         time.now += seconds
         assert [bool(getattr(limiter, ask)("key")) for _ in range(6)] == [True] * 5 + [False]
 
@@ -94,13 +95,19 @@ def test_refused_takes_nothing_from_any_limit(limiter_of):
     keys = ("alice", "alice/search", GLOBAL)
     assert [limiter.try_acquire(keys) for _ in range(4)] == [True, True, False, False]
     assert limiter.check(keys).violated == ("2/hour",)
-    assert [limiter.try_acquire("dave") for _ in range(3)] == [True, True, False]
     assert limiter.check(("alice", "alice/read", GLOBAL), 2)
     assert limiter.peek(("alice", "x", GLOBAL), 2).violated == ("5/min",)
     assert limiter.peek(("bob", "bob/read", GLOBAL), 2).remaining == 2
     assert limiter.check(("bob", "bob/read", GLOBAL), 2)
     assert limiter.peek(("carol", "carol/read", "elsewhere"), 2)
     assert limiter.peek(("carol", "carol/read", GLOBAL)).limit.name == "2/hour"
+
+
+@pytest.mark.parametrize("wide", [("5/min",), ("5/min", "9/day")])
+def test_one_key_for_all_limits_counts_in_each(limiter_of, wide):
+    """Whichever of them refuses, also where the first would let it through."""
+    limiter = limiter_of(*wide, "2/hour")
+    assert [limiter.try_acquire("key") for _ in range(3)] == [True, True, False]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -113,7 +120,7 @@ def test_peek_and_refusal_change_nothing(limiter_of, algorithm):
     assert [limiter.peek("key", 2) for _ in range(9)] == [before] * 9
     assert limiter.check("key", 0).allowed
     assert limiter.take_up_to("key", 0) == 0
-    assert limiter.take_up_to("key", 9) == 1
+    assert [limiter.take_up_to("key", 9) for _ in range(2)] == [1, 0]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -219,8 +226,9 @@ NONSENSE_CALLS = [
 @pytest.mark.parametrize(("ask", "arguments", "message"), NONSENSE_CALLS)
 async def test_nonsense_is_named_in_full(limiter_of, ask, arguments, message):
     """What was given and what would do, in the caller's words."""
+    call = partial(getattr(limiter_of("3/h"), ask), *arguments)
     with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
-        await getattr(limiter_of("3/h"), ask)(*arguments)  # those that are not awaited raise before
+        await call()  # ``acquire`` alone gets as far as to be awaited
 
 
 NONSENSE_COSTS = [-1, math.nan, math.inf, -math.inf, True, 1.0, "1", None]

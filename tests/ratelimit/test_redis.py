@@ -220,9 +220,9 @@ class WithMethods:
 async def test_what_each_client_sends(anyio_backend, kind):
     """The script by its name, and in full to a server that does not know it; with the keys, as a cluster needs them."""
     client = kind()
-    await RedisStore(client).send([Request((SOME, MORE), ("ann", "all"), 1, 1)])
+    await RedisStore(client, prefix="XY").send([Request((SOME, MORE), ("ann", "all"), 1, 1)])
     by_name, in_full = client.sent
-    keys = "2", "{mcp-ratelimit}:3/h:gcra:ann", "{mcp-ratelimit}:5/h:sliding_log:all"
+    keys = "2", "{XY}:3/h:gcra:ann", "{XY}:5/h:sliding_log:all"
     assert (by_name[:5], in_full[:5]) == (("EVALSHA", SHA, *keys), ("EVAL", SCRIPT, *keys))
     assert by_name[5:] == in_full[5:]
     assert len(by_name) == 6

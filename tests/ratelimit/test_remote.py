@@ -363,26 +363,36 @@ async def test_what_is_told_behind_others(limiter_of, clock):
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(limiter.acquire, "key", 3)
         await clock.advance(0.01)
-        told = await limiter.check("key")
-        assert told == (False, narrow, 1, pytest.approx(1800, abs=1), pytest.approx(1200, abs=5), (narrow.name,))
+        told = [await limiter.check("key")]
         assert (await limiter.check("key", 0)).allowed
+        with pytest.raises(RateLimited) as caught, anyio.fail_after(1):
+            await limiter.acquire("key", timeout=1700)
+        told.append(caught.value.decision)
         tasks.cancel_scope.cancel()
-    assert seen == [Refusal("key", 1, told)]
+    times = pytest.approx(1800, abs=1), pytest.approx(1200, abs=5)
+    assert told == [(False, narrow, 1, *times, (narrow.name,))] * 2
+    assert seen == [Refusal("key", 1, decision) for decision in told]
     assert (await limiter.peek("key")).remaining == 1
 
 
 @pytest.mark.parametrize(
-    ("options", "patience", "reason"), [({"max_waiters": 0}, None, "max_waiters"), ({}, 3500, "timeout")]
+    ("options", "patience", "ahead", "reason"),
+    [({"max_waiters": 0}, None, 0, "max_waiters"), ({}, 3500, 0, "timeout"), ({}, 7100, 1, "timeout")],
 )
-async def test_who_cannot_wait_learns_it_at_once(limiter_of, clock, options, patience, reason):
+async def test_who_cannot_wait_learns_it_at_once(limiter_of, clock, options, patience, ahead, reason):
     """What passes without waiting passes; the refusal is reported as it is raised."""
     seen = []
     limiter = limiter_of("2/h", on_event=seen.append, **options)
     await limiter.acquire("key", 2, timeout=patience)
-    with pytest.raises(RateLimited) as caught, anyio.fail_after(1):
-        await limiter.acquire("key", 2, timeout=patience)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(ahead):
+            tasks.start_soon(limiter.acquire, "key", 2)
+            await clock.advance(0.01)
+        with pytest.raises(RateLimited) as caught, anyio.fail_after(1):
+            await limiter.acquire("key", 2, timeout=patience)
+        tasks.cancel_scope.cancel()
     assert caught.value.reason == reason
-    assert caught.value.retry_after == pytest.approx(3600, abs=5)
+    assert caught.value.retry_after == pytest.approx(3600 * (1 + ahead), abs=5)
     assert seen == [Refusal("key", 2, caught.value.decision)]
 
 

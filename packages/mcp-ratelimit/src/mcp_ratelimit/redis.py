@@ -117,7 +117,7 @@ class RedisStore:
             return decisions[0]
         violated = tuple(name for decision in decisions for name in decision.violated)
         tightest = max(decisions, key=_retry_after) if violated else min(decisions, key=_remaining)
-        return tightest._replace(allowed=not violated, violated=violated)
+        return tightest._replace(violated=violated)
 
 
 _retry_after = attrgetter("retry_after")

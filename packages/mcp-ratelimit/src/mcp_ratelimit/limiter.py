@@ -140,7 +140,9 @@ class RateLimiter(Acquiring):
         if not past_line and self._lines.ahead(self._names(keys)):
             return 0
         cost = min(most, self._decide(keys, 0, charge=False).remaining)
-        return cost if cost and self._decide(keys, cost, charge=True, first=True).allowed else 0
+        while cost and not (decision := self._decide(keys, cost, charge=True, first=True)).allowed:
+            cost = min(cost - 1, decision.remaining)  # another process has taken some meanwhile
+        return cost
 
     def refund(self, key: Key, cost: int = 1) -> None:
         """Give back *cost* that was charged under *key*; what has been forgotten by now cannot be given back."""

@@ -6,6 +6,7 @@ import asyncio
 import math
 import re
 import time
+from contextlib import nullcontext
 from functools import partial
 
 import anyio
@@ -56,6 +57,19 @@ def slow(client):
 @pytest.fixture
 def limiter_of(slow, clock):
     return lambda *limits, **options: AsyncRateLimiter(*limits, store=RedisStore(slow), clock=clock, **options)
+
+
+async def passed_at_once(limiter, calls):
+    """What each of so many *calls* for one key is told that ask together."""
+    passed = []
+
+    async def ask():
+        passed.append(await limiter.try_acquire("key"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(calls):
+            tasks.start_soon(ask)
+    return passed
 
 
 async def test_the_methods_of_a_limiter(limiter_of):
@@ -114,14 +128,7 @@ async def test_set_limit_keeps_what_was_used(limiter_of, clock):
 async def test_asked_together_sent_together(limiter_of, slow, clock):
     """While one round trip is on its way, all who ask gather for the next."""
     limiter = limiter_of("30/h")
-    passed = []
-
-    async def ask():
-        passed.append(await limiter.try_acquire("key"))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(50):
-            tasks.start_soon(ask)
+    passed = await passed_at_once(limiter, 50)
     assert sum(passed) == 30
     assert slow.sent == 3  # EVALSHA, EVAL, and one for all others
     assert clock() == pytest.approx(0.003)
@@ -227,14 +234,7 @@ def test_a_lease_that_is_too_small_hides_no_refusal():
 async def test_leased_tokens_are_spent_without_asking(limiter_of, slow, clock):
     """One round trip for many; who asks meanwhile waits for the same lease."""
     limiter = limiter_of("100/h", lease=10, lease_ttl=5.0)
-    passed = []
-
-    async def ask():
-        passed.append(await limiter.try_acquire("key"))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(20):
-            tasks.start_soon(ask)
+    passed = await passed_at_once(limiter, 20)
     assert passed == [True] * 20
     sent = slow.sent
     assert sent <= 5
@@ -506,31 +506,19 @@ async def test_a_lease_that_does_not_come_is_waited_for_by_nobody(limiter_of, sl
     limiter = limiter_of("1/h", lease=5)
     assert await limiter.try_acquire("key")
     assert limiter.statistics().leased_keys == 0
-    sent, passed = slow.sent, []
-
-    async def ask():
-        passed.append(await limiter.try_acquire("key"))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(3):
-            tasks.start_soon(ask)
+    sent = slow.sent
+    passed = await passed_at_once(limiter, 3)
     assert passed == [False] * 3
     assert slow.sent == sent + 1
 
 
 async def test_a_second_wait_ends_with_a_refusal_too(limiter_of, slow, clock):
     """Who found the first lease spent and stood in wait for another one is told what came instead, without a trip."""
-    limiter, passed = limiter_of("4/h", lease=2, lease_ttl=60.0), []
+    limiter = limiter_of("4/h", lease=2, lease_ttl=60.0)
     await limiter.check("warm-up")
     await clock.advance(10)  # so that no time is small
     sent = slow.sent
-
-    async def ask():
-        passed.append(await limiter.try_acquire("key"))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(8):
-            tasks.start_soon(ask)
+    passed = await passed_at_once(limiter, 8)
     assert sorted(passed) == [False] * 4 + [True] * 4
     assert slow.sent == sent + 2
     assert limiter.statistics().is_store_answering
@@ -538,19 +526,13 @@ async def test_a_second_wait_ends_with_a_refusal_too(limiter_of, slow, clock):
 
 async def test_a_second_wait_ends_with_the_budget_too(limiter_of, slow, clock):
     """Those for whom the first lease was too small have the share to go by when the next one does not come in time."""
-    seen, passed = [], []
+    seen = []
     rival, limiter = limiter_of("10/h"), limiter_of("10/h", lease=2, budget=0.05, on_event=seen.append)
     await rival.check("key", 6)
     await clock.advance(10)
     slow.latency = 0.03
-
-    async def ask():
-        passed.append(await limiter.try_acquire("key"))
-
     begin = clock()
-    async with anyio.create_task_group() as tasks:
-        for _ in range(8):
-            tasks.start_soon(ask)
+    passed = await passed_at_once(limiter, 8)
     assert passed == [True] * 8
     assert clock() - begin == pytest.approx(0.05)
     assert seen == [StoreFailed("TimeoutError")]
@@ -787,46 +769,21 @@ async def test_the_turn_to_send_passes_on_when_its_owner_goes(clock):
     assert store.batches == [[("take", 1)], [("take", 1)]]
 
 
-async def test_what_nobody_waits_for_is_given_back(clock):
-    """By the one who sent, when nobody else has anything to send."""
-    store = Sent()
-    coalescer = Coalescer(store, budget=10)
-    gone = anyio.CancelScope()
-
-    async def leave():
-        with gone:
-            await coalescer.ask(one())
-
-    async with anyio.create_task_group() as tasks:
-        for ask in (coalescer.ask, coalescer.ask):
-            tasks.start_soon(ask, one())
-            await settle()
-        tasks.start_soon(leave)
-        await settle()
-        store.go.set()
-        store.go = anyio.Event()
-        await settle()
-        gone.cancel()
-        await settle()
-        store.go.set()
-    assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
-
-
-async def test_what_failed_is_given_back_by_nobody(clock):
-    """Who has gone leaves the others the failure that they wait for, and no other."""
+async def batches_when_one_leaves(error):
+    """The batches of one caller, and then of two, one of whom goes while theirs is on its way and may fail."""
     store, gone = Sent(), anyio.CancelScope()
     coalescer = Coalescer(store, budget=10)
 
+    async def stay():
+        with pytest.raises(Unanswered, match="OSError") if error else nullcontext():
+            await coalescer.ask(one())
+
     async def leave():
         with gone:
             await coalescer.ask(one())
 
-    async def fail():
-        with pytest.raises(Unanswered, match="OSError"):
-            await coalescer.ask(one())
-
     async with anyio.create_task_group() as tasks:
-        for ask in (partial(coalescer.ask, one()), fail, leave):
+        for ask in (partial(coalescer.ask, one()), stay, leave):
             tasks.start_soon(ask)
             await settle()
         store.go.set()
@@ -834,9 +791,19 @@ async def test_what_failed_is_given_back_by_nobody(clock):
         await settle()
         gone.cancel()
         await settle()
-        store.error = OSError()
+        store.error = error
         store.go.set()
-    assert len(store.batches) == 2
+    return store.batches
+
+
+async def test_what_nobody_waits_for_is_given_back(clock):
+    """By the one who sent, when nobody else has anything to send."""
+    assert await batches_when_one_leaves(None) == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+
+
+async def test_what_failed_is_given_back_by_nobody(clock):
+    """Who has gone leaves the others the failure that they wait for, and no other."""
+    assert len(await batches_when_one_leaves(OSError())) == 2
 
 
 async def test_who_is_cancelled_while_he_sends_is_told_what_he_got(clock):
@@ -861,15 +828,8 @@ async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
     """Each trying for himself would add up the budgets."""
     limiter = limiter_of("4/h", budget=0.02)
     slow.latency = 3600
-    passed = []
-
-    async def ask():
-        passed.append(await limiter.try_acquire("key"))
-
     begin = clock()
-    async with anyio.create_task_group() as tasks:
-        for _ in range(6):
-            tasks.start_soon(ask)
+    passed = await passed_at_once(limiter, 6)
     assert sorted(passed) == [False, False, True, True, True, True]
     assert clock() - begin == pytest.approx(0.02)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import reprlib
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from json.encoder import encode_basestring_ascii
 from typing import Any, cast
 
@@ -32,44 +32,38 @@ def canonical(value: object) -> str:
     Raises Unkeyable for any other type, subclasses of the JSON types included, for members whose names are no strings,
     and for what is nested too deeply or contains itself.
     """
-    parts: list[str] = []
     try:
-        _write(value, parts.append)
+        return _text(value)
     except (RecursionError, ValueError) as error:  # ValueError: an int of more digits than the interpreter will print
         raise Unkeyable(f"a key needs a JSON value of modest depth and size: {error}") from None
-    return "".join(parts)
 
 
-def _write(value: Any, put: Callable[[str], None]) -> None:
+def _text(value: Any) -> str:
     kind = value.__class__
     if kind is str:
-        put(encode_basestring_ascii(value))
-    elif kind is dict:
-        _write_members(value, put)
-    elif kind is list or kind is tuple:
-        put("[" if kind is list else "(")
+        return encode_basestring_ascii(value)
+    if kind is dict:
+        return _object(value)
+    if kind is list or kind is tuple:
+        items = ""
         for item in value:
-            _write(item, put)
-            put(",")
-        put("]" if kind is list else ")")
-    elif kind is float:
-        put(repr(value).replace("inf", "1e999"))
-    elif value is None or kind in (bool, int, bytes):
-        put(repr(value))
-    else:
-        raise Unkeyable(f"a key needs a JSON value, got {_shown(value)}")
+            items += f"{_text(item)},"
+        return f"[{items}]" if kind is list else f"({items})"
+    if kind is float:
+        return repr(value).replace("inf", "1e999")
+    if value is None or kind in (bool, int, bytes):
+        return repr(value)
+    raise Unkeyable(f"a key needs a JSON value, got {_shown(value)}")
 
 
-def _write_members(value: dict[Any, Any], put: Callable[[str], None]) -> None:
-    put("{")
-    if any(name.__class__ is not str for name in value):
-        raise Unkeyable(f"a key needs objects whose members are named by strings, got {_shown(value)}")
+def _object(value: dict[Any, Any]) -> str:
+    for name in value:
+        if name.__class__ is not str:
+            raise Unkeyable(f"a key needs objects whose members are named by strings, got {_shown(value)}")
+    members = ""
     for name in sorted(value):
-        put(encode_basestring_ascii(name))
-        put(":")
-        _write(value[name], put)
-        put(",")
-    put("}")
+        members += f"{encode_basestring_ascii(name)}:{_text(value[name])},"
+    return f"{{{members}}}"
 
 
 def parsed(text: str) -> Any:

@@ -167,8 +167,10 @@ class CacheMiddleware:
             await self.cache.invalidate(tag=changed if uri is None else f"{changed} {uri}")
 
     async def _answer(self, ctx: C, call_next: Callable[[C], Awaitable[R]], method: str) -> R:
-        ttl = self._ttl(ctx, method)
-        key = None if ttl is None else self._key(ctx)
+        name = target(ctx)
+        is_public = name in self._public_tools if method == CALL else method in self._public
+        ttl = self._ttl(ctx, method, name)
+        key = None if ttl is None else self._key(ctx, is_public)
         if key is None:
             return await call_next(ctx)
         made: list[R] = []
@@ -177,12 +179,12 @@ class CacheMiddleware:
             result = await call_next(ctx)
             made.append(result)
             self._note_tools(method, result)
-            if outcome(result) != "ok" or (self._is_public(ctx) and _field(result, "cacheScope") == "private"):
+            if outcome(result) != "ok" or (is_public and _field(result, "cacheScope") == "private"):
                 raise _Unfit
             return self._sealed(key, result, self._lifetime(result, ttl))
 
         with suppress(_Unfit):
-            sealed = await self._engine.obtain(self._space, key, compute, attrgetter("seconds"), _tags(ctx, method))
+            sealed = await self._engine.obtain(self._space, key, compute, attrgetter("seconds"), _tags(method, name))
             if made:
                 return cast("R", self._stamped(ctx, made[0], sealed.seconds))
             return cast("R", self._stamped(ctx, sealed.open(), max(0.0, sealed.ends - self._engine.clock())))
@@ -195,19 +197,15 @@ class CacheMiddleware:
             self._engine.tell(NotStored(key, f"it cannot be isolated: {error!r}"))
             raise _Unfit from None
 
-    def _ttl(self, ctx: CallContext, method: str) -> float | None:
+    def _ttl(self, ctx: CallContext, method: str, name: str | None) -> float | None:
         """Return the operator's seconds for a request, 0 for those of the result, None if it must not be cached."""
         if method == CALL:
-            name = target(ctx) or ""
-            ttl = self._tools.get(name, self._annotated_ttl if name in self._annotated else None)
+            ttl = self._tools.get(name or "", self._annotated_ttl if name in self._annotated else None)
         else:
             ttl = self._ttls.get(method, 0.0)
         if ttl is None or is_notification(ctx) or is_continuation(ctx) or is_internal(ctx):
             return None
         return ttl
-
-    def _is_public(self, ctx: CallContext) -> bool:
-        return target(ctx) in self._public_tools if ctx.method == CALL else ctx.method in self._public
 
     def _lifetime(self, result: Any, ttl: float | None) -> float:
         if ttl:
@@ -215,9 +213,8 @@ class CacheMiddleware:
         told = _field(result, "ttlMs")
         return max(0, min(told, 1000 * DAY)) / 1000 if isinstance(told, (int, float)) else 0.0
 
-    def _key(self, ctx: CallContext) -> str | None:
+    def _key(self, ctx: CallContext, is_public: bool) -> str | None:
         """Return the key of a request, None if there is none that would be safe."""
-        is_public = self._is_public(ctx)
         who = None if is_public else principal(ctx)
         if who is None and not is_public and _tells_who(" ".join(headers(ctx))):
             return None
@@ -293,8 +290,8 @@ class _Unfit(Uncacheable):
     """A result that is one caller's own; a class apart, since a handler may raise Uncacheable itself."""
 
 
-def _tags(ctx: CallContext, method: str) -> tuple[str, ...]:
-    return (method, f"{method} {target(ctx)}") if method == "resources/read" else (method,)
+def _tags(method: str, name: str | None) -> tuple[str, ...]:
+    return (method, f"{method} {name}") if method == "resources/read" else (method,)
 
 
 def _field(source: Any, name: str) -> Any:
@@ -337,9 +334,11 @@ def _meta(params: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _era(source: Any) -> str | None:
-    for version in (getattr(source, "protocol_version", None), headers(source).get("mcp-protocol-version")):
-        if isinstance(version, str):
-            return version
+    version = getattr(source, "protocol_version", None)
+    if not isinstance(version, str):
+        version = headers(source).get("mcp-protocol-version")
+    if isinstance(version, str):
+        return version
     shaken = getattr(getattr(source, "session", None), "client_params", None)
     version = _field(shaken, "protocolVersion")
     return None if version is None else str(version)

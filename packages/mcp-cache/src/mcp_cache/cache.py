@@ -201,7 +201,11 @@ class Cache:
         if space.flights:
             space.doom(key)
         now = self._clock()
-        engine.keep(space, Entry(space.entries, key, form, engine.table.tick, now + seconds), now, names)
+        entry = Entry(space.entries, key, form, engine.table.tick, now + seconds)
+        if engine.is_plain and not names:
+            engine.table.put(entry, now)
+        else:
+            engine.keep(space, entry, now, names)
 
     async def set_many(self, values: Mapping[Hashable, Any], *, ttl: Ttl = None, tags: Tags = ()) -> None:
         """Cache each of the *values* under its key."""

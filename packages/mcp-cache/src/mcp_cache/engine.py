@@ -61,9 +61,9 @@ class Engine:
         self.table: Table = Table(config.maxsize, config.max_weight, config.policy, config.windows)
         if on_event is not None:
             self.table.on_leave = lambda entry, why: on_event(Left(entry.key, why))
-        self.is_copying: bool = config.isolation == "copy"
         self.plain_ttl: float | None = config.plain_ttl
         self.needs_facts: bool = config.weigh is not None or config.idle != math.inf or config.refresh_ahead > 0
+        self.is_plain: bool = not self.needs_facts and config.isolation != "copy" and remote is None
         self.group: TaskGroup | None = None
         self.refreshing: dict[tuple[Space, Any], Flight] = {}
         self.hit_counters: list[Callable[[], int]] = []
@@ -164,7 +164,7 @@ class Engine:
             entry.facts = Facts(tags, weight, entry.expires, cost)
             entry.expires = min(entry.expires, now + config.idle)
             entry.fast_until = self._plain_until(entry)
-        elif self.is_copying and entry.value.__class__ is Pickled:
+        elif entry.value.__class__ is Pickled:
             entry.fast_until = NEVER
         return self.table.put(entry, now)
 

@@ -233,7 +233,9 @@ class TinyLfu(_TwoLines):
             victim = main.root.after
             if victim.hits:
                 victim = self._turn()
-            if self._frequency(candidate) > self._counts[hash((victim.key,)) & self._mask]:
+            counts, mask = self._counts, self._mask
+            asked = self._frequency(candidate) if candidate.hits else counts[hash((candidate.key,)) & mask]
+            if asked > counts[hash((victim.key,)) & mask]:
                 main.leave(victim)
                 self._promote(candidate)
                 return victim
@@ -250,11 +252,8 @@ class TinyLfu(_TwoLines):
 
     def _frequency(self, entry: Entry) -> int:
         """Return how often *entry* was asked for lately, the hits that it had in the window included."""
-        hits, mixed = entry.hits, hash((entry.key,))
-        if not hits:
-            return self._counts[mixed & self._mask]
-        entry.hits = 0
-        return self._count(mixed, hits)
+        hits, entry.hits = entry.hits, 0
+        return self._count(hash((entry.key,)), hits)
 
     def _count(self, mixed: int, times: int) -> int:
         """Count a key *times* more, and return how often it was asked for."""

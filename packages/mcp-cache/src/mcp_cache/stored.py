@@ -24,7 +24,7 @@ async def read(engine: Engine, remote: Remote, space: Space, keys: list[Any]) ->
     try:
         for key, (value, seconds, tags) in (await remote.read(space, keys)).items():
             form = engine.form(key, value)
-            found[key] = value if form is UNFIT or engine.is_copying else form
+            found[key] = value if form is UNFIT or engine.config.isolation == "copy" else form
             flight = flights.get(key)
             is_ours = flight is not None and space.flights.get(key) is flight
             if is_ours and form is not UNFIT and engine.table.is_current(tags, tick):

@@ -36,7 +36,6 @@ class Table:
     """All entries of a cache, within its bounds."""
 
     size: int
-    weight: float
     tick: int
     evictions: int
     expirations: int
@@ -47,7 +46,8 @@ class Table:
         self.max_weight = max_weight
         self.keep = keep  # seconds for which an expired entry may still be of use
         self.size = 0
-        self.weight = 0.0
+        self._weighs = max_weight != math.inf
+        self._weight = 0.0
         self.tick = 0
         self.evictions = self.expirations = 0
         self.on_leave: Callable[[Entry, Literal["evicted", "expired"]], None] | None = None
@@ -58,6 +58,11 @@ class Table:
         self._hand = self._lines[0].root
         self._expires = False
 
+    @property
+    def weight(self) -> float:
+        """What all entries weigh together; one each if nothing weighs them."""
+        return self._weight if self._weighs else float(self.size)
+
     def new_space(self, name: str) -> Space:
         """Add an empty space."""
         space = Space(name)
@@ -66,20 +71,19 @@ class Table:
 
     def put(self, entry: Entry, now: float) -> None:
         """Store *entry* under its key, make room for it, and look after some others."""
-        old = entry.table.get(entry.key)
-        if old is None:
-            entry.table[entry.key] = entry
+        old = entry.table.setdefault(entry.key, entry)
+        if self._weighs:
+            self._weight += entry.facts.weight - (0 if old is entry else old.facts.weight)
+        if old is entry:
             self.size += 1
             self._policy.insert(entry)
         else:
-            self.weight -= old.facts.weight
             entry = _renewed(old, entry)
             if self._policy.watches(entry):
                 entry.fast_until = NEVER
-        self.weight += entry.facts.weight
         if entry.expires != math.inf:
             self._expires = True
-        while self.size > self.maxsize or self.weight > self.max_weight:
+        while self.size > self.maxsize or (self._weighs and self._weight > self.max_weight):
             self._take_out(self._policy.evict(), "evicted")
             self.evictions += 1
         if self._expires:
@@ -127,7 +131,8 @@ class Table:
     def _take_out(self, entry: Entry, why: Literal["evicted", "expired", ""]) -> None:
         del entry.table[entry.key]
         self.size -= 1
-        self.weight -= entry.facts.weight
+        if self._weighs:
+            self._weight -= entry.facts.weight
         if why and self.on_leave is not None:
             self.on_leave(entry, why)
 

@@ -126,12 +126,14 @@ async def test_set_limit_keeps_what_was_used(limiter_of, clock):
 
 
 async def test_asked_together_sent_together(limiter_of, slow, clock):
-    """While one round trip is on its way, all who ask gather for the next."""
-    limiter = limiter_of("30/h")
-    passed = await passed_at_once(limiter, 50)
-    assert sum(passed) == 30
-    assert slow.sent == 3  # EVALSHA, EVAL, and one for all others
-    assert clock() == pytest.approx(0.003)
+    """In two round trips at the same time, though they are many."""
+    limiter = limiter_of("100/h")
+    await limiter.check("warm-up")
+    sent, begin = slow.sent, clock()
+    passed = await passed_at_once(limiter, 150)
+    assert sum(passed) == 100
+    assert slow.sent == sent + 2
+    assert clock() - begin == pytest.approx(0.001)
 
 
 async def test_a_refusal_that_holds_is_not_asked_again(limiter_of, slow, clock):
@@ -285,14 +287,14 @@ async def test_a_lease_is_no_way_past_the_line(limiter_of, clock):
 
 
 async def test_a_lease_that_one_call_uses_up_is_none(limiter_of, slow):
-    """Nothing would be left of it for whoever waited: each goes for his own."""
+    """Nothing would be left of it for whoever waited: each asks for himself, in one batch."""
     limiter = limiter_of("9/h", lease=2)
     await limiter.check("warm-up")
     sent = slow.sent
     async with anyio.create_task_group() as tasks:
         for _ in range(2):
             tasks.start_soon(limiter.check, "key", 2)
-    assert slow.sent == sent + 2
+    assert slow.sent == sent + 1
 
 
 async def test_a_changed_limit_is_leased_for_as_long(limiter_of, slow, clock):
@@ -714,28 +716,6 @@ async def test_the_budget_is_that_of_a_call(limiter_of, slow, clock, arrivals, l
     assert max(waited) < 0.0501
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-@pytest.mark.parametrize("others", [0, 2], ids=["sends himself", "behind a full batch"])
-async def test_who_is_interrupted_by_another_waits_no_longer_for_that(clock, monkeypatch, others):
-    """He asks anew, for what is left of his budget."""
-    monkeypatch.setattr(coalesce, "BATCH", 2)
-    store = Sent()
-    coalescer = Coalescer(store, budget=10)
-    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
-    await clock.advance(1)
-    store.go.set()
-    store.go = anyio.Event()
-    await clock.advance(5)
-    later = [asyncio.create_task(coalescer.ask(one())) for _ in range(others)]
-    await clock.advance(1)
-    second.cancel()
-    with pytest.raises(Unanswered, match="TimeoutError"):
-        await third
-    assert clock() == pytest.approx(10)
-    store.go.set()
-    assert [(await task)[0] for task in (first, *later)] == [1] * (1 + others)
-
-
 class Sent:
     """A store that answers when it is told to, and remembers what it was asked."""
 
@@ -754,13 +734,59 @@ def one():
     return Request((Limit("9/h"),), ("key",), 1, 1)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_the_turn_to_send_passes_on_when_its_owner_goes(clock):
-    """Somebody has to send for those who still wait, also when asyncio cancels the one who was just told to."""
-    store = Sent()
-    coalescer = Coalescer(store, budget=10)
-    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+@pytest.fixture
+def coalescing(monkeypatch):
+    """Make a store, and a coalescer with so many slots, all of which are free again in the end."""
+    made = []
+
+    def coalescing(slots=1):
+        monkeypatch.setattr(coalesce, "SLOTS", slots)
+        store = Sent()
+        made.append(Coalescer(store, budget=10))
+        return store, made[-1]
+
+    yield coalescing
+    for coalescer in made:
+        assert coalescer._free == coalesce.SLOTS
+        assert not coalescer._gathered
+
+
+async def asking(coalescer, *requests):
+    """Tasks of asyncio that ask: the first, whose batch goes by itself, and then the others."""
+    first, *others = requests
+    tasks = [asyncio.create_task(coalescer.ask(first))]
     await settle()
+    tasks += [asyncio.create_task(coalescer.ask(request)) for request in others]
+    await settle()
+    return tasks
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("others", [0, 2], ids=["sends himself", "behind a full batch"])
+async def test_who_is_interrupted_by_another_waits_no_longer_for_that(clock, coalescing, monkeypatch, others):
+    """He asks anew, for what is left of his budget."""
+    monkeypatch.setattr(coalesce, "BATCH", 2)
+    store, coalescer = coalescing()
+    first, second, third = await asking(coalescer, one(), one(), one())
+    await clock.advance(1)
+    store.go.set()
+    store.go = anyio.Event()
+    await clock.advance(5)
+    later = [asyncio.create_task(coalescer.ask(one())) for _ in range(others)]
+    await clock.advance(1)
+    second.cancel()
+    with pytest.raises(Unanswered, match="TimeoutError"):
+        await third
+    assert clock() == pytest.approx(10)
+    store.go.set()
+    assert [(await task)[0] for task in (first, *later)] == [1] * (1 + others)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_the_turn_to_send_passes_on_when_its_owner_goes(clock, coalescing):
+    """Somebody has to send for those who still wait, also when asyncio cancels the one who was just told to."""
+    store, coalescer = coalescing()
+    first, second, third = await asking(coalescer, one(), one(), one())
     store.go.set()
     while not coalescer._gathered[0].turn.is_set():
         await asyncio.sleep(0)
@@ -769,10 +795,9 @@ async def test_the_turn_to_send_passes_on_when_its_owner_goes(clock):
     assert store.batches == [[("take", 1)], [("take", 1)]]
 
 
-async def batches_when_one_leaves(error):
+async def batches_when_one_leaves(store, coalescer, error=None):
     """The batches of one caller, and then of two, one of whom goes while theirs is on its way and may fail."""
-    store, gone = Sent(), anyio.CancelScope()
-    coalescer = Coalescer(store, budget=10)
+    gone = anyio.CancelScope()
 
     async def stay():
         with pytest.raises(Unanswered, match="OSError") if error else nullcontext():
@@ -796,20 +821,20 @@ async def batches_when_one_leaves(error):
     return store.batches
 
 
-async def test_what_nobody_waits_for_is_given_back(clock):
+async def test_what_nobody_waits_for_is_given_back(clock, coalescing):
     """By the one who sent, when nobody else has anything to send."""
-    assert await batches_when_one_leaves(None) == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
+    batches = await batches_when_one_leaves(*coalescing())
+    assert batches == [[("take", 1)], [("take", 1), ("take", 1)], [("refund", 1)]]
 
 
-async def test_what_failed_is_given_back_by_nobody(clock):
+async def test_what_failed_is_given_back_by_nobody(clock, coalescing):
     """Who has gone leaves the others the failure that they wait for, and no other."""
-    assert len(await batches_when_one_leaves(OSError())) == 2
+    assert len(await batches_when_one_leaves(*coalescing(), OSError())) == 2
 
 
-async def test_who_is_cancelled_while_he_sends_is_told_what_he_got(clock):
+async def test_who_is_cancelled_while_he_sends_is_told_what_he_got(clock, coalescing):
     """The server may have charged him already."""
-    store, answers = Sent(), []
-    coalescer = Coalescer(store, budget=10)
+    (store, coalescer), answers = coalescing(), []
 
     async def ask():
         answers.append(await coalescer.ask(one()))
@@ -836,13 +861,11 @@ async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("most", [1, 0, 5])
-async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, most):
+async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, coalescing, most):
     """asyncio may cancel a task that has been answered and has not run since; what took nothing returns nothing."""
-    store = Sent()
-    coalescer = Coalescer(store, budget=10)
+    store, coalescer = coalescing()
     requests = one(), one(), one()._replace(cost=min(most, 1), most=most)
-    first, second, third = (asyncio.create_task(coalescer.ask(request)) for request in requests)
-    await settle()
+    first, second, third = await asking(coalescer, *requests)
     batch = coalescer._gathered[0]
     store.go.set()
     while not batch.answers:
@@ -854,12 +877,10 @@ async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, most):
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_a_batch_whose_first_goes_is_led_by_another(clock):
+async def test_a_batch_whose_first_goes_is_led_by_another(clock, coalescing):
     """Those who joined it form the next one, behind whoever sends now, and behind the batches before it."""
-    store = Sent()
-    coalescer = Coalescer(store, budget=10)
-    first, second, third, fourth = (asyncio.create_task(coalescer.ask(one())) for _ in range(4))
-    await settle()
+    store, coalescer = coalescing()
+    first, second, third, fourth = await asking(coalescer, one(), one(), one(), one())
     second.cancel()
     await settle()
     assert store.batches == [[("take", 1)]]
@@ -868,10 +889,9 @@ async def test_a_batch_whose_first_goes_is_led_by_another(clock):
     assert store.batches == [[("take", 1)], [("take", 1), ("take", 1)]]
 
 
-async def test_who_goes_before_his_batch_is_sent_takes_nothing(clock):
+async def test_who_goes_before_his_batch_is_sent_takes_nothing(clock, coalescing):
     """Whatever he asked for: his place stays, so that the answers of the others stay where they are."""
-    store = Sent()
-    coalescer = Coalescer(store, budget=10)
+    store, coalescer = coalescing()
 
     async def leave(request):
         with anyio.move_on_after(1):
@@ -886,26 +906,66 @@ async def test_who_goes_before_his_batch_is_sent_takes_nothing(clock):
     assert store.batches == [[("take", 1)], [("take", 1), ("take", 0), ("take", 0)]]
 
 
-async def test_a_batch_is_bounded(clock, monkeypatch):
+async def test_a_batch_is_bounded(clock, coalescing, monkeypatch):
     """A script that runs for long stops the server for all; what is too much goes in the next."""
     monkeypatch.setattr(coalesce, "BATCH", 2)
-    store = Sent()
-    coalescer = Coalescer(store, budget=10)
+    store, coalescer = coalescing()
     async with anyio.create_task_group() as tasks:
         for _ in range(6):
             tasks.start_soon(coalescer.ask, one())
         await settle()
         store.go.set()
-    assert [len(batch) for batch in store.batches] == [1, 2, 2, 1]
+    assert [len(batch) for batch in store.batches] == [2, 2, 2]
+
+
+async def test_what_is_enough_for_a_slot_waits_for_no_more(clock, coalescing, monkeypatch):
+    """The others have the next slot; and when there is none left, they wait together."""
+    monkeypatch.setattr(coalesce, "ENOUGH", 3)
+    store, coalescer = coalescing(slots=2)
+    async with anyio.create_task_group() as tasks:
+        for calls in (4, 5):
+            for _ in range(calls):
+                tasks.start_soon(coalescer.ask, one())
+            await settle()
+            assert sorted(map(len, store.batches)) == [1, 3]
+        store.go.set()
+    assert [len(batch) for batch in store.batches[2:]] == [5]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_who_is_interrupted_by_another_asks_anew(clock):
-    """A task that is cancelled by asyncio itself takes its batch with it; the others in it are not at fault."""
-    store = Sent()
-    coalescer = Coalescer(store, budget=10)
-    first, second, third = (asyncio.create_task(coalescer.ask(one())) for _ in range(3))
+async def test_who_has_a_slot_and_goes_leaves_it(clock, coalescing):
+    """Before anything is sent: those who joined him ask anew, and the slot is there for them."""
+    store, coalescer = coalescing()
+    first, second = (asyncio.create_task(coalescer.ask(one())) for _ in range(2))
+    while not coalescer._gathered:
+        await asyncio.sleep(0)
+    first.cancel()
+    store.go.set()
+    assert (await second)[0] == 1
+    assert first.cancelled()
+    assert store.batches == [[("take", 1)]]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_who_has_a_slot_and_hears_of_a_failure_leaves_it(clock, coalescing):
+    """He does not try for himself a store that has just been found gone."""
+    store, coalescer = coalescing(slots=2)
+    store.error = OSError()
+    first = asyncio.create_task(coalescer.ask(one()))
     await settle()
+    second = asyncio.create_task(coalescer.ask(one()))
+    store.go.set()
+    for task in (first, second):
+        with pytest.raises(Unanswered, match="OSError"):
+            await task
+    assert store.batches == [[("take", 1)]]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_who_is_interrupted_by_another_asks_anew(clock, coalescing):
+    """A task that is cancelled by asyncio itself takes its batch with it; the others in it are not at fault."""
+    store, coalescer = coalescing()
+    first, second, third = await asking(coalescer, one(), one(), one())
     store.go.set()
     store.go = anyio.Event()
     await settle()
@@ -939,6 +999,7 @@ def test_cancelled_anywhere_loses_nothing(redis_server):
             tasks.start_soon(ask)
         remaining = (await limiter.check("key", 0)).remaining
         client.close()
+        assert limiter._coalescer._free == coalesce.SLOTS
         return remaining, len(passed), limiter.statistics()
 
     def check(state):

@@ -1,10 +1,11 @@
-"""Send together what is asked at the same time: one batch is on its way, the next one gathers meanwhile.
+"""Send together what is asked at the same time: while two batches are on their way, the next one gathers.
 
-    ask ──first of a batch──▶ wait until nobody sends ──▶ send ──▶ wake all of the batch, and the first of the next
-      └──others──────────────────────────────────────────────────▶ wait until it is answered
+    ask ──first of a batch──▶ wait for a slot ──▶ send ──▶ wake all of the batch, and the first of the next
+      └──others──────────────────────────────────────────▶ wait until it is answered
 
 Who asks does the sending, so there is no task that could outlive its loop.  A batch has one event for all who wait for
-it: an event for each would cost more than a decision does.
+it: an event for each would cost more than a decision does.  There are two slots, so that this process goes on with one
+answer while the server is at the other batch: with one slot each waits for the other.
 
 1. Whoever asks gets the answer to his request, or ``Unanswered``, within the budget, whatever is on its way before:
    a batch has the deadline of the first of it, and what is sent before it has an earlier one.
@@ -19,6 +20,7 @@ from collections import deque
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 
 from .decision import Decision
 from .redis import Request
@@ -27,6 +29,12 @@ __all__ = ["Coalescer", "Unanswered"]
 
 BATCH = 500
 """Requests in one script: it runs for a few milliseconds, and the server serves nobody else meanwhile."""
+
+SLOTS = 2
+"""Batches on their way at once, on as many connections."""
+
+ENOUGH = 32
+"""Requests that wait for no more company while there is a slot for them."""
 
 INTERRUPTED = "interrupted"
 
@@ -46,12 +54,13 @@ class Store(Protocol):
 
 
 class _Batch:
-    __slots__ = ("answers", "deadline", "done", "failure", "gone", "requests", "turn")
+    __slots__ = ("answers", "deadline", "done", "failure", "gone", "has_slot", "requests", "turn")
 
     def __init__(self, budget: float) -> None:
         self.deadline = anyio.current_time() + budget
         self.requests: list[Request] = []
-        self.turn = anyio.Event()  # for the first of it: send now
+        self.has_slot = False
+        self.turn = anyio.Event()  # for the first of it: there is a slot, or no more to be sent
         self.done = anyio.Event()  # for the others: answered, or failed
         self.answers: list[Answer] = []
         self.failure: str | None = None
@@ -64,14 +73,14 @@ class _Batch:
 
 
 class Coalescer:
-    """Asks *store*, at most one batch at a time; nobody waits for longer than *budget* seconds."""
+    """Asks *store*, a batch at a time for each slot; nobody waits for longer than *budget* seconds."""
 
     def __init__(self, store: Store, budget: float) -> None:
         self._store = store
         self._budget = budget
-        self._gathered: deque[_Batch] = deque()
+        self._gathered: deque[_Batch] = deque()  # not sent yet
         self._returned: list[Request] = []
-        self._sending = False
+        self._free = SLOTS
 
     async def ask(self, request: Request, deadline: float = math.inf) -> Answer:
         """Return the answer to *request*; raise Unanswered if there is none.
@@ -98,16 +107,29 @@ class Coalescer:
         raise Unanswered(batch.failure)
 
     def _joined(self, request: Request) -> _Batch:
-        if not self._gathered or len(self._gathered[-1].requests) == BATCH:
+        full = ENOUGH if self._free else BATCH
+        if not self._gathered or len(self._gathered[-1].requests) >= full:
             self._gathered.append(_Batch(self._budget))
         self._gathered[-1].requests.append(request)
         return self._gathered[-1]
 
     async def _lead(self, batch: _Batch) -> None:
-        if self._sending:
-            await batch.turn.wait()
-        if batch.failure is None:
-            await self._send()
+        """Send *batch* when there is a slot for it, and what was granted to those who are gone; then leave the slot."""
+        try:
+            if self._free:
+                self._free -= 1
+                batch.has_slot = True
+                await anyio.lowlevel.checkpoint()  # so that who asks now goes along
+            else:
+                await batch.turn.wait()
+            if batch.failure is None:
+                with anyio.CancelScope(shield=True):
+                    await self._send(batch)
+                    while self._returned and not self._gathered:
+                        await self._send(_Batch(self._budget))
+        finally:
+            if batch.has_slot:
+                self._leave_slot()
 
     async def _leave(self, batch: _Batch, place: int) -> None:
         if batch not in self._gathered:
@@ -117,27 +139,15 @@ class Coalescer:
         elif place:
             batch.requests[place] = batch.requests[place]._replace(op="take", cost=0, most=0)  # takes nothing
         else:
-            was_to_send = batch.turn.is_set()
             self._gathered.remove(batch)
             batch.fail(INTERRUPTED)
-            if was_to_send:
-                self._hand_over()
-        if self._returned and not self._sending:
-            await self._send()
-
-    async def _send(self) -> None:
-        """Send what has gathered, then what was granted to those who are gone, then leave the sending to the next."""
-        self._sending = True
-        try:
+        if self._returned and self._free == SLOTS:
             with anyio.CancelScope(shield=True):
-                await self._send_batch()
-                while self._returned and not self._gathered:
-                    await self._send_batch()
-        finally:
-            self._hand_over()
+                await self._lead(_Batch(self._budget))
 
-    async def _send_batch(self) -> None:
-        batch = self._gathered.popleft() if self._gathered else _Batch(self._budget)
+    async def _send(self, batch: _Batch) -> None:
+        if batch in self._gathered:
+            self._gathered.remove(batch)
         returned, self._returned = self._returned, []
         failure: str | None = INTERRUPTED
         try:
@@ -159,7 +169,11 @@ class Coalescer:
         if request.op == "take" and granted:
             self._returned.append(request._replace(op="refund", cost=granted))
 
-    def _hand_over(self) -> None:
-        self._sending = bool(self._gathered)
-        if self._gathered:
-            self._gathered[0].turn.set()
+    def _leave_slot(self) -> None:
+        """Give a slot to the batch that has waited longest for one."""
+        for batch in self._gathered:
+            if not batch.has_slot:
+                batch.has_slot = True
+                batch.turn.set()
+                return
+        self._free += 1

@@ -53,7 +53,8 @@ class RedisStore:
 
     Args:
         client: An async client of redis-py, valkey-py or coredis (which runs on trio too), plain or of a cluster; or an
-            async function that sends a command, given as separate strings, and returns the reply.
+            async function that sends a command, given as separate strings, and returns the reply.  A limiter uses two
+            of its connections at most.
         prefix: What all keys begin with; also their hash tag.  Stores with one prefix share limits of the same name.
     """
 

@@ -17,8 +17,8 @@ Decisions are about one key that is within its limit: the path that nearly every
 - *FastMCP*: ``RateLimitingMiddleware`` around a handler that does nothing.
 
 The stores are measured by the clock on the wall, beside what they are made of in the same run: PING by redis-py, one a
-call, and the two system calls of a lock.  *bare lease* counts down and wakes who waits, and nothing more: no argument is
-looked at, no clock, and nothing is reserved for anybody.  ``redis-server`` has to be on the PATH.
+call, and the two system calls of a lock.  *bare lease* counts down and wakes who waits, and nothing more: no argument,
+no clock is looked at, and nothing is reserved for anybody.  ``redis-server`` has to be on the PATH.
 """
 
 from __future__ import annotations

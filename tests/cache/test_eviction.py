@@ -175,7 +175,8 @@ async def test_bulk_expiry_takes_little_at_a_time(clock):
     """Twenty thousand entries end at once: no call does more than look at two of them."""
     cache = Cache(maxsize=100_000, ttl=10, clock=clock)
     await cache.set_many(dict.fromkeys(range(20_000), 0))
-    await cache.set("new", 1)
+    for _ in range(2):  # the hand goes past the end of the line
+        await cache.set("new", 1)
     usual = work(cache)
     await clock.advance(11)
     assert work(cache) < usual + 600

@@ -94,8 +94,8 @@ class Line:
 
     def leave(self, entry: Entry) -> None:
         """Take *entry* out; it keeps no neighbour alive."""
-        before, after = entry.before, entry.after
-        before.after = after
+        before = entry.before
+        before.after = after = entry.after
         after.before = before
         del entry.before, entry.after
         entry.line = None

@@ -224,21 +224,22 @@ class TinyLfu(_TwoLines):
         window, main = self._small, self._main
         if main.size < self._room:
             self._fill()
-        if main.size and window.size <= self._share:
-            victim = self._turn()
-            main.leave(victim)
-            return victim
         candidate = window.root.after
-        if main.size and main.size >= self._room:
-            victim = main.root.after
-            if victim.hits:
+        if main.size:
+            if window.size <= self._share:
                 victim = self._turn()
-            counts, mask = self._counts, self._mask
-            asked = self._frequency(candidate) if candidate.hits else counts[hash((candidate.key,)) & mask]
-            if asked > counts[hash((victim.key,)) & mask]:
                 main.leave(victim)
-                self._promote(candidate)
                 return victim
+            if main.size >= self._room:
+                victim = main.root.after
+                if victim.hits:
+                    victim = self._turn()
+                counts, mask = self._counts, self._mask
+                asked = self._frequency(candidate) if candidate.hits else counts[hash((candidate.key,)) & mask]
+                if asked > counts[hash((victim.key,)) & mask]:
+                    main.leave(victim)
+                    self._promote(candidate)
+                    return victim
         window.leave(candidate)
         return candidate
 

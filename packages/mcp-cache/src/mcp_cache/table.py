@@ -81,8 +81,6 @@ class Table:
             entry = _renewed(old, entry)
             if self._policy.watches(entry):
                 entry.fast_until = NEVER
-        if entry.expires != math.inf:
-            self._expires = True
         while self.size > self.maxsize or (self._weighs and self._weight > self.max_weight):
             self._take_out(self._policy.evict(), "evicted")
             self.evictions += 1
@@ -92,6 +90,8 @@ class Table:
                 self._sweep(now)
             else:
                 self._hand = hand.after
+        elif entry.expires != math.inf:
+            self._expires = True
 
     def drop(self, entry: Entry) -> None:
         """Take *entry* out."""

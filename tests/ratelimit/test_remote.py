@@ -860,19 +860,27 @@ async def test_a_failure_is_one_for_all_who_wait(limiter_of, slow, clock):
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("most", [1, 0, 5])
-async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, coalescing, most):
+async def test_who_goes_with_the_answer_in_hand_gives_back_himself(clock, coalescing, most, twice):
     """asyncio may cancel a task that has been answered and has not run since; what took nothing returns nothing."""
-    store, coalescer = coalescing()
-    requests = one(), one(), one()._replace(cost=min(most, 1), most=most)
-    first, second, third = await asking(coalescer, *requests)
+    (store, coalescer), scope = coalescing(), anyio.CancelScope()
+    first, second = await asking(coalescer, one(), one())
+
+    async def leave():
+        with scope:
+            await coalescer.ask(one()._replace(cost=min(most, 1), most=most))
+
+    third = asyncio.create_task(leave())
+    await settle()
     batch = coalescer._gathered[0]
     store.go.set()
     while not batch.answers:
         await asyncio.sleep(0)
     third.cancel()
+    if twice:
+        scope.cancel()
     await asyncio.wait([first, second, third])
-    assert third.cancelled()
     assert store.batches == [[("take", 1)], [("take", 1), ("take", most)], *[[("refund", most)]] * bool(most)]
 
 

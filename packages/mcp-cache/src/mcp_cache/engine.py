@@ -63,7 +63,7 @@ class Engine:
             self.table.on_leave = lambda entry, why: on_event(Left(entry.key, why))
         self.plain_ttl: float | None = config.plain_ttl
         self.needs_facts: bool = config.weigh is not None or config.idle != math.inf or config.refresh_ahead > 0
-        self.is_plain: bool = not self.needs_facts and config.isolation != "copy" and remote is None
+        self.is_plain: bool = not self.needs_facts and config.isolation != "copy"  # then put() will do for keep()
         self.group: TaskGroup | None = None
         self.refreshing: dict[tuple[Space, Any], Flight] = {}
         self.hit_counters: list[Callable[[], int]] = []

@@ -218,8 +218,19 @@ def test_what_was_asked_before_a_refund_is_not_noted():
     known.forget(("other",))
     known.learn(Asked(("key",), 1, 0.0, 0), 0, refused)
     assert known.decide(("key",), 1, 0.0) is None
+    known.forget(("other",))
     known.learn(Asked(("key",), 1, 0.0, 1), 0, refused)
+    assert known.decide(("key",), 1, 0.0) is None
+    known.learn(Asked(("key",), 1, 0.0, 2), 0, refused)
     assert known.decide(("key",), 1, 0.0) == refused
+    assert known.decide(("key",), 1, 1.0) is None
+
+
+def test_a_lease_is_over_when_its_time_is():
+    """Not later by one call: what is spent in a window was charged less than lease_ttl before it."""
+    known, granted = Known(4, 1.0), Decision(True, Limit("9/h"), 3, 0.0, 60.0)
+    known.learn(Asked(("key",), 1, 0.0, 0), 5, granted, Arrival())
+    assert known.decide(("key",), 1, 0.999) == granted
     assert known.decide(("key",), 1, 1.0) is None
 
 

@@ -403,6 +403,16 @@ async def test_jitter_shortens_what_is_stored_once(shelf):
     assert {name: stored.expires_in for name, stored in shelf.rows.items()} == {'="set"': 50.0, '="computed"': 50.0}
 
 
+async def test_jitter_shortens_what_is_kept_of_a_store_once(shelf, clock):
+    """It ends in process when it ends in the store, whether it was computed here or found there."""
+    for _ in ("computed", "found"):
+        cache = Cache(store=shelf, ttl=100, jitter=0.5, random=lambda: 1.0, clock=clock)
+        async with cache:
+            await clock.advance(0)
+            assert await cache.get_or_compute("key", one) == 1
+            assert cache.explain("key").expires_in == pytest.approx(50)
+
+
 async def test_failure_during_an_outage_has_no_trace_of_it(shelf):
     """The same object, and nothing that it could be taken to have come from."""
     shelf.error = OSError("gone")

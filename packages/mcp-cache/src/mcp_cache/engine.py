@@ -116,10 +116,11 @@ class Engine:
                 value = await awaitable
                 if value.__class__ is CoroutineType:
                     refuse_coroutine(fn, value)
+                seconds = self.plain_ttl if ttl is None and self.plain_ttl else self.config.lifetime(value, ttl)
             else:
                 self.remote.remember(space, key)
-                value, ttl, tags = await self.remote.load(space, key, partial(computed, fn), ttl, tags)
-            return self._arrived(space, key, flight, value, ttl, tags, tick, begun)
+                value, seconds, tags = await self.remote.load(space, key, partial(computed, fn), ttl, tags)
+            return self._arrived(space, key, flight, value, seconds, tags, tick, begun)
         except BaseException as error:
             entry = self._failed(space, key, flight, error, tags, tick)
             if entry is None:
@@ -182,11 +183,10 @@ class Engine:
             self.on_event(event)
 
     def _arrived(  # noqa: PLR0917  # what a flight would hold if it did not have to be cheap
-        self, space: Space, key: Any, flight: Flight, value: Any, ttl: Ttl, tags: Tags, tick: int, begun: float
+        self, space: Space, key: Any, flight: Flight, value: Any, seconds: float, tags: Tags, tick: int, begun: float
     ) -> Any:
         """Store what was computed, tell the followers, and return what the leader gets."""
         config, now = self.config, self.clock()
-        lifetime = self.plain_ttl if ttl is None and self.plain_ttl else config.lifetime(value, ttl)
         names = checked_tags(tags, value) if tags != () else ()
         form = value if config.isolation == "share" else self.form(key, value)
         self.loads += 1
@@ -195,8 +195,8 @@ class Engine:
             self.on_event(Computed(key, now - begun))
         if space.flights.get(key) is flight:  # else invalidated meanwhile, and the followers are gone
             is_current = form is not UNFIT and (not names or self.table.is_current(names, tick))
-            if is_current and lifetime > 0:
-                entry = Entry(space.entries, key, form, tick, now + lifetime)
+            if is_current and seconds > 0:
+                entry = Entry(space.entries, key, form, tick, now + seconds)
                 self.keep(space, entry, now, names, now - begun)
             if flight:
                 space.land(key, flight, Answer(form) if is_current else "again")

@@ -738,6 +738,19 @@ async def test_slow_client_gives_the_lease_of_a_cancelled_leader_back(client, mo
     assert await execute("KEYS", "*") == [b"{mcp-cache}:seq"]
 
 
+async def test_what_a_leader_raises_is_raised_by_the_store(client):
+    """The same object, outside of any group, and the lease is given back."""
+    error = LookupError("no luck")
+
+    async def fail():
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        await RedisStore(client).load("key", fail)
+    assert caught.value is error
+    assert await client.execute_command("KEYS", "*") == [b"{mcp-cache}:seq"]
+
+
 async def test_looking_through_all_keys_takes_several_steps(client, monkeypatch):
     """None is passed over, and none that does not match is taken."""
     monkeypatch.setattr("mcp_cache.redis.BATCH", 2)

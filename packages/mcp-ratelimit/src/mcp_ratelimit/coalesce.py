@@ -114,7 +114,7 @@ class Coalescer:
         return self._gathered[-1]
 
     async def _lead(self, batch: _Batch) -> None:
-        """Send *batch* when there is a slot for it, and what was granted to those who are gone; then leave the slot."""
+        """Send *batch* when there is a slot for it, and then leave the slot."""
         try:
             if self._free:
                 self._free -= 1
@@ -123,10 +123,7 @@ class Coalescer:
             else:
                 await batch.turn.wait()
             if batch.failure is None:
-                with anyio.CancelScope(shield=True):
-                    await self._send(batch)
-                    while self._returned and not self._gathered:
-                        await self._send(_Batch(self._budget))
+                await self._send(batch)
         finally:
             if batch.has_slot:
                 self._leave_slot()
@@ -146,6 +143,13 @@ class Coalescer:
                 await self._lead(_Batch(self._budget))
 
     async def _send(self, batch: _Batch) -> None:
+        """Send *batch*, and what was granted to those who are gone, if no other batch is there to take it along."""
+        with anyio.CancelScope(shield=True):
+            await self._send_batch(batch)
+            while self._returned and not self._gathered:
+                await self._send_batch(_Batch(self._budget))
+
+    async def _send_batch(self, batch: _Batch) -> None:
         if batch in self._gathered:
             self._gathered.remove(batch)
         returned, self._returned = self._returned, []

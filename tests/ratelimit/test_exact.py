@@ -82,11 +82,21 @@ def test_what_is_refused_passes_after_retry_after(algorithm, amount, period, sta
 
 
 @settings(max_examples=100)
-@given(amount=st.integers(1, 2**20), period=st.floats(1, 2**30))
-def test_the_rate_is_the_one_asked_for(amount, period):
-    """A tick is chosen for the limit, and not the limit rounded to a tick: a drift of one unit in a million years."""
-    algorithm = RateLimiter(Limit(amount=amount, per=period, burst=1))._tables[0].algorithm
+@given(
+    amount=st.integers(1, 1_000_000),
+    period=st.floats(1, 2**28),
+    burst=st.integers(1, 4),
+    algorithm=st.sampled_from(["gcra", "strict_gcra"]),
+)
+def test_the_rate_is_the_one_asked_for(amount, period, burst, algorithm):
+    """A tick is chosen for the limit, and not the limit rounded to a tick: a drift of one unit in a million years.
+
+    The strict one has room in a window for a burst, and for what comes back during it.
+    """
+    total = amount + burst if algorithm == "strict_gcra" else amount
+    limit = Limit(amount=total, per=period, burst=burst, algorithm=algorithm)
+    rule = RateLimiter(limit)._tables[0].algorithm
     exact = Fraction(period) / amount
-    assert abs(Fraction(algorithm.interval) / Fraction(algorithm.hz) / exact - 1) < Fraction(1, 2**51)
-    assert 2**20 < algorithm.hz <= 2**21
-    assert algorithm.interval == 2 ** round(math.log2(algorithm.interval)) >= 1
+    assert abs(Fraction(rule.interval) / Fraction(rule.hz) / exact - 1) < Fraction(1, 2**51)
+    assert 2**20 < rule.hz <= 2**21
+    assert rule.interval == 2 ** round(math.log2(rule.interval)) >= 1

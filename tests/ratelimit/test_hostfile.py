@@ -26,6 +26,7 @@ from mcp_ratelimit import (
     _hostlocks,
     _hosttable,
 )
+from mcp_ratelimit._standins import MAX_KEYS, OVERFLOW, stand_in
 from mcp_ratelimit.hostfile import HostStore
 
 from tests.ratelimit.walks import ALGORITHMS, Time, limit_of, walk
@@ -129,10 +130,23 @@ def test_a_key_is_kept_until_it_owes_nothing(store_of, way):
 def test_the_short_way_leaves_a_clock_that_lags_to_the_long_one(store_of):
     """Which decides by the latest time that anybody has seen, and does not set it back."""
     early, late = (store_of(clock=Time(seconds)) for seconds in (1000.0, 4600.0))
+    quick = early.quickly([early.table(Limit("2/h burst 2"))])
     limiter = RateLimiter("2/h burst 2", store=late)
+    RateLimiter("2/h burst 2", store=early).check("idle")
+    assert limiter.peek("idle").remaining == 2
     limiter.check("key")
-    assert not early.quickly([early.table(limiter.limits[0])])("key")
+    assert not quick("key")
+    assert not quick("idle")
     assert limiter.peek("key").remaining == 1
+
+
+def test_a_share_that_stands_in_counts_together_what_it_has_no_room_for():
+    """The buckets that stopped processes hold are few, but their keys need not be."""
+    table = stand_in("local", Limit("2/h burst 2"), 1, Time())
+    for number in range(MAX_KEYS):
+        assert table.place(f"key {number}") == f"key {number}"
+        table.write(f"key {number}", 1e12)
+    assert table.place("new") == OVERFLOW
 
 
 def test_calendar_windows_go_by_the_wall_clock(store_of):

@@ -85,10 +85,18 @@ class Counter(History):
 
 
 def model_of(limit, algorithm):
-    """The model of *limit*, counting in the ticks of *algorithm*."""
+    """The model of *limit*, counting in the ticks of *algorithm*, once these have been compared to the limit."""
     if limit.algorithm in ("gcra", "strict_gcra"):
+        back = limit.amount - limit.burst if limit.algorithm == "strict_gcra" else limit.amount
+        assert_seconds(algorithm.interval, algorithm, Fraction(limit.period) / back)
         return Bucket(algorithm.interval, limit.burst)
     if limit.algorithm == "fixed_window":
         return Fixed(algorithm.bounds, limit.amount)
+    assert_seconds(algorithm.window, algorithm, Fraction(limit.period))
     kind = {"sliding_log": Log, "bucketed": Buckets, "sliding_counter": Counter}[limit.algorithm]
     return kind(algorithm.window, limit.amount)
+
+
+def assert_seconds(ticks, algorithm, seconds):
+    """Ticks are of any length, but so many of them last as long as the limit says, to the last bit of a float."""
+    assert abs(Fraction(ticks) / Fraction(algorithm.hz) / seconds - 1) < Fraction(1, 2**51)

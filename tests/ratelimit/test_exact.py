@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp_ratelimit import Limit, MemoryStore, RateLimiter
 
+from tests.ratelimit.model import assert_seconds
 from tests.ratelimit.walks import ALGORITHMS, Time, limit_of, walk
 
 
@@ -94,9 +95,7 @@ def test_the_rate_is_the_one_asked_for(amount, period, burst, algorithm):
     The strict one has room in a window for a burst, and for what comes back during it.
     """
     total = amount + burst if algorithm == "strict_gcra" else amount
-    limit = Limit(amount=total, per=period, burst=burst, algorithm=algorithm)
-    rule = RateLimiter(limit)._tables[0].algorithm
-    exact = Fraction(period) / amount
-    assert abs(Fraction(rule.interval) / Fraction(rule.hz) / exact - 1) < Fraction(1, 2**51)
+    rule = RateLimiter(Limit(amount=total, per=period, burst=burst, algorithm=algorithm))._tables[0].algorithm
+    assert_seconds(rule.interval, rule, Fraction(period) / amount)
     assert 2**20 < rule.hz <= 2**21
     assert rule.interval == 2 ** round(math.log2(rule.interval)) >= 1
